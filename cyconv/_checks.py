@@ -1,0 +1,153 @@
+"""Checks of what a caller passed: each failure is one sentence.
+
+Every sentence names the argument, what was expected and what came, in that
+order. Nothing here allocates more than a mask the size of its input.
+"""
+
+import numbers
+import operator
+
+import numpy as np
+
+
+def describe(value):
+    """Say briefly what ``value`` is, for the "but got" half of a sentence."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    if len(text) > 60:
+        text = text[:57] + "..."
+    return f"{text} ({type(value).__name__})"
+
+
+def check_integer(name, value, minimum=None, maximum=None):
+    """Return ``value`` as an int, or raise naming the range it must lie in."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be an integer, but got {describe(value)}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, but got {describe(value)}") from None
+    _check_range(name, "an integer", number, minimum, maximum, "[]")
+    return number
+
+
+def check_real(name, value, minimum=None, maximum=None, interval="[]"):
+    """Return ``value`` as a finite float inside the interval.
+
+    ``interval`` tells which ends belong to it: ``"[]"``, ``"[)"``, ``"(]"``
+    or ``"()"``.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.number)):
+        raise TypeError(f"{name} must be a real number, but got {describe(value)}")
+    if isinstance(value, (numbers.Complex, np.complexfloating)) and not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, but got {describe(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = np.inf
+    if not np.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, but got {describe(value)}")
+    _check_range(name, "a number", number, minimum, maximum, interval)
+    return number
+
+
+def _check_range(name, kind, number, minimum, maximum, interval):
+    low_ok = minimum is None or (number >= minimum if interval[0] == "[" else number > minimum)
+    high_ok = maximum is None or (number <= maximum if interval[1] == "]" else number < maximum)
+    if low_ok and high_ok:
+        return
+    if minimum is not None and maximum is not None:
+        wanted = f"in {interval[0]}{minimum}, {maximum}{interval[1]}"
+    elif minimum is not None:
+        wanted = f"{'at least' if interval[0] == '[' else 'greater than'} {minimum}"
+    else:
+        wanted = f"{'at most' if interval[1] == ']' else 'less than'} {maximum}"
+    raise ValueError(f"{name} must be {kind} {wanted}, but got {describe(number)}")
+
+
+def check_choice(name, value, choices):
+    """Return ``value`` if it is one of ``choices``."""
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return value
+    listed = ", ".join(repr(choice) for choice in choices)
+    raise ValueError(f"{name} must be one of {listed}, but got {describe(value)}")
+
+
+def check_flag(name, value):
+    """Return ``value`` as a bool; only True and False are taken."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, but got {describe(value)}")
+
+
+def check_array(name, value, shape, dtypes=None):
+    """Return ``value`` as an ndarray of the wanted shape and one of the dtypes.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the sentence.
+    value : array_like
+        What the caller passed. Subclasses (matrices, masked arrays with no
+        masked element) become plain arrays; any strides are accepted.
+    shape : tuple of (int or str or None)
+        Expected shape; a str or None stands for any length and is shown.
+    dtypes : sequence of dtype, optional
+        Accepted dtypes, in native byte order (a swapped array of the right
+        kind is converted). None accepts every dtype.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not accepted, or the value cannot be an array.
+    ValueError
+        If the shape does not fit or an element is masked.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name} must have no masked elements, but got {int(np.ma.count_masked(value))} of them")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name} must be an array, but got {describe(value)}: {error}") from None
+    wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+    if array.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape)):
+        raise ValueError(f"{name} must have shape {wanted}, but got {describe(array)}")
+    if dtypes is not None:
+        accepted = [np.dtype(dtype) for dtype in dtypes]
+        native = array.dtype.newbyteorder("=")
+        if native not in accepted:
+            listed = " or ".join(str(dtype) for dtype in accepted)
+            raise TypeError(f"{name} must have dtype {listed}, but got {describe(array)}")
+        array = array.astype(native, copy=False)
+    return array
+
+
+def check_finite(name, array):
+    """Raise ValueError naming the first NaN or infinity in ``array``."""
+    if array.size == 0 or array.dtype.kind != "f":
+        return array
+    # The sum of a finite array is finite unless it overflows: a cheap first look.
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return array
+    finite = np.isfinite(array)
+    if finite.all():
+        return array
+    where = tuple(int(i) for i in np.unravel_index(np.argmin(finite), array.shape))
+    count = array.size - int(np.count_nonzero(finite))
+    raise ValueError(
+        f"{name} must hold finite numbers, but got {array[where]} at index {where} ({count} such elements)"
+    )
+
+
+def check_labels(name, value, n_images, n_classes):
+    """Return class indices as contiguous int32 of shape (n_images,)."""
+    labels = check_array(name, value, (n_images,))
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, but got {describe(labels)}")
+    if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
+        bad = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise ValueError(f"{name} must lie in 0..{n_classes - 1}, but got {bad}")
+    return np.ascontiguousarray(labels, dtype=np.int32)
