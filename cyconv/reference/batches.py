@@ -1,0 +1,92 @@
+"""Batches: the order of the images, and their normalised, augmented patches."""
+
+import numpy as np
+
+from cyconv.randomness import AUGMENTATION, SHUFFLE, random_bits
+from cyconv.reference.convolution import im2col
+
+
+def shuffled_order(n, seed, epoch):
+    """The order in which an epoch visits n images: the Fisher-Yates shuffle of addressed random numbers.
+
+    Parameters
+    ----------
+    n : int
+    seed, epoch : int
+
+    Returns
+    -------
+    ndarray (n,) of int64
+        A permutation of 0 … n − 1, a function of the arguments alone.
+
+    Examples
+    --------
+    >>> sorted(shuffled_order(5, seed=0, epoch=0).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    order = np.arange(n, dtype=np.int64)
+    high = (random_bits(seed, SHUFFLE, epoch, np.arange(n)) >> np.uint64(32)).tolist()
+    for i in range(n - 1, 0, -1):
+        j = (high[i] * (i + 1)) >> 32
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0):
+    """Patches of the chosen images, normalised and augmented on the way.
+
+    Parameters
+    ----------
+    images : ndarray (n, C, H, W) of uint8
+    order : ndarray of int
+        Which images, in which order.
+    filter_size : int
+    scale, offset : ndarray (C, H, W)
+        A pixel counts as pixel·scale + offset, with its own scale and offset; their dtype is the result's.
+    augmentation : Augmentation, optional
+    seed, epoch : int
+        Together with an image's index they determine what augmentation does to it.
+
+    Returns
+    -------
+    ndarray (len(order), D, P)
+
+    Examples
+    --------
+    >>> images = np.full((3, 1, 2, 2), 10, dtype=np.uint8)
+    >>> scale, offset = np.full((1, 2, 2), 0.5), np.ones((1, 2, 2))
+    >>> gather_batch(images, np.array([2, 0]), 2, scale, offset).shape
+    (2, 4, 1)
+    >>> gather_batch(images, np.array([2]), 2, scale, offset).ravel()
+    array([6., 6., 6., 6.])
+    """
+    return im2col(gather_images(images, order, scale, offset, augmentation, seed, epoch), filter_size)
+
+
+def gather_images(images, order, scale, offset, augmentation, seed, epoch):
+    """What :func:`gather_batch` cuts up, (len(order), C, H, W); without a scale, the images as they are."""
+    batch = images[order]
+    if scale is not None:
+        batch = batch * scale + offset
+    if augmentation is not None:
+        bits = random_bits(seed, AUGMENTATION, epoch, order).tolist()
+        batch = np.stack([_augment(image, augmentation, b) for image, b in zip(batch, bits)])
+    return batch
+
+
+def _augment(image, augmentation, bits):
+    """Shift, mirror and cut one normalised image (C, H, W) as its 64 random bits say; gaps become zero."""
+    _, height, width = image.shape
+    shift, cutout = augmentation.shift, augmentation.cutout
+    top = (bits >> 1 & 0xFFFF) * (2 * shift + 1) >> 16
+    left = (bits >> 17 & 0xFFFF) * (2 * shift + 1) >> 16
+    padded = np.pad(image, ((0, 0), (shift, shift), (shift, shift)))
+    result = padded[:, top : top + height, left : left + width]
+    if augmentation.flip and bits & 1:
+        result = result[:, :, ::-1]
+    if cutout:
+        result = result.copy()
+        y = ((bits >> 33 & 0x7FFF) * height >> 15) - cutout // 2
+        x = ((bits >> 48 & 0x7FFF) * width >> 15) - cutout // 2
+        result[:, max(y, 0) : y + cutout, max(x, 0) : x + cutout] = 0
+    return result

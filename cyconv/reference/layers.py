@@ -1,0 +1,193 @@
+"""The layers, each with its gradient beside it, and the update of a weight."""
+
+import numpy as np
+
+
+def patch_matmul_forward(patches, weight, bias):
+    """Convolution of patches with bias and ReLU: H = max(0, F M_X + b).
+
+    Parameters
+    ----------
+    patches : ndarray (N, D, P)
+    weight : ndarray (F, D)
+    bias : ndarray (F,)
+
+    Returns
+    -------
+    ndarray (N, F, P)
+
+    Examples
+    --------
+    >>> patch_matmul_forward(np.ones((1, 2, 3)), np.array([[1.0, 1.0], [-1.0, 0.0]]), np.array([0.5, 0.5]))
+    array([[[2.5, 2.5, 2.5],
+            [0. , 0. , 0. ]]])
+    """
+    return np.maximum(weight @ patches + bias[:, None], 0)
+
+
+def patch_matmul_backward(d_activations, patches, activations):
+    """Gradients of :func:`patch_matmul_forward`: dF = Σ dA M_Xᵀ and db = Σ dA 1 with dA = dH ⊙ [H > 0].
+
+    Parameters
+    ----------
+    d_activations : ndarray (N, F, P)
+        Gradient with respect to the activations.
+    patches : ndarray (N, D, P)
+    activations : ndarray (N, F, P)
+        What the forward pass returned.
+
+    Returns
+    -------
+    d_weight : ndarray (F, D)
+    d_bias : ndarray (F,)
+
+    Examples
+    --------
+    >>> activations = np.array([[[0.0, 2.0]]])
+    >>> patch_matmul_backward(np.ones((1, 1, 2)), np.ones((1, 3, 2)), activations)
+    (array([[1., 1., 1.]]), array([1.]))
+    """
+    d_sums = d_activations * (activations > 0)
+    return np.tensordot(d_sums, patches, axes=([0, 2], [0, 2])), d_sums.sum(axis=(0, 2))
+
+
+def dense_forward(inputs, weight, bias, relu=True):
+    """A dense layer, z = W x + b, followed by a ReLU unless told otherwise.
+
+    Parameters
+    ----------
+    inputs : ndarray (N, I)
+    weight : ndarray (O, I)
+    bias : ndarray (O,)
+    relu : bool
+
+    Returns
+    -------
+    ndarray (N, O)
+
+    Examples
+    --------
+    >>> dense_forward(np.array([[1.0, 2.0]]), np.array([[1.0, -1.0]]), np.array([0.5]), relu=False)
+    array([[-0.5]])
+    """
+    outputs = inputs @ weight.T + bias
+    return np.maximum(outputs, 0) if relu else outputs
+
+
+def dense_backward(d_outputs, inputs, weight, outputs=None):
+    """Gradients of :func:`dense_forward`: dW = Σ dz xᵀ, db = Σ dz, dx = Wᵀ dz.
+
+    Parameters
+    ----------
+    d_outputs : ndarray (N, O)
+        Gradient with respect to what the layer returned.
+    inputs : ndarray (N, I)
+    weight : ndarray (O, I)
+    outputs : ndarray (N, O), optional
+        What the layer returned, if it ended in a ReLU; then dz = d_outputs ⊙ [outputs > 0].
+
+    Returns
+    -------
+    d_inputs : ndarray (N, I)
+    d_weight : ndarray (O, I)
+    d_bias : ndarray (O,)
+
+    Examples
+    --------
+    >>> dense_backward(np.array([[2.0]]), np.array([[1.0, 3.0]]), np.array([[1.0, -1.0]]))
+    (array([[ 2., -2.]]), array([[2., 6.]]), array([2.]))
+    """
+    d_sums = d_outputs if outputs is None else d_outputs * (outputs > 0)
+    return d_sums @ weight, d_sums.T @ inputs, d_sums.sum(axis=0)
+
+
+def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
+    """Softmax probabilities, and each image's cross-entropy −Σ_k t_k log p_k against its target.
+
+    Parameters
+    ----------
+    logits : ndarray (N, K)
+    targets : ndarray (N,) of int, or (N, K)
+        Class indices, or probabilities.
+    label_smoothing : float
+        ε: the true class counts 1 − ε, each other class ε/(K − 1).
+        (PyTorch and Keras give every class ε/K: theirs must be ε·K/(K − 1) to mean the same.)
+
+    Returns
+    -------
+    probabilities : ndarray (N, K)
+    losses : ndarray (N,) of float64
+
+    Examples
+    --------
+    >>> softmax_cross_entropy_forward(np.zeros((1, 4)), np.array([2]))
+    (array([[0.25, 0.25, 0.25, 0.25]]), array([1.38629436]))
+    """
+    # Subtracting the largest logit changes no probability, and no exponential overflows.
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    losses = -(_smooth(targets, logits.shape[1], label_smoothing) * log_probabilities).sum(axis=1)
+    return np.exp(log_probabilities).astype(logits.dtype), losses
+
+
+def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
+    """Gradient of the mean loss with respect to the logits, (p − t)/N.
+
+    Parameters
+    ----------
+    probabilities : ndarray (N, K)
+        What :func:`softmax_cross_entropy_forward` returned.
+    targets : ndarray (N,) of int, or (N, K)
+    label_smoothing : float
+
+    Returns
+    -------
+    ndarray (N, K)
+
+    Examples
+    --------
+    >>> softmax_cross_entropy_backward(np.array([[0.25, 0.75]]), np.array([0]))
+    array([[-0.75,  0.75]])
+    """
+    n, n_classes = probabilities.shape
+    return ((probabilities - _smooth(targets, n_classes, label_smoothing)) / n).astype(probabilities.dtype)
+
+
+def _smooth(targets, n_classes, label_smoothing):
+    """Target probabilities: (1 − ε) t + ε (1 − t)/(K − 1), float64 (N, K)."""
+    t = np.eye(n_classes)[targets] if targets.ndim == 1 else targets.astype(np.float64)
+    return (1 - label_smoothing) * t + label_smoothing / (n_classes - 1) * (1 - t)
+
+
+def sum_of_squares(weight):
+    """‖W‖², summed in float64.
+
+    Examples
+    --------
+    >>> sum_of_squares(np.array([[3.0, 4.0]]))
+    25.0
+    """
+    return float(np.square(weight, dtype=np.float64).sum())
+
+
+def sgd_update(weight, gradient, learning_rate, l2=0.0):
+    """One step of gradient descent on loss + λ‖W‖², in place: W ← (1 − 2ηλ) W − η·gradient.
+
+    Parameters
+    ----------
+    weight : ndarray
+        Changed in place.
+    gradient : ndarray, of the same shape
+        Of the loss alone.
+    learning_rate, l2 : float
+        η and λ.
+
+    Examples
+    --------
+    >>> weight = np.array([1.0, 2.0])
+    >>> sgd_update(weight, np.array([0.5, 0.5]), learning_rate=0.1)
+    >>> weight
+    array([0.95, 1.95])
+    """
+    weight *= 1 - 2 * learning_rate * l2
+    weight -= learning_rate * gradient

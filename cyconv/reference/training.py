@@ -1,0 +1,258 @@
+"""The network: forward, backward, and the training steps."""
+
+import math
+
+import numpy as np
+
+from cyconv.randomness import DROPOUT, random_bits
+from cyconv.reference.batches import gather_images
+from cyconv.reference.convolution import im2col
+from cyconv.reference.layers import (
+    dense_backward,
+    dense_forward,
+    patch_matmul_backward,
+    patch_matmul_forward,
+    sgd_update,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+    sum_of_squares,
+)
+
+
+def _layers(parameters, kind):
+    """The names of the layers of a kind: ["conv"], or ["conv.0", "conv.1", …]."""
+    if f"{kind}.weight" in parameters:
+        return [kind]
+    count = sum(name.startswith(f"{kind}.") and name.endswith(".weight") for name in parameters)
+    return [f"{kind}.{i}" for i in range(count)]
+
+
+def forward(parameters, X, kept=None):
+    """Run images through the network.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+        "conv.weight" (F, C, f, f), "conv.bias" (F,), "hidden.weight", "hidden.bias", "output.weight",
+        "output.bias"; see the top of :mod:`cyconv.reference` for several of a kind.
+    X : ndarray (N, C, H, W)
+        Normalised images.
+    kept : dict of str to ndarray, optional
+        What dropout leaves of each hidden layer, as :func:`dropout_factors` returns it.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Each layer's result by the layer's name: "conv" (N, F, P) and "hidden" (N, O) after the ReLU (and
+        dropout), "output" (N, K) the logits; and "probabilities" (N, K).
+
+    Examples
+    --------
+    >>> parameters = {
+    ...     "conv.weight": np.ones((2, 1, 2, 2)), "conv.bias": np.zeros(2),
+    ...     "hidden.weight": np.ones((3, 8)), "hidden.bias": np.zeros(3),
+    ...     "output.weight": np.ones((5, 3)), "output.bias": np.zeros(5),
+    ... }
+    >>> forward(parameters, np.ones((1, 1, 4, 4)))["probabilities"]
+    array([[0.2, 0.2, 0.2, 0.2, 0.2]])
+    """
+    activations = {}
+    for name in _layers(parameters, "conv"):
+        weight = parameters[f"{name}.weight"]
+        patches = im2col(X, weight.shape[-1])
+        rows = weight.reshape(len(weight), -1)
+        activations[name] = patch_matmul_forward(patches, rows, parameters[f"{name}.bias"])
+    x = _flatten(activations)
+    for name in _layers(parameters, "hidden"):
+        x = dense_forward(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+        if kept is not None:
+            x = x * kept[name]
+        activations[name] = x
+    logits = dense_forward(x, parameters["output.weight"], parameters["output.bias"], relu=False)
+    activations["output"] = logits
+    activations["probabilities"], _ = softmax_cross_entropy_forward(logits, np.zeros(len(X), dtype=int))
+    return activations
+
+
+def _flatten(activations):
+    """vec(H): every filter's patches one after another, branch after branch."""
+    return np.concatenate([a.reshape(len(a), -1) for a in activations.values()], axis=1)
+
+
+def loss_and_gradients(parameters, X, labels, l2=0.0, label_smoothing=0.0, kept=None):
+    """Cost of a batch and its gradient with respect to every parameter.
+
+    Parameters
+    ----------
+    parameters, X, kept
+        As for :func:`forward`.
+    labels : ndarray (N,) of int, or (N, K)
+        Class indices, or probabilities.
+    l2 : float
+        λ; biases are not penalised.
+    label_smoothing : float
+        ε.
+
+    Returns
+    -------
+    cost : float
+        Mean cross-entropy + λ·(sum of the squares of all weights).
+    gradients : dict of str to ndarray
+        Like ``parameters``.
+
+    Examples
+    --------
+    >>> parameters = {
+    ...     "conv.weight": np.zeros((2, 1, 2, 2)), "conv.bias": np.zeros(2),
+    ...     "hidden.weight": np.zeros((3, 8)), "hidden.bias": np.zeros(3),
+    ...     "output.weight": np.zeros((2, 3)), "output.bias": np.zeros(2),
+    ... }
+    >>> cost, gradients = loss_and_gradients(parameters, np.ones((4, 1, 4, 4)), np.array([0, 0, 0, 1]))
+    >>> round(cost, 6), gradients["output.bias"]
+    (0.693147, array([-0.25,  0.25]))
+    """
+    conv, hidden = _layers(parameters, "conv"), _layers(parameters, "hidden")
+    activations = forward(parameters, X, kept)
+    _, losses = softmax_cross_entropy_forward(activations["output"], labels, label_smoothing)
+
+    gradients = {}
+    h = _flatten({name: activations[name] for name in conv})
+    inputs = [h, *(activations[name] for name in hidden)]
+    d = softmax_cross_entropy_backward(activations["probabilities"], labels, label_smoothing)
+    d, gradients["output.weight"], gradients["output.bias"] = dense_backward(
+        d, inputs[-1], parameters["output.weight"]
+    )
+    for name, x in reversed(list(zip(hidden, inputs))):
+        if kept is not None:
+            d = d * kept[name]
+        d, gradients[f"{name}.weight"], gradients[f"{name}.bias"] = dense_backward(
+            d, x, parameters[f"{name}.weight"], activations[name]
+        )
+    ends = np.cumsum([activations[name][0].size for name in conv])
+    for name, d_h in zip(conv, np.split(d, ends[:-1], axis=1)):
+        weight, a = parameters[f"{name}.weight"], activations[name]
+        d_weight, d_bias = patch_matmul_backward(d_h.reshape(a.shape), im2col(X, weight.shape[-1]), a)
+        gradients[f"{name}.weight"], gradients[f"{name}.bias"] = d_weight.reshape(weight.shape), d_bias
+
+    weights = [name for name in parameters if name.endswith(".weight")]
+    for name in weights:
+        gradients[name] += 2 * l2 * parameters[name]
+    cost = float(losses.mean()) + l2 * sum(sum_of_squares(parameters[name]) for name in weights)
+    return cost, {name: gradients[name] for name in parameters}
+
+
+def dropout_factors(parameters, n, dropout, seed, step):
+    """What dropout multiplies the hidden activations of n images by at an update step.
+
+    A unit is dropped with probability ``dropout``, and what is kept is scaled by 1/(1 − dropout), so that
+    the expected activation stays as it was (Srivastava et al., "Dropout", JMLR 2014, in its inverted form).
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+        Names the hidden layers and tells their widths.
+    n : int
+        Images in the batch.
+    dropout : float
+        In [0, 1).
+    seed, step : int
+
+    Returns
+    -------
+    dict of str to ndarray (n, O)
+        For each hidden layer zeros and 1/(1 − dropout).
+
+    Examples
+    --------
+    >>> factors = dropout_factors({"hidden.weight": np.ones((1000, 8))}, 10, 0.75, seed=0, step=0)
+    >>> np.unique(factors["hidden"])
+    array([0., 4.])
+    """
+    factors = {}
+    for layer, name in enumerate(_layers(parameters, "hidden")):
+        weight = parameters[f"{name}.weight"]
+        image = np.arange(n, dtype=np.uint64)[:, None]
+        unit = np.arange(len(weight), dtype=np.uint64)
+        # One 64-bit number serves two neighbouring units.
+        bits = random_bits(seed, DROPOUT, step, image, layer, unit // 2) >> (unit % 2 * 32) & 0xFFFFFFFF
+        factors[name] = ((bits >= math.floor(dropout * 2**32)) / (1 - dropout)).astype(weight.dtype)
+    return factors
+
+
+def train_steps(
+    parameters,
+    images,
+    labels,
+    order,
+    learning_rates,
+    batch_size=100,
+    l2=0.0,
+    label_smoothing=0.0,
+    momentum=0.0,
+    dropout=0.0,
+    augmentation=None,
+    seed=0,
+    first_step=0,
+    scale=None,
+    offset=None,
+    velocity=None,
+):
+    """Train: one update of stochastic gradient descent for every learning rate.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+        Changed in place.
+    images : ndarray (n, C, H, W)
+        uint8 pixels with ``scale`` and ``offset``, or normalised images without.
+    labels : ndarray (n,) of int
+    order : ndarray of int
+        Update i uses the images order[i·batch_size : (i + 1)·batch_size].
+    learning_rates : sequence of float
+        η of each update.
+    batch_size : int
+    l2, label_smoothing, momentum, dropout : float
+        λ, ε, μ and the probability that a hidden unit is dropped.
+    augmentation : Augmentation, optional
+    seed, first_step : int
+        Update i is step s = first_step + i; its dropout is a function of (seed, s), its augmentation of
+        (seed, epoch) with epoch = s // (n // batch_size).
+    scale, offset : ndarray (C, H, W), optional
+        As for :func:`gather_batch`.
+    velocity : dict of str to ndarray, optional
+        The v of momentum, like ``parameters`` and changed in place; None starts from zero.
+
+    Returns
+    -------
+    ndarray of float64
+        The cost of each update's batch just before the update, as the update saw it (dropout and augmentation
+        included).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> parameters = {
+    ...     "conv.weight": rng.normal(size=(2, 1, 2, 2)), "conv.bias": np.zeros(2),
+    ...     "hidden.weight": rng.normal(size=(3, 8)), "hidden.bias": np.zeros(3),
+    ...     "output.weight": rng.normal(size=(2, 3)), "output.bias": np.zeros(2),
+    ... }
+    >>> images, labels = rng.normal(size=(4, 1, 4, 4)), np.array([0, 1, 0, 1])
+    >>> costs = train_steps(parameters, images, labels, np.tile(np.arange(4), 50), [0.05] * 50, batch_size=4)
+    >>> bool(costs[-1] < costs[0])
+    True
+    """
+    if velocity is None:
+        velocity = {name: np.zeros_like(values) for name, values in parameters.items()}
+    costs = np.empty(len(learning_rates))
+    for i, learning_rate in enumerate(learning_rates):
+        step = first_step + i
+        batch = order[i * batch_size : (i + 1) * batch_size]
+        epoch = step // (len(images) // batch_size)
+        X = gather_images(images, batch, scale, offset, augmentation, seed, epoch)
+        kept = dropout_factors(parameters, batch_size, dropout, seed, step) if dropout else None
+        costs[i], gradients = loss_and_gradients(parameters, X, labels[batch], l2, label_smoothing, kept)
+        for name, values in parameters.items():
+            velocity[name] *= momentum
+            velocity[name] += gradients[name]
+            sgd_update(values, velocity[name], float(learning_rate))
+    return costs
