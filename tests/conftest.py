@@ -1,0 +1,78 @@
+"""Fixtures that several test files share."""
+
+import numpy as np
+import pytest
+
+import cyconv
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def assert_close():
+    """assert_close(actual, expected, tolerance): arrays, or dicts of arrays, by relative error in the 2-norm."""
+
+    def check(actual, expected, tolerance):
+        if isinstance(expected, dict):
+            assert list(actual) == list(expected)
+            for name in expected:
+                _check(name, actual[name], expected[name], tolerance)
+        else:
+            _check("array", actual, expected, tolerance)
+
+    return check
+
+
+def _check(name, actual, expected, tolerance):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, f"{name} has shape {actual.shape}, expected {expected.shape}"
+    assert actual.dtype == expected.dtype, f"{name} has dtype {actual.dtype}, expected {expected.dtype}"
+    difference = np.linalg.norm((actual.astype(np.float64) - expected).ravel())
+    error = difference / (np.linalg.norm(expected.ravel()) or 1.0)
+    assert error <= tolerance, f"{name} differs by {error:.3g}, more than {tolerance:.3g}"
+
+
+@pytest.fixture
+def make_network(rng):
+    """make_network(**settings): a Network whose biases are not zero, as if trained for a while."""
+
+    def make(**settings):
+        network = cyconv.Network(**{"filter_size": 4, "n_filters": 3, "n_hidden": 8, **settings})
+        parameters = {name: values.copy() for name, values in network.parameters.items()}
+        for name, values in parameters.items():
+            if name.endswith(".bias"):
+                values[:] = 0.1 * rng.standard_normal(values.shape)
+        network.set_parameters(parameters)
+        return network
+
+    return make
+
+
+@pytest.fixture
+def pixels(rng):
+    """pixels(n, image_shape): random uint8 images and labels."""
+
+    def draw(n, image_shape=(3, 32, 32), n_classes=10):
+        images = rng.integers(0, 256, (n, *image_shape), dtype=np.uint8)
+        return images, rng.integers(0, n_classes, n)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder():
+    """Where the real CIFAR-10 is; tests that ask for it are skipped where it is not."""
+    from cyconv.datasets import find_cifar10
+
+    folder = find_cifar10()
+    if folder is None:
+        pytest.skip("CIFAR-10 is not here; set CYCONV_DATA to its folder")
+    return folder
