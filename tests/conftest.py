@@ -18,7 +18,7 @@ def dtype(request):
 
 @pytest.fixture
 def assert_close():
-    """assert_close(actual, expected, tolerance): arrays, or dicts of arrays, by relative error in the 2-norm."""
+    """assert_close(actual, expected, tolerance): arrays or dicts of arrays, by relative 2-norm."""
 
     def check(actual, expected, tolerance):
         if isinstance(expected, dict):

@@ -10,7 +10,9 @@ import pytest
 from cyconv import randomness, reference
 
 
-def random_parameters(rng, filter_sizes=(4,), n_filters=(3,), n_hidden=(8,), image_shape=(3, 8, 8), n_classes=10):
+def random_parameters(
+    rng, filter_sizes=(4,), n_filters=(3,), n_hidden=(8,), image_shape=(3, 8, 8), n_classes=10
+):
     channels, height, width = image_shape
     parameters, n_inputs = {}, 0
     for i, (f, n) in enumerate(zip(filter_sizes, n_filters)):
@@ -53,7 +55,9 @@ def test_examples_in_the_docstrings(module):
     assert result.attempted and not result.failed
 
 
-@pytest.mark.parametrize("shape, f, n_filters", [((3, 3, 8, 8), 4, 5), ((1, 1, 6, 9), 3, 1), ((2, 2, 4, 6), 1, 3)])
+@pytest.mark.parametrize(
+    "shape, f, n_filters", [((3, 3, 8, 8), 4, 5), ((1, 1, 6, 9), 3, 1), ((2, 2, 4, 6), 1, 3)]
+)
 def test_three_ways_to_convolve_agree(rng, shape, f, n_filters):
     images = rng.standard_normal(shape)
     weight, bias = rng.standard_normal((n_filters, shape[1], f, f)), rng.standard_normal(n_filters)
@@ -67,7 +71,9 @@ def test_convolution_is_pytorchs(rng):
     images, weight = rng.standard_normal((2, 3, 8, 12)), rng.standard_normal((5, 3, 4, 4))
     bias = rng.standard_normal(5)
     expected = torch.nn.functional.conv2d(*map(torch.tensor, (images, weight, bias)), stride=4)
-    np.testing.assert_allclose(reference.convolve_loops(images, weight, bias), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        reference.convolve_loops(images, weight, bias), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_im2col_by_its_definition(rng):
@@ -80,9 +86,15 @@ def test_im2col_by_its_definition(rng):
 
 
 def test_layer_gradients_by_finite_differences(rng, assert_close):
-    patches, weight, bias = rng.standard_normal((3, 4, 5)), rng.standard_normal((2, 4)), rng.standard_normal(2)
+    patches, weight, bias = (
+        rng.standard_normal((3, 4, 5)),
+        rng.standard_normal((2, 4)),
+        rng.standard_normal(2),
+    )
     d = rng.standard_normal((3, 2, 5))
-    d_weight, d_bias = reference.patch_matmul_backward(d, patches, reference.patch_matmul_forward(patches, weight, bias))
+    d_weight, d_bias = reference.patch_matmul_backward(
+        d, patches, reference.patch_matmul_forward(patches, weight, bias)
+    )
 
     def convolution():
         return np.sum(d * reference.patch_matmul_forward(patches, weight, bias))
@@ -169,7 +181,9 @@ def test_shuffled_order_is_a_fair_function_of_its_address():
     assert not np.array_equal(order, reference.shuffled_order(1000, seed=5, epoch=3))
     assert not np.array_equal(order, reference.shuffled_order(1000, seed=6, epoch=2))
     # All 24 orders of four images come about equally often: χ² with 23 degrees of freedom, p ≈ 1e-4 at 54.
-    orders, counts = np.unique([reference.shuffled_order(4, 0, e) for e in range(2400)], axis=0, return_counts=True)
+    orders, counts = np.unique(
+        [reference.shuffled_order(4, 0, e) for e in range(2400)], axis=0, return_counts=True
+    )
     assert len(orders) == 24 and np.sum((counts - 100) ** 2 / 100) < 54
 
 
@@ -203,7 +217,9 @@ def test_augmentation_varies_and_off_changes_nothing(rng):
     plain = reference.gather_batch(images, order, 8, one, zero)
     off = SimpleNamespace(flip=False, shift=0, cutout=0)
     assert np.array_equal(reference.gather_batch(images, order, 8, one, zero, off), plain)
-    mirrored = reference.gather_batch(images, order, 8, one, zero, SimpleNamespace(flip=True, shift=0, cutout=0))
+    mirrored = reference.gather_batch(
+        images, order, 8, one, zero, SimpleNamespace(flip=True, shift=0, cutout=0)
+    )
     assert 60 < np.count_nonzero(np.any(mirrored != plain, axis=(1, 2))) < 140
     on = SimpleNamespace(flip=True, shift=2, cutout=3)
     first, second = (reference.gather_batch(images, order, 8, one, zero, on, epoch=e) for e in (0, 1))
