@@ -1,0 +1,197 @@
+"""What a training run logged: curves, learning rates and times."""
+
+from csv import writer
+
+import numpy as np
+
+from ._checks import check_array, check_integer, check_real, describe
+from ._files import atomic_write, load_arrays, save_arrays
+
+CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "update_steps",
+          "learning_rates")
+TIMES = ("training_time", "update_time", "evaluation_time")
+
+_KIND, _VERSION = "history", 1
+
+
+class History:
+    """Curves over the logged update steps, and how long the run took.
+
+    ``history[key]`` gives a curve as an array with one element per logged
+    point, or a time as a float; ``len(history)`` is the number of points.
+
+    ============================  =====================================================
+    key                           meaning
+    ============================  =====================================================
+    cost_train, cost_val          loss plus the L2 penalty
+    loss_train, loss_val          mean cross-entropy, never smoothed
+    acc_train, acc_val            share of images classified rightly, 0..1
+    update_steps                  updates done when the point was logged (int64)
+    learning_rates                the schedule's value at that step
+    training_time                 wall time of the whole fit, in seconds
+    update_time, evaluation_time  the seconds of it spent in updates and in evaluation
+    ============================  =====================================================
+
+    Attributes
+    ----------
+    complete : bool
+        Whether the run reached its last step.
+    training_time, update_time, evaluation_time : float
+        Seconds.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.append(0, 1e-5, train=(2.4, 2.5, 0.1), validation=(2.4, 2.6, 0.09))
+    >>> len(history), history["acc_val"]
+    (1, array([0.09]))
+    """
+
+    def __init__(self):
+        self._points = {key: [] for key in CURVES}
+        self.training_time = 0.0
+        self.update_time = 0.0
+        self.evaluation_time = 0.0
+        self.complete = False
+
+    def append(self, step, learning_rate, train, validation):
+        """Add one point.
+
+        Parameters
+        ----------
+        step : int
+            Updates done so far; larger than at the point before.
+        learning_rate : float
+        train, validation : (loss, cost, accuracy)
+            Three floats each, as `Network.evaluate` returns them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is no number, or the steps do not increase.
+        """
+        last = self.last_step
+        step = check_integer("step", step, 0 if last is None else last + 1)
+        point = {"update_steps": step, "learning_rates": check_real("learning_rate", learning_rate, 0)}
+        for suffix, evaluation in (("train", train), ("val", validation)):
+            loss, cost, accuracy = evaluation
+            point[f"loss_{suffix}"] = check_real(f"loss_{suffix}", loss)
+            point[f"cost_{suffix}"] = check_real(f"cost_{suffix}", cost)
+            point[f"acc_{suffix}"] = check_real(f"acc_{suffix}", accuracy, 0, 1)
+        for key, values in self._points.items():
+            values.append(point[key])
+
+    @property
+    def last_step(self):
+        """int or None: the step of the last point."""
+        steps = self._points["update_steps"]
+        return steps[-1] if steps else None
+
+    def keys(self):
+        """tuple of str: every key, so that ``dict(history)`` works."""
+        return CURVES + TIMES
+
+    def __getitem__(self, key):
+        if key in TIMES:
+            return getattr(self, key)
+        if key not in self._points:
+            raise KeyError(f"key must be one of {', '.join(self.keys())}, but got {describe(key)}")
+        return np.array(self._points[key], dtype=np.int64 if key == "update_steps" else np.float64)
+
+    def __len__(self):
+        return len(self._points["update_steps"])
+
+    def __iter__(self):
+        return iter(self.keys())
+
+    def __contains__(self, key):
+        return key in self.keys()
+
+    def __repr__(self):
+        state = "complete" if self.complete else "incomplete"
+        return f"<History: {len(self)} points to step {self.last_step}, {self.training_time:.1f} s, {state}>"
+
+    def header(self):
+        """dict: what is not a curve, as JSON values."""
+        return {"complete": self.complete, **{key: getattr(self, key) for key in TIMES}}
+
+    @classmethod
+    def from_arrays(cls, header, curves):
+        """Rebuild a history from `header()` and its curves.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If curves are missing, differ in length or hold what `append` refuses.
+        """
+        history = cls()
+        if not isinstance(header, dict) or set(header) != {"complete", *TIMES}:
+            raise ValueError(f"a history's header must hold complete, {', '.join(TIMES)}, but got {describe(header)}")
+        if not isinstance(header["complete"], bool):
+            raise TypeError(f"complete must be True or False, but got {describe(header['complete'])}")
+        history.complete = header["complete"]
+        for key in TIMES:
+            setattr(history, key, check_real(key, header[key], 0))
+        if set(curves) != set(CURVES):
+            raise ValueError(f"a history must hold the curves {', '.join(CURVES)}, but got {', '.join(curves)}")
+        n_points = curves["update_steps"].size
+        for key in CURVES:
+            check_array(key, curves[key], (n_points,), [np.int64 if key == "update_steps" else np.float64])
+        for values in zip(*(curves[key].tolist() for key in CURVES)):
+            point = dict(zip(CURVES, values))
+            history.append(
+                point["update_steps"],
+                point["learning_rates"],
+                (point["loss_train"], point["cost_train"], point["acc_train"]),
+                (point["loss_val"], point["cost_val"], point["acc_val"]),
+            )
+        return history
+
+    def save(self, path):
+        """Write the history as one ``.npz``, atomically and without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+            The name is taken as it stands.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what stood at ``path`` stays.
+        """
+        save_arrays(path, _KIND, _VERSION, {"history": self.header()}, {key: self[key] for key in CURVES})
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a history file, is damaged or from a newer version.
+        """
+        header, arrays = load_arrays(path, _KIND, _VERSION)
+        try:
+            return cls.from_arrays(header.get("history"), arrays)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"path must be a cyconv history file, but {path} is damaged: {error}") from None
+
+    def to_csv(self, path):
+        """Write one row per logged point under a row of key names, atomically.
+
+        The columns are ``update_steps``, ``learning_rates`` and the six
+        curves; reading a number back with `float` gives the very same bits.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what stood at ``path`` stays.
+        """
+        columns = ("update_steps", "learning_rates", *CURVES[:6])
+        with atomic_write(path, "w", encoding="utf-8", newline="") as file:
+            rows = writer(file, lineterminator="\n")
+            rows.writerow(columns)
+            rows.writerows(zip(*(self._points[key] for key in columns)))
