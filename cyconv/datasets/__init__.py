@@ -1,0 +1,9 @@
+"""Data sets: CIFAR-10 from its published files, and a drawn one that needs no file."""
+
+from .cifar10 import find_cifar10, load_cifar10
+from .download import download_cifar10
+from .normalizer import Normalizer
+from .shapes import make_shapes
+from .split import Dataset, Split
+
+__all__ = ["Dataset", "Normalizer", "Split", "download_cifar10", "find_cifar10", "load_cifar10", "make_shapes"]

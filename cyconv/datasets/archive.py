@@ -1,0 +1,85 @@
+"""Read files out of a ``.tar.gz`` into memory; nothing is ever extracted to the disk."""
+
+import gzip
+import zlib
+from pathlib import PurePosixPath
+
+_BLOCK = 512
+_MAX_BYTES = 2**28  # CIFAR-10's archives expand to about 186 million bytes
+_CHUNK = 2**20
+
+
+def read_members(path, names, max_size):
+    """Yield ``(name, bytes)`` of the wanted files in a ``.tar.gz``, in the archive's order.
+
+    The archive is read once, from its beginning to its end, so that gzip's
+    checksum has been compared when the last file has been yielded. Members are told by their last name, at the top or in one folder; links,
+    devices and all other members are passed over.
+
+    Parameters
+    ----------
+    path : Path
+    names : container of str
+        The wanted files.
+    max_size : int
+        The most bytes that one of them may have.
+
+    Raises
+    ------
+    ValueError
+        If the file is no such archive, is damaged or cut short, or expands
+        to more than 256 MiB.
+    """
+    try:
+        with gzip.open(path, "rb") as stream:
+            yield from _members(stream, names, max_size)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"it is no gzip archive, or a damaged one: {error}") from None
+
+
+def _members(stream, names, max_size):
+    position = 0
+    while True:
+        header = stream.read(_BLOCK)
+        if len(header) < _BLOCK or not any(header):
+            break
+        name, size, kind = _read_header(header)
+        padding = -size % _BLOCK
+        position += _BLOCK + size + padding
+        if position > _MAX_BYTES:
+            raise ValueError(f"it expands to more than {_MAX_BYTES} bytes")
+        if kind in b"0\0" and name is not None and name in names:
+            if size > max_size:
+                raise ValueError(f"its member {name} has {size} bytes, more than {max_size}")
+            content = stream.read(size)
+            if len(content) != size:
+                raise ValueError(f"its member {name} is cut short")
+            yield name, content
+            size = 0
+        _skip(stream, size + padding)
+    while stream.read(_CHUNK):  # to the end, where gzip keeps its checksum
+        position += _CHUNK
+        if position > _MAX_BYTES:
+            raise ValueError(f"it expands to more than {_MAX_BYTES} bytes")
+
+
+def _read_header(header):
+    """Name (None where no plain file of ours can be), size and type of a member."""
+    try:
+        stored = int(header[148:156].strip(b" \0"), 8)
+        size = int(header[124:136].strip(b" \0") or b"0", 8)
+    except ValueError:
+        raise ValueError("it is no tar archive, or a damaged one") from None
+    if stored != sum(header[:148]) + 8 * 0x20 + sum(header[156:]) or size < 0:
+        raise ValueError("it is no tar archive, or a damaged one")
+    parts = PurePosixPath(header[:100].partition(b"\0")[0].decode("latin1")).parts
+    ours = 1 <= len(parts) <= 2 and parts[0] not in ("/", "..")
+    return parts[-1] if ours else None, size, header[156:157]
+
+
+def _skip(stream, size):
+    while size > 0:
+        piece = stream.read(min(size, _CHUNK))
+        if not piece:
+            raise ValueError("it is cut short")
+        size -= len(piece)

@@ -1,0 +1,319 @@
+"""CIFAR-10 from its published files (Krizhevsky 2009), Python or binary version.
+
+File formats: https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .._checks import check_integer, describe
+from .._files import check_path
+from .archive import read_members
+from .split import Dataset, Split
+from .unpickler import read_pickle
+
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_IMAGE_SHAPE = (3, 32, 32)
+_N_PIXELS = 3072
+_MAX_IMAGES = 10_000  # per file, as published
+_MAX_FILE_BYTES = 2**26  # the published files have 31 million bytes
+_TEST = 0  # the number by which the test batch goes, beside 1 to 5
+
+# MD5 of the published Python files and SHA-1 of the published binary ones.
+_PUBLISHED = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+    "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+    "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+    "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
+    "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
+    "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
+}
+_FORMATS = (".bin", "")  # in the order of preference
+_PLACES = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
+_ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
+
+
+def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, validation_batches=None):
+    """Read CIFAR-10 from its published files.
+
+    Binary files are preferred to Python ones. No pickle is executed (see
+    :mod:`cyconv.datasets.unpickler`), archives are read in memory, and sizes
+    are checked before anything is read. The files' checksums tell whether
+    they are the published bytes; where they are not, a UserWarning says so
+    once and the result's name is "CIFAR-10 (not the published bytes)".
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder of the batch files, its parent, or one of the published
+        archives (``cifar-10-binary.tar.gz``, ``cifar-10-python.tar.gz``).
+    train_batches : sequence of int
+        Which of the batches 1 to 5 train, in this order.
+    validation_size : int, optional
+        How many of the training images, the last ones, validate instead of
+        training: 1,000 unless said otherwise. Not together with
+        ``validation_batches``.
+    validation_batches : sequence of int, optional
+        Batches that validate, none of which trains.
+
+    Returns
+    -------
+    Dataset
+        Images uint8 of shape (n, 3, 32, 32): views of one array for training
+        and validation, so that no image is held twice.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged or foreign, or an argument is out of range.
+    TypeError
+        If an argument is of the wrong kind.
+
+    Examples
+    --------
+    >>> data = load_cifar10("data", train_batches=(1,), validation_batches=(2,))  # doctest: +SKIP
+    >>> len(data.train), len(data.validation), len(data.test)  # doctest: +SKIP
+    (10000, 10000, 10000)
+    """
+    folder = check_path("folder", folder)
+    train_batches = _check_batches("train_batches", train_batches)
+    if validation_batches is None:
+        validation_size = 1000 if validation_size is None else validation_size
+        validation_size = check_integer(
+            "validation_size", validation_size, 1, len(train_batches) * _MAX_IMAGES - 1
+        )
+        batches = train_batches
+    else:
+        if validation_size is not None:
+            raise ValueError(
+                "validation_size must not be given together with validation_batches, "
+                f"but got {describe(validation_size)} and {describe(validation_batches)}"
+            )
+        validation_batches = _check_batches("validation_batches", validation_batches)
+        if set(train_batches) & set(validation_batches):
+            raise ValueError(
+                f"validation_batches must share no batch with train_batches, "
+                f"but got {validation_batches} and {train_batches}"
+            )
+        batches = train_batches + validation_batches
+
+    place, suffix = _locate(folder, (*batches, _TEST))
+    contents = _Contents((*batches, _TEST))
+    for name, raw in _read_files(place, suffix, contents.slots):
+        contents.add(name, raw, place)
+    images, labels, counts = contents.joined(place)
+
+    n_test = counts.pop()
+    n_fit = len(images) - n_test  # images that train or validate
+    if validation_batches is None:
+        if validation_size >= n_fit:
+            raise ValueError(
+                f"validation_size must be less than the {n_fit} images of train_batches, but got {validation_size}"
+            )
+        n_train = n_fit - validation_size
+    else:
+        n_train = sum(counts[:len(train_batches)])
+    if contents.foreign:
+        warnings.warn(
+            f"{place} does not hold the published bytes of CIFAR-10 ({', '.join(contents.foreign)}): "
+            "results on it are not results on CIFAR-10",
+            UserWarning,
+            stacklevel=2,
+        )
+    return Dataset(
+        train=Split(images[:n_train], labels[:n_train]),
+        validation=Split(images[n_train:n_fit], labels[n_train:n_fit]),
+        test=Split(images[n_fit:], labels[n_fit:]),
+        class_names=CLASS_NAMES,
+        name="CIFAR-10 (not the published bytes)" if contents.foreign else "CIFAR-10",
+    )
+
+
+def find_cifar10(data=None):
+    """Look for CIFAR-10 where people keep it.
+
+    Parameters
+    ----------
+    data : path-like, optional
+        Where the caller says it is; then nowhere else is looked. Without it:
+        the environment variable ``CYCONV_DATA`` (then nowhere else either),
+        ``./data``, and ``cyconv`` in the user's cache folder
+        (``$XDG_CACHE_HOME``, else ``~/.cache``).
+
+    Returns
+    -------
+    Path or None
+        For :func:`load_cifar10`; None when it is in neither of the last two.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``data`` or ``CYCONV_DATA`` is given and holds no CIFAR-10.
+    """
+    named = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
+    for name, value in named.items():
+        if value is not None:
+            path = check_path(name, value)
+            if _find(path, (*range(1, 6), _TEST), some=True) is None:
+                raise FileNotFoundError(f"{name} must be {_WANTED}, but there is none at {path}")
+            return path
+    for path in (Path("data"), cache_folder()):
+        if _find(path, (*range(1, 6), _TEST)) is not None:
+            return path
+    return None
+
+
+def cache_folder():
+    """The folder ``cyconv`` in the user's cache folder, whether it exists or not."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")) / "cyconv"
+
+
+_WANTED = "a folder of CIFAR-10's batch files, its parent, or one of the published .tar.gz archives"
+
+
+def _check_batches(name, value):
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(f"{name} must be a sequence of batch numbers, but got {describe(value)}")
+    batches = tuple(check_integer(f"{name}[{i}]", batch, 1, 5) for i, batch in enumerate(value))
+    if not batches or len(set(batches)) != len(batches):
+        raise ValueError(f"{name} must name one or more of the batches 1 to 5, each once, but got {batches}")
+    return batches
+
+
+def _file_name(batch):
+    return "test_batch" if batch == _TEST else f"data_batch_{batch}"
+
+
+def _find(path, batches, some=False):
+    """The first ``(place, suffix)`` at ``path`` that has all of the batches (or some); else None."""
+    if os.path.isfile(path):
+        return path, None
+    enough = any if some else all
+    for suffix in _FORMATS:
+        for place in _PLACES:
+            if enough(os.path.isfile(path / place / f"{_file_name(batch)}{suffix}") for batch in batches):
+                return path / place, suffix
+    for name in _ARCHIVES:
+        if os.path.isfile(path / name):
+            return path / name, None
+    return None
+
+
+def _locate(path, batches):
+    """Where to read: an archive (suffix None), or a folder and its files' suffix."""
+    found = _find(path, batches)
+    if found is not None:
+        return found
+    partial = _find(path, batches, some=True)
+    if partial is None:
+        raise FileNotFoundError(f"folder must be {_WANTED}, but there is none at {path}")
+    place, suffix = partial
+    names = [f"{_file_name(batch)}{suffix}" for batch in batches]
+    missing = ", ".join(name for name in names if not os.path.isfile(place / name))
+    raise FileNotFoundError(f"folder must hold {', '.join(names)}, but {place} has no {missing}")
+
+
+def _read_files(place, suffix, wanted):
+    """Yield ``(file name, bytes)`` of the wanted batches, one at a time."""
+    try:
+        if suffix is None:
+            names = {f"{name}{suffix}" for name in wanted for suffix in _FORMATS}
+            yield from read_members(place, names, _MAX_FILE_BYTES)
+            return
+        for name in wanted:
+            path = place / f"{name}{suffix}"
+            if path.stat().st_size > _MAX_FILE_BYTES:
+                raise ValueError(f"{path.name} has {path.stat().st_size} bytes, more than {_MAX_FILE_BYTES}")
+            with open(path, "rb") as file:
+                yield path.name, file.read(_MAX_FILE_BYTES)
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot read {error.filename or place}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"folder must be {_WANTED}, but {place} is not: {error}") from None
+
+
+class _Contents:
+    """One array for all images, filled file by file.
+
+    Every batch has room for the 10,000 images it has as published; memory
+    that no image was written to is not taken from the machine. Files with
+    fewer images are moved together at the end.
+    """
+
+    def __init__(self, batches):
+        self.slots = {_file_name(batch): slot for slot, batch in enumerate(batches)}
+        self.images = np.empty((len(batches) * _MAX_IMAGES, *_IMAGE_SHAPE), np.uint8)
+        self.labels = [None] * len(batches)
+        self.foreign = []
+
+    def add(self, name, raw, place):
+        slot = self.slots[name.removesuffix(".bin")]
+        if self.labels[slot] is not None:
+            return  # an archive that holds both versions, or a file twice: the first counts
+        try:
+            pixels, labels = _parse_binary(raw) if name.endswith(".bin") else _parse_python(raw)
+        except ValueError as error:
+            raise ValueError(f"folder must hold CIFAR-10's batch files, but {name} in {place} is not one: {error}") from None
+        start = slot * _MAX_IMAGES
+        self.images[start:start + len(pixels)] = pixels.reshape(-1, *_IMAGE_SHAPE)
+        self.labels[slot] = labels
+        algorithm = "sha1" if name.endswith(".bin") else "md5"
+        digest = hashlib.new(algorithm, raw, usedforsecurity=False).hexdigest()
+        if digest != _PUBLISHED[name]:
+            self.foreign.append(name)
+
+    def joined(self, place):
+        """Images and labels of all batches in order, and how many each has."""
+        missing = [name for name, slot in self.slots.items() if self.labels[slot] is None]
+        if missing:
+            raise FileNotFoundError(f"folder must hold {', '.join(self.slots)}, but {place} has no {', '.join(missing)}")
+        counts = [len(labels) for labels in self.labels]
+        end = counts[0]
+        for slot, count in enumerate(counts[1:], start=1):
+            start = slot * _MAX_IMAGES
+            if start != end:
+                self.images[end:end + count] = self.images[start:start + count]
+            end += count
+        return self.images[:end], np.concatenate(self.labels), counts
+
+
+def _parse_binary(raw):
+    """Pixels (n, 3072) and labels (n,) of a ``.bin`` file: a label byte and 3,072 pixel bytes per image."""
+    n_images, rest = divmod(len(raw), 1 + _N_PIXELS)
+    if rest or not 1 <= n_images <= _MAX_IMAGES:
+        raise ValueError(f"it has {len(raw)} bytes, not 3073 for each of 1 to {_MAX_IMAGES} images")
+    records = np.frombuffer(raw, np.uint8).reshape(n_images, 1 + _N_PIXELS)
+    labels = records[:, 0].astype(np.int64)
+    if labels.max() >= len(CLASS_NAMES):
+        raise ValueError(f"it holds the label {labels.max()}, and labels lie in 0..9")
+    return records[:, 1:], labels
+
+
+def _parse_python(raw):
+    """Pixels (n, 3072) and labels (n,) of a pickled batch."""
+    batch = read_pickle(raw)
+    pixels, labels = batch.get("data"), batch.get("labels")
+    if not isinstance(pixels, np.ndarray) or not isinstance(labels, list):
+        raise ValueError("it holds no array 'data' and list 'labels'")
+    if pixels.shape[1] != _N_PIXELS or not 1 <= len(pixels) <= _MAX_IMAGES:
+        raise ValueError(f"its 'data' has shape {pixels.shape}, not (1 to {_MAX_IMAGES}, {_N_PIXELS})")
+    if len(labels) != len(pixels):
+        raise ValueError(f"it holds {len(labels)} labels for {len(pixels)} images")
+    if not all(type(label) is int and 0 <= label < len(CLASS_NAMES) for label in labels):
+        raise ValueError("its labels are not integers in 0..9")
+    return pixels, np.array(labels, np.int64)

@@ -1,0 +1,126 @@
+"""Normalisation with the training split's per-pixel mean and standard deviation."""
+
+import numpy as np
+
+from .._checks import check_array, check_finite, describe
+
+_BLOCK = 128  # images at once; 257 bytes still add up to less than 2**16
+
+
+class Normalizer:
+    """Subtract a mean and divide by a standard deviation, pixel by pixel.
+
+    Parameters
+    ----------
+    mean, std : array_like of float, shape (channels, height, width)
+        In grey levels; ``std`` must be positive.
+
+    Attributes
+    ----------
+    mean, std : ndarray of float64, shape (channels, height, width)
+        Read-only.
+    scale, offset : ndarray of float64, shape (channels, height, width)
+        ``1 / std`` and ``-mean / std``: a pixel's normalised value is
+        ``pixel * scale + offset``. Read-only.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes differ, a number is not finite, or a deviation is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((2, 1, 1, 2), np.uint8)
+    >>> images[1] = 10
+    >>> norm = Normalizer.fit(images)
+    >>> norm.mean
+    array([[[5., 5.]]])
+    >>> norm(images)[1]
+    array([[[1., 1.]]], dtype=float32)
+    """
+
+    def __init__(self, mean, std):
+        mean = _check_statistic("mean", mean)
+        std = check_array("std", _check_statistic("std", std), mean.shape)
+        if not (std > 0).all():
+            raise ValueError(f"std must hold positive numbers, but got {std.min()}")
+        scale = 1.0 / std
+        offset = -mean / std
+        if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
+            raise ValueError(f"std must not be so small that 1 / std overflows, but got {std.min()}")
+        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset)):
+            value.flags.writeable = False
+            setattr(self, name, value)
+
+    @classmethod
+    def fit(cls, images):
+        """The normaliser that gives these images mean 0 and standard deviation 1 at each pixel.
+
+        The sums are exact, so the result depends neither on the images' order
+        nor on the machine. The deviation is the population's (divided by n);
+        a pixel that never changes counts as having deviation 1.
+
+        Parameters
+        ----------
+        images : array_like of uint8, shape (n, channels, height, width)
+            The training images.
+
+        Returns
+        -------
+        Normalizer
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not such an array or there are none.
+        """
+        images = check_array("images", images, ("n", "channels", "height", "width"), (np.uint8,))
+        if images.size == 0:
+            raise ValueError(f"images must hold at least one image, but got {describe(images)}")
+        total = np.zeros(images.shape[1:], np.int64)
+        total_of_squares = np.zeros(images.shape[1:], np.int64)
+        for start in range(0, len(images), _BLOCK):
+            block = images[start:start + _BLOCK].astype(np.uint16)
+            total += np.add.reduce(block, axis=0, dtype=np.uint16)
+            np.multiply(block, block, out=block)
+            total_of_squares += np.add.reduce(block, axis=0, dtype=np.uint32)
+        n = len(images)
+        # Python's integers: n * sum of squares may pass 2**64, and nothing may cancel.
+        exact = total.astype(object)
+        variance = (n * total_of_squares.astype(object) - exact * exact).astype(np.float64) / float(n) ** 2
+        return cls(total / n, np.where(variance > 0, np.sqrt(variance), 1.0))
+
+    def __call__(self, images):
+        """Normalise images.
+
+        Parameters
+        ----------
+        images : array_like of uint8, shape (n, channels, height, width)
+
+        Returns
+        -------
+        ndarray of float32, same shape
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not uint8 or of another image shape.
+        """
+        images = check_array("images", images, ("n", *self.mean.shape), (np.uint8,))
+        values = np.multiply(images, self.scale.astype(np.float32), dtype=np.float32)
+        values += self.offset.astype(np.float32)
+        return values
+
+    def __repr__(self):
+        return (
+            f"Normalizer(mean {self.mean.mean():.1f}, standard deviation {self.std.mean():.1f} "
+            f"on average over {self.mean.shape})"
+        )
+
+
+def _check_statistic(name, value):
+    array = check_array(name, value, ("channels", "height", "width"))
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be real numbers, but got {describe(array)}")
+    return check_finite(name, np.array(array, dtype=np.float64, order="C"))

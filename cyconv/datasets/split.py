@@ -1,0 +1,119 @@
+"""Images with their labels: one split, and the three splits of a data set."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._checks import check_array, describe
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Parameters
+    ----------
+    images : array_like of uint8, shape (n, channels, height, width)
+        Pixels as CIFAR-10 stores them. A C-contiguous array is kept as it is,
+        not copied; anything else is copied into one.
+    labels : array_like of int, shape (n,)
+        Class indices, from 0; kept as int64.
+
+    Raises
+    ------
+    TypeError
+        If the images are not uint8 or the labels not integers.
+    ValueError
+        If a shape does not fit, a label is negative or there is no image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> split = Split(np.zeros((2, 3, 32, 32), np.uint8), [0, 9])
+    >>> len(split), split.images.shape
+    (2, (2, 3, 32, 32))
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self):
+        images = check_array("images", self.images, ("n", "channels", "height", "width"), (np.uint8,))
+        if images.size == 0:
+            raise ValueError(f"images must hold at least one image, but got {describe(images)}")
+        labels = check_array("labels", self.labels, (len(images),))
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"labels must be integers, but got {describe(labels)}")
+        if labels.min() < 0 or labels.max() >= 2**31:
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(f"labels must be class indices in [0, 2**31), but got {wrong}")
+        object.__setattr__(self, "images", np.ascontiguousarray(images))
+        object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
+
+    def __len__(self):
+        return len(self.images)
+
+    def __repr__(self):
+        return f"Split({len(self)} images of shape {self.images.shape[1:]})"
+
+    def fingerprint(self):
+        """The SHA-256 of shape, pixels and labels as 64 hexadecimal digits.
+
+        Two splits have the same fingerprint when they hold the same images
+        and labels in the same order, on every machine.
+        """
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(self.images)
+        digest.update(self.labels.astype("<i8", copy=False))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three splits of one data set.
+
+    Parameters
+    ----------
+    train, validation, test : Split
+        Images of one shape; what is learned, what is watched meanwhile, and
+        what is looked at once at the end.
+    class_names : sequence of str
+        One name per class; labels are indices into it.
+    name : str
+        The data set's name, as it stands in titles, tables and files.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a split is none, shapes differ, or a label has no class name.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple
+    name: str
+
+    def __post_init__(self):
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        for name in ("train", "validation", "test"):
+            split = getattr(self, name)
+            if not isinstance(split, Split):
+                raise TypeError(f"{name} must be a Split, but got {describe(split)}")
+            if split.images.shape[1:] != self.train.images.shape[1:]:
+                raise ValueError(
+                    f"{name} must hold images of shape {self.train.images.shape[1:]} as train does, "
+                    f"but got {describe(split.images)}"
+                )
+            if split.labels.max() >= len(self.class_names):
+                raise ValueError(
+                    f"{name} must hold labels in 0..{len(self.class_names) - 1}, one per class name, "
+                    f"but got {split.labels.max()}"
+                )
+
+    def __repr__(self):
+        return (
+            f"Dataset({self.name!r}: {len(self.train)} training, {len(self.validation)} validation "
+            f"and {len(self.test)} test images of {len(self.class_names)} classes)"
+        )

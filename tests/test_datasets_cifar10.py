@@ -1,0 +1,554 @@
+"""CIFAR-10's readers on files made here: both versions, all containers, broken and hostile ones."""
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import struct
+import tarfile
+import warnings
+
+import numpy as np
+import pytest
+
+from cyconv.datasets import find_cifar10, load_cifar10
+from cyconv.datasets import archive as archive_module
+from cyconv.datasets import cifar10 as cifar10_module
+from cyconv.datasets.unpickler import read_pickle
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*published bytes:UserWarning")
+
+NAMES = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
+N = 6  # images per file
+
+
+def batch(number, n=N):
+    """Pixels (n, 3072) and labels (n,) of the test's own batch; image i of batch b starts with b, i."""
+    pixels = np.random.default_rng(number).integers(0, 256, (n, 3072), dtype=np.uint8)
+    pixels[:, 0], pixels[:, 1] = number, np.arange(n)
+    return pixels, [(number + i) % 10 for i in range(n)]
+
+
+def binary(pixels, labels):
+    return np.concatenate([np.array(labels, np.uint8)[:, None], pixels], axis=1).tobytes()
+
+
+def short(text):
+    return b"U" + bytes([len(text)]) + text
+
+
+def python2(pixels, labels):
+    """A batch as Python 2's cPickle wrote it, memo and all."""
+    memo = iter(range(1000))
+
+    def put():
+        return b"q" + bytes([next(memo)])
+
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n" + put() + b"cnumpy\nndarray\n" + put() + b"K\x00\x85" + put()
+        + b"U\x01b" + put() + b"\x87" + put() + b"R" + put()
+        + b"(K\x01\x8a\x02" + struct.pack("<h", len(pixels)) + b"M\x00\x0c\x86cnumpy\ndtype\n(U\x02u1K\x00K\x01tR"
+        + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        + b"T" + struct.pack("<i", pixels.size) + pixels.tobytes() + b"tb"
+    )
+    return (
+        b"\x80\x02}" + put() + b"(" + short(b"batch_label") + put() + short(b"testing batch 1 of 1")
+        + short(b"labels") + b"]" + put() + b"(" + b"".join(b"K" + bytes([y]) for y in labels) + b"e"
+        + short(b"data") + array + short(b"filenames") + b"](" + short(b"a.png") * len(labels) + b"eu."
+    )
+
+
+def python3(pixels, labels, protocol=4):
+    return pickle.dumps({b"data": pixels, b"labels": labels}, protocol=protocol)
+
+
+def write_folder(folder, form=binary, suffix=".bin", names=NAMES, n=N):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}{suffix}").write_bytes(form(*batch(NAMES.index(name), n)))
+    return folder
+
+
+def write_archive(path, form=binary, suffix=".bin", folder="cifar-10-batches-bin", names=NAMES):
+    members = {f"{folder}/{name}{suffix}": form(*batch(NAMES.index(name))) for name in names}
+    return write_tar(path, {f"{folder}/readme.html": b"hello", **members})
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def origins(split):
+    """(batch, index) of every image, as batch() marked them."""
+    return [tuple(int(v) for v in image[0, 0, :2]) for image in split.images]
+
+
+def everything(data):
+    return [split.fingerprint() for split in (data.train, data.validation, data.test)]
+
+
+# Protocols and contents
+
+
+def test_last_training_images_validate(tmp_path):
+    data = load_cifar10(write_folder(tmp_path), validation_size=8)
+    expected = [(b, i) for b in range(5) for i in range(N)]
+    assert origins(data.train) == expected[:-8] and origins(data.validation) == expected[-8:]
+    assert origins(data.test) == [(5, i) for i in range(N)]
+    assert data.train.labels.tolist() == [(b + i) % 10 for b, i in expected[:-8]]
+
+
+def test_batches_train_in_the_order_asked(tmp_path):
+    data = load_cifar10(write_folder(tmp_path), train_batches=[3, 1], validation_batches=(2,))
+    assert origins(data.train) == [(2, i) for i in range(N)] + [(0, i) for i in range(N)]
+    assert origins(data.validation) == [(1, i) for i in range(N)]
+
+
+def test_one_thousand_images_validate_by_default(tmp_path):
+    data = load_cifar10(write_folder(tmp_path, n=250))
+    assert [len(data.train), len(data.validation), len(data.test)] == [250, 1000, 250]
+
+
+def test_only_the_files_asked_for_are_needed(tmp_path):
+    write_folder(tmp_path, names=["data_batch_1", "data_batch_2", "test_batch"])
+    assert len(load_cifar10(tmp_path, train_batches=(1,), validation_batches=(2,)).train) == N
+
+
+def test_pixels_are_rows_of_colour_planes(tmp_path):
+    data = load_cifar10(write_folder(tmp_path), validation_size=1)
+    assert np.array_equal(data.train.images[2], batch(0)[0][2].reshape(3, 32, 32))
+    assert data.train.images.dtype == np.uint8 and data.train.images.flags.c_contiguous
+    assert data.class_names[6] == "frog"
+
+
+def test_training_and_validation_images_are_held_once(tmp_path):
+    data = load_cifar10(write_folder(tmp_path), validation_size=4)
+    assert data.train.images.base is not None and data.train.images.base is data.validation.images.base
+
+
+def test_batches_of_published_size_keep_their_place(tmp_path):
+    write_folder(tmp_path, names=["data_batch_1"], n=10_000)
+    write_folder(tmp_path, names=["data_batch_2", "test_batch"])
+    data = load_cifar10(tmp_path, train_batches=(1, 2), validation_size=N)
+    assert len(data.train) == 10_000 and origins(data.validation) == [(1, i) for i in range(N)]
+
+
+# Containers and versions
+
+
+@pytest.mark.parametrize(
+    "form, suffix",
+    [
+        (binary, ".bin"),
+        (python2, ""),
+        (python3, ""),
+        (lambda *contents: python3(*contents, protocol=2), ""),
+        (lambda *contents: python3(*contents, protocol=3).replace(b"numpy._core", b"numpy.core"), ""),
+        (lambda *contents: python3(*contents, protocol=3).replace(b"numpy.core", b"numpy._core"), ""),
+        (lambda pixels, labels: python3(np.asfortranarray(pixels), labels), ""),
+    ],
+    ids=["binary", "python2", "python3", "python3-protocol2", "numpy1", "numpy2", "fortran"],
+)
+def test_every_version_holds_the_same_images(tmp_path, form, suffix):
+    reference = everything(load_cifar10(write_folder(tmp_path / "a"), validation_size=5))
+    other = write_folder(tmp_path / "b", form, suffix)
+    assert everything(load_cifar10(other, validation_size=5)) == reference
+
+
+@pytest.mark.parametrize("form, suffix, kind", [(binary, ".bin", "bin"), (python2, "", "py")])
+@pytest.mark.parametrize("container", ["parent", "archive", "folder of archive", "relative"])
+def test_every_container_holds_the_same_images(tmp_path, monkeypatch, form, suffix, kind, container):
+    reference = everything(load_cifar10(write_folder(tmp_path / "a"), validation_size=5))
+    place = tmp_path / "b"
+    folder = f"cifar-10-batches-{kind}"
+    if container in ("parent", "relative"):
+        write_folder(place / folder, form, suffix)
+    else:
+        place.mkdir()
+        name = "cifar-10-binary.tar.gz" if kind == "bin" else "cifar-10-python.tar.gz"
+        archive = write_archive(place / name, form, suffix, folder)
+        place = archive if container == "archive" else place
+    if container == "relative":
+        monkeypatch.chdir(tmp_path)
+        place = "b"
+    assert everything(load_cifar10(place, validation_size=5)) == reference
+
+
+def test_binary_files_are_preferred(tmp_path):
+    write_folder(tmp_path / "cifar-10-batches-bin")
+    write_folder(tmp_path / "cifar-10-batches-py", lambda *contents: b"never read", "")
+    assert len(load_cifar10(tmp_path, validation_size=5).test) == N
+
+
+def test_complete_files_are_preferred_to_incomplete_ones(tmp_path):
+    write_folder(tmp_path / "cifar-10-batches-bin", names=["data_batch_1"])
+    write_folder(tmp_path / "cifar-10-batches-py", python2, "")
+    assert len(load_cifar10(tmp_path, validation_size=5).test) == N
+
+
+# Published bytes
+
+
+def test_other_bytes_are_told_once_and_in_the_name(tmp_path):
+    write_folder(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = load_cifar10(tmp_path, validation_size=5)
+    assert [w.category for w in caught] == [UserWarning]
+    assert "published bytes" in str(caught[0].message) and "data_batch_3.bin" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert data.name == "CIFAR-10 (not the published bytes)"
+
+
+@pytest.mark.parametrize("form, suffix, algorithm", [(binary, ".bin", "sha1"), (python2, "", "md5")])
+def test_published_bytes_are_known_by_their_checksums(tmp_path, monkeypatch, form, suffix, algorithm):
+    write_folder(tmp_path, form, suffix)
+    for path in tmp_path.iterdir():
+        monkeypatch.setitem(
+            cifar10_module._PUBLISHED, path.name, hashlib.new(algorithm, path.read_bytes()).hexdigest()
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_cifar10(tmp_path, validation_size=5).name == "CIFAR-10"
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"train_batches": ()}, ValueError, "train_batches must name one or more"),
+        ({"train_batches": (1, 1)}, ValueError, "train_batches must name one or more .* each once"),
+        ({"train_batches": (0,)}, ValueError, r"train_batches\[0\] must be an integer in \[1, 5\]"),
+        ({"train_batches": (1, 2.0)}, TypeError, r"train_batches\[1\] must be an integer"),
+        ({"train_batches": 1}, TypeError, "train_batches must be a sequence"),
+        ({"train_batches": "12"}, TypeError, "train_batches must be a sequence"),
+        ({"validation_size": 0}, ValueError, "validation_size must be an integer in"),
+        ({"validation_size": 50_000}, ValueError, "validation_size must be an integer in"),
+        ({"validation_size": 30}, ValueError, "validation_size must be less than the 30 images"),
+        ({"validation_size": 5.0}, TypeError, "validation_size must be an integer"),
+        ({"validation_batches": (2,)}, ValueError, "validation_batches must share no batch"),
+        (
+            {"train_batches": (1,), "validation_batches": (2,), "validation_size": 5},
+            ValueError,
+            "validation_size must not be given together",
+        ),
+    ],
+)
+def test_refuses_arguments(tmp_path, arguments, error, words):
+    write_folder(tmp_path)
+    with pytest.raises(error, match=words):
+        load_cifar10(tmp_path, **arguments)
+
+
+def test_refuses_what_is_no_path():
+    with pytest.raises(TypeError, match="folder must be a path"):
+        load_cifar10(5)
+
+
+# Missing and broken files
+
+
+def test_nothing_there(tmp_path):
+    for place in (tmp_path, tmp_path / "nowhere", "a\0b"):
+        with pytest.raises(FileNotFoundError, match="folder must be a folder of CIFAR-10's batch files"):
+            load_cifar10(place)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    write_folder(tmp_path, names=["data_batch_1", "test_batch"])
+    with pytest.raises(FileNotFoundError, match="has no data_batch_4.bin"):
+        load_cifar10(tmp_path, train_batches=(1, 4), validation_size=1)
+
+
+def test_a_missing_member_is_named(tmp_path):
+    path = write_archive(tmp_path / "x.tar.gz", names=["data_batch_1"])
+    with pytest.raises(FileNotFoundError, match="has no test_batch"):
+        load_cifar10(path, train_batches=(1,), validation_size=1)
+
+
+def load_with(tmp_path, raw, name):
+    """Load a folder in which one file holds ``raw``."""
+    suffix = ".bin" if name.endswith(".bin") else ""
+    write_folder(tmp_path, binary if suffix else python2, suffix)
+    (tmp_path / name).write_bytes(raw)
+    return load_cifar10(tmp_path, validation_size=5)
+
+
+PIXELS, LABELS = batch(0)
+
+
+@pytest.mark.parametrize(
+    "raw, words",
+    [
+        (b"", "0 bytes"),
+        (binary(PIXELS, LABELS)[:-1], "bytes, not 3073 for each"),
+        (binary(PIXELS, LABELS) + b"x", "bytes, not 3073 for each"),
+        (binary(PIXELS, [0, 1, 2, 3, 10, 5]), "the label 10"),
+        (bytes(3073 * 10_001), "bytes, not 3073 for each of 1 to 10000"),
+    ],
+    ids=["empty", "truncated", "longer", "label", "too many"],
+)
+def test_refuses_binary_files(tmp_path, raw, words):
+    with pytest.raises(ValueError, match=f"data_batch_2.bin in .* is not one: .*{words}"):
+        load_with(tmp_path, raw, "data_batch_2.bin")
+
+
+def other(**entries):
+    return pickle.dumps({b"data": PIXELS, b"labels": LABELS, **{k.encode(): v for k, v in entries.items()}}, 4)
+
+
+@pytest.mark.parametrize(
+    "raw, words",
+    [
+        (b"", "damaged"),
+        (b"PK\x03\x04 a zip file", "pickle instruction 0x50"),
+        (python2(PIXELS, LABELS)[:-3000], "cut short"),
+        (python2(PIXELS, LABELS)[:-1], "damaged"),
+        (pickle.dumps([1, 2], 2), "a list, no dictionary"),
+        (pickle.dumps({}, 2), "no array 'data'"),
+        (other(data=[1]), "no array 'data'"),
+        (other(labels=PIXELS), "no array 'data' and list 'labels'"),
+        (other(data=PIXELS.astype(np.int16)), "dtype 'i2', not uint8"),
+        (other(data=PIXELS[:, :-1]), "shape"),
+        (other(data=PIXELS[0]), "1 dimensions"),
+        (other(data=PIXELS[:0], labels=[]), "shape"),
+        (other(labels=LABELS[:-1]), "5 labels for 6 images"),
+        (other(labels=[0, 1, 2, 3, 4, 10]), "labels are not integers in 0..9"),
+        (other(labels=[0, 1, 2, 3, 4, -1]), "labels are not integers in 0..9"),
+        (other(labels=[0, 1, 2, 3, 4, True]), "labels are not integers in 0..9"),
+        (other(labels=[0, 1, 2, 3, 4, "5"]), "labels are not integers in 0..9"),
+    ],
+)
+def test_refuses_python_files(tmp_path, raw, words):
+    with pytest.raises(ValueError, match=f"data_batch_2 in .* is not one: .*{words}"):
+        load_with(tmp_path, raw, "data_batch_2")
+
+
+def test_a_file_too_large_is_not_read(tmp_path):
+    write_folder(tmp_path)
+    with open(tmp_path / "data_batch_2.bin", "wb") as file:
+        file.truncate(2**40)  # sparse
+    with pytest.raises(ValueError, match="data_batch_2.bin has 1099511627776 bytes"):
+        load_cifar10(tmp_path, validation_size=5)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_does_not_block(tmp_path):
+    write_folder(tmp_path, names=NAMES[:5])
+    os.mkfifo(tmp_path / "test_batch.bin")
+    with pytest.raises(FileNotFoundError, match="has no test_batch.bin"):
+        load_cifar10(tmp_path, validation_size=5)
+
+
+# Pickles from strangers
+
+
+class Call:
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def reconstruct(*arguments):
+    return Call(np.zeros(1).__reduce__()[0], *arguments)
+
+
+HOSTILE = {
+    "os.system": lambda mark: Call(os.system, f"touch {mark}"),
+    "eval": lambda mark: Call(eval, f"open({str(mark)!r}, 'w')"),
+    "open": lambda mark: Call(open, str(mark), "w"),
+    "np.load": lambda mark: Call(np.load, str(mark)),
+    "np.fromfile": lambda mark: Call(np.fromfile, str(mark)),
+    "getattr": lambda mark: Call(getattr, dict, "clear"),
+    "_reconstruct of another type": lambda mark: reconstruct(dict, (0,), b"b"),
+    "ndarray itself": lambda mark: Call(np.ndarray, (2**40,)),
+    "another encoding": lambda mark: Call(__import__("_codecs").encode, "a", "rot13"),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_pickle_is_executed(tmp_path, name, protocol):
+    mark = tmp_path / "ran"
+    raw = pickle.dumps({b"data": PIXELS, b"labels": LABELS, b"x": HOSTILE[name](mark)}, protocol)
+    with pytest.raises(ValueError, match="data_batch_1 in .* is not one: it"):
+        load_with(tmp_path / "files", raw, "data_batch_1")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 5])
+def test_other_protocols_are_refused_or_read(protocol):
+    raw = python3(PIXELS, LABELS, protocol)
+    with pytest.raises(ValueError, match="it (holds|names)"):
+        read_pickle(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x80\x02B\xff\xff\xff\xff.",  # four gigabytes of bytes that are not there
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        b"\x80\x02T\xff\xff\xff\xff.",  # a negative length
+        b"\x80\x02X\xff\xff\xff\xff.",
+        b"\x80\x02}r\xff\xff\xff\xff.",  # a memo of four billion entries
+        b"\x80\x02h\x05.",
+        b"\x80\x02e.",
+        b"\x80\x02]}]u.",
+        b"\x80\x02}(]K\x01u.",
+        b"\x80\x02}(K\x01u.",
+        b"\x80\x02\x86.",
+        b"\x80\x02Nb.",
+        b"\x80\x09}.",
+        b"\x80\x02c" + b"a" * 10_000 + b"\n.",
+        b"\x80\x02" + b"(" * 50,
+        b"\x80\x02" + b"}" * 3_000_000 + b".",  # an object per byte
+        b"\x80\x02X\x02\x00\x00\x00\xff\xff.",
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+        b"\x80\x02K\x01cos\nsystem\nR.",
+    ],
+)
+def test_strange_pickles_are_refused_with_a_sentence(raw):
+    if raw == b"\x80\x02}r\xff\xff\xff\xff.":
+        assert read_pickle(raw) == {}  # harmless here: the memo grows by one
+        return
+    with pytest.raises(ValueError, match="^it "):
+        read_pickle(raw)
+
+
+def test_deeply_nested_pickles_are_refused():
+    raw = b"\x80\x02}" + short(b"data") + b"N" + b"\x85" * 500_000 + b"s."
+    assert isinstance(read_pickle(raw)["data"], tuple)
+    raw = b"\x80\x02N" + b"\x85" * 500_000 + b"."
+    with pytest.raises(ValueError, match="a tuple, no dictionary"):
+        read_pickle(raw)
+
+
+def test_encoding_the_same_text_again_and_again_is_bounded():
+    text = b"X" + struct.pack("<I", 10_000) + b"a" * 10_000 + b"q\x000"
+    again = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
+    raw = b"\x80\x02" + text.replace(b"q\x000", b"q\x00") + again * 200 + b"."
+    with pytest.raises(ValueError, match="expands to more than its own size"):
+        read_pickle(raw)
+
+
+def test_damaged_pickles_never_escape_as_anything_but_a_sentence(rng):
+    raw = bytearray(python2(PIXELS[:1], LABELS[:1]))
+    head = len(raw) - 3072 - 60
+    for _ in range(2000):
+        broken = raw.copy()
+        for at in rng.integers(0, len(raw), 3):
+            broken[at if rng.random() < 0.2 else at % 300 if at % 300 < head else 5] = rng.integers(256)
+        try:
+            cifar10_module._parse_python(bytes(broken))
+        except ValueError:
+            pass
+
+
+# Archives from strangers
+
+
+def test_archives_are_never_extracted(tmp_path, monkeypatch):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    members = {f"{name}.bin": binary(*batch(k)) for k, name in enumerate(NAMES)}
+    evil = {"../evil": b"x", "/tmp/cyconv-evil": b"x", "../data_batch_1.bin": b"x", "/data_batch_1.bin": b"x"}
+    path = write_tar(inside / "x.tar.gz", {**evil, **members})
+    assert origins(load_cifar10(path, validation_size=5).test) == [(5, i) for i in range(N)]
+    assert sorted(os.listdir(tmp_path)) == ["inside"] and os.listdir(inside) == ["x.tar.gz"]
+
+
+def test_links_and_devices_in_archives_are_passed_over(tmp_path):
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            info = tarfile.TarInfo("data_batch_1.bin")
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+    with pytest.raises(FileNotFoundError, match="has no data_batch_1"):
+        load_cifar10(path, train_batches=(1,), validation_size=1)
+
+
+def header(name, size):
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def test_a_member_larger_than_a_batch_is_not_read(tmp_path):
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(header("data_batch_1.bin", 2**27)))
+    with pytest.raises(ValueError, match="data_batch_1.bin has 134217728 bytes"):
+        load_cifar10(path)
+
+
+@pytest.mark.parametrize("sizes", [[2**33 - 512], [100_352] * 20])
+def test_an_archive_that_expands_without_bound_is_refused(tmp_path, monkeypatch, sizes):
+    monkeypatch.setattr(archive_module, "_MAX_BYTES", 10**6)
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(b"".join(header("padding", n) + bytes(min(n, 10**6)) for n in sizes)))
+    with pytest.raises(ValueError, match="expands to more than 1000000 bytes"):
+        load_cifar10(path)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda raw: b"", "has no data_batch_1"),
+        (lambda raw: b"hello", "no gzip archive"),
+        (lambda raw: raw[: len(raw) // 2], "no gzip archive, or a damaged one|cut short"),
+        (lambda raw: raw[:2000] + bytes(50) + raw[2050:], "no gzip archive, or a damaged one"),
+        (lambda raw: gzip.compress(b"a" * 2000), "no tar archive"),
+        (lambda raw: gzip.compress(header("data_batch_1.bin", 3073) + bytes(100)), "cut short"),
+        (lambda raw: gzip.compress(header("other", 3073) + bytes(100)), "cut short"),
+    ],
+    ids=["empty", "text", "half", "zeros inside", "no tar", "short member", "short other"],
+)
+def test_refuses_archives(tmp_path, damage, words):
+    path = write_archive(tmp_path / "x.tar.gz")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        load_cifar10(path, validation_size=5)
+
+
+# Where to look
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """A working folder and a cache without CIFAR-10."""
+    monkeypatch.delenv("CYCONV_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def test_search_order(nowhere, monkeypatch):
+    assert find_cifar10() is None
+    write_folder(nowhere / "cache" / "cyconv")
+    assert find_cifar10() == nowhere / "cache" / "cyconv"
+    write_folder(nowhere / "work" / "data" / "cifar-10-batches-bin")
+    assert os.fspath(find_cifar10()) == "data"
+    monkeypatch.setenv("CYCONV_DATA", str(write_folder(nowhere / "environment")))
+    assert find_cifar10() == nowhere / "environment"
+    assert find_cifar10(str(write_folder(nowhere / "given"))) == nowhere / "given"
+
+
+def test_what_is_named_must_be_there(nowhere, monkeypatch):
+    write_folder(nowhere / "cache" / "cyconv")
+    with pytest.raises(FileNotFoundError, match="data must be a folder of CIFAR-10's"):
+        find_cifar10(nowhere / "empty")
+    monkeypatch.setenv("CYCONV_DATA", str(nowhere / "empty"))
+    with pytest.raises(FileNotFoundError, match="CYCONV_DATA must be a folder of CIFAR-10's"):
+        find_cifar10()
