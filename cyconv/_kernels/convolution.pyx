@@ -1,0 +1,219 @@
+# The patchify convolution, patch-innermost: its filters are few, its patches many.
+#
+# What is computed, for one block of images (H: activations, g: gradient with respect to H)
+#   conv_forward    H[i, f, p] = max(0, bias[f] + sum_d weight[f, d] * X[i, d, p])
+#   conv_backward   d_weight[f, d] = sum_{i, p} g[i, f, p] * X[i, d, p];   d_bias[f] = sum_{i, p} g[i, f, p]
+#
+# Layout
+#   X[i]  (D, P)  one pointer per image, rows `ld_x` apart;   H, g  (images, F, P), filters `ld_x` apart
+#   P runs along the vector lanes, so that an odd number of filters wastes none; it is padded to PAD.
+#
+# Order
+#   Forward: tiles of ROWS filters times a few vectors; with fewer patches than a tile is wide, a tile
+#   spans several images. Backward: tiles of ROWS filters times a few patch values, summed over
+#   the images of the block in their order; the caller adds the blocks in theirs.
+
+
+cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real* weight, const real* bias,
+                           const real** x, real** out) noexcept nogil:
+    cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef int i, v, lane, lanes = lanes_of(weight)
+    cdef real t
+    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, ld_x, &acc[0][0][0])
+    for i in range(rows):
+        for v in range(vectors):
+            for lane in range(lanes):
+                t = acc[i][v][lane] + bias[i]
+                out[v][i*ld_x + lane] = 0 if t < 0 else t     # NaN stays NaN
+
+
+cdef inline void conv_column(int vectors, idx n_filters, idx n_d, idx ld_x, const real* weight, const real* bias,
+                             const real** x, real** out) noexcept nogil:
+    """all filters against the same vectors of patches"""
+    cdef idx f = 0
+    cdef int v
+    cdef real* o[MAX_VECTORS]
+    for v in range(vectors):
+        o[v] = out[v]
+    while f + ROWS <= n_filters:
+        conv_tile(ROWS, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+        f += ROWS
+        for v in range(vectors):
+            o[v] += ROWS*ld_x
+    if n_filters - f == 4:
+        conv_tile(4, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+    elif n_filters - f == 3:
+        conv_tile(3, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+    elif n_filters - f == 2:
+        conv_tile(2, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+    elif n_filters - f == 1:
+        conv_tile(1, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+
+
+cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, const real* weight,
+                       const real* bias, const real** x, real* h, idx ld_h) noexcept nogil:
+    """n_p patches of each image, of which the padding to ld_x comes out as zero"""
+    cdef const real* from_[MAX_VECTORS]
+    cdef real* to[MAX_VECTORS]
+    cdef int v, i, lanes = lanes_of(weight), vectors = vectors_of(weight)
+    cdef idx vectors_left = n_images*(ld_x//lanes), image = 0, p = 0, f
+    while vectors_left > 0:
+        v = 0
+        while v < vectors and v < vectors_left:
+            from_[v] = x[image] + p
+            to[v] = h + image*ld_h + p
+            p += lanes
+            if p == ld_x:
+                p = 0
+                image += 1
+            v += 1
+        vectors_left -= v
+        if v == vectors:
+            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, from_, to)
+        else:
+            for i in range(v):
+                conv_column(1, n_filters, n_d, ld_x, weight, bias, from_ + i, to + i)
+    if n_p < ld_x:
+        for image in range(n_images):
+            for f in range(n_filters):
+                for p in range(n_p, ld_x):
+                    h[image*ld_h + f*ld_x + p] = 0
+
+
+cdef inline void filter_gradient_tile(int rows, int columns, idx n_images, idx ld_x, const real* g, idx ld_g,
+                                      const real** x, idx x_offset, real* out, idx ld_out) noexcept nogil:
+    cdef real t[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef real z[MAX_ROWS*MAX_VECTORS*MAX_LANES]
+    cdef real folded[MAX_ROWS*MAX_VECTORS]
+    cdef int i, j, lane, lanes = lanes_of(g)
+    cdef idx image, q, n_q = ld_x//lanes
+    cdef const real* gi
+    cdef const real* xi
+    for i in range(rows):
+        for j in range(columns):
+            for lane in range(lanes):
+                t[i][j][lane] = 0
+    ASSUME(n_images > 0)
+    ASSUME(n_q > 0)
+    for image in range(n_images):
+        gi = g + image*ld_g
+        xi = x[image] + x_offset
+        for q in range(n_q):
+            for i in range(rows):
+                for j in range(columns):
+                    for lane in range(lanes):
+                        t[i][j][lane] += gi[i*ld_x + q*lanes + lane] * xi[j*ld_x + q*lanes + lane]
+    for i in range(rows):
+        for j in range(columns):
+            for lane in range(lanes):
+                z[(i*columns + j)*lanes + lane] = t[i][j][lane]
+    fold_lanes(rows*columns, z, folded)
+    for i in range(rows):
+        for j in range(columns):
+            out[i*ld_out + j] = folded[i*columns + j]
+
+
+cdef inline void filter_gradient_rows(int columns, idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g,
+                                      idx ld_g, const real** x, idx d_begin, idx d_end, real* out) noexcept nogil:
+    """every filter against the patch values d_begin..d_end, a multiple of `columns`"""
+    cdef idx f = 0, d, c, n_c = (d_end - d_begin)//columns
+    while f + ROWS <= n_filters:
+        for c in range(n_c):
+            d = d_begin + c*columns
+            filter_gradient_tile(ROWS, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
+        f += ROWS
+    for c in range(n_c):
+        d = d_begin + c*columns
+        if n_filters - f == 4:
+            filter_gradient_tile(4, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
+        elif n_filters - f == 3:
+            filter_gradient_tile(3, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
+        elif n_filters - f == 2:
+            filter_gradient_tile(2, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
+        elif n_filters - f == 1:
+            filter_gradient_tile(1, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
+
+
+cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g, idx ld_g,
+                        const real** x, real* d_weight, real* d_bias) noexcept nogil:
+    """panels of X that fit the first-level cache, while the filters' gradients stream past them"""
+    cdef int columns = vectors_of(g)
+    cdef idx d = 0, whole = n_d//columns*columns, panel, width, f, image, p
+    cdef real lane_sums[MAX_LANES]
+    cdef int lane, lanes = lanes_of(g)
+    panel = max(1, 20480//(<idx>sizeof(real)*n_images*ld_x*columns))*columns
+    while d < whole:
+        width = min(panel, whole - d)
+        filter_gradient_rows(columns, n_images, n_filters, n_d, ld_x, g, ld_g, x, d, d + width, d_weight)
+        d += width
+    filter_gradient_rows(1, n_images, n_filters, n_d, ld_x, g, ld_g, x, whole, n_d, d_weight)
+    for f in range(n_filters):
+        for lane in range(lanes):
+            lane_sums[lane] = 0
+        for image in range(n_images):
+            for p in range(ld_x//lanes):
+                for lane in range(lanes):
+                    lane_sums[lane] += g[image*ld_g + f*ld_x + p*lanes + lane]
+        fold_lanes(1, lane_sums, d_bias + f)
+
+
+cdef enum:
+    ENTRY_BLOCK = 10    # images that one iteration of an entry's loop takes
+
+
+cdef void forward_images(idx first, idx n, const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
+                         const real[::1] bias, real[:, :, ::1] activations) noexcept nogil:
+    cdef const real* x[ENTRY_BLOCK]
+    cdef idx i, ld_x = patches.shape[2], n_filters = weight.shape[0]
+    for i in range(n):
+        x[i] = &patches[first + i, 0, 0]
+    conv_forward(n, n_filters, weight.shape[1], n_patches, ld_x, &weight[0, 0], &bias[0], x, &activations[first, 0, 0],
+                 n_filters*ld_x)
+
+
+def patch_matmul_forward(const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
+                         const real[::1] bias, real[:, :, ::1] activations, int n_threads):
+    """max(0, weight @ patches + bias); ``patches`` (N, D, padded P) and ``activations`` (N, F, padded P)."""
+    cdef idx n = patches.shape[0], n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, b
+    with nogil:
+        if n_threads == 1:
+            for b in range(n_blocks):
+                forward_images(b*ENTRY_BLOCK, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), patches, n_patches, weight, bias,
+                               activations)
+        else:
+            for b in prange(n_blocks, schedule="static", num_threads=n_threads):
+                forward_images(b*ENTRY_BLOCK, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), patches, n_patches, weight, bias,
+                               activations)
+
+
+cdef void backward_images(idx block, idx n, const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
+                          const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] shares) noexcept nogil:
+    """one block's share of the gradient: D values a filter, then a bias a filter"""
+    cdef const real* x[ENTRY_BLOCK]
+    cdef idx i, q, ld_x = patches.shape[2], n_filters = activations.shape[1], n_values = patches.shape[1]
+    cdef idx first = block*ENTRY_BLOCK
+    cdef const real* h = &activations[first, 0, 0]
+    cdef const real* dh = &d_activations[first, 0, 0]
+    cdef real* g = &masked[first, 0, 0]
+    for i in range(n):
+        x[i] = &patches[first + i, 0, 0]
+    for q in range(n*n_filters*ld_x):
+        g[q] = dh[q] if h[q] > 0 else 0
+    conv_backward(n, n_filters, n_values, ld_x, <const real*>g, n_filters*ld_x, x, &shares[block, 0],
+                  &shares[block, n_filters*n_values])
+
+
+def patch_matmul_backward(const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
+                          const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] shares,
+                          int n_threads):
+    """Each block's share of d_weight and d_bias, into the rows of ``shares``; the caller adds them in order."""
+    cdef idx n = patches.shape[0], n_blocks = shares.shape[0], b
+    with nogil:
+        if n_threads == 1:
+            for b in range(n_blocks):
+                backward_images(b, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), d_activations, patches, activations, masked,
+                                shares)
+        else:
+            for b in prange(n_blocks, schedule="static", num_threads=n_threads):
+                backward_images(b, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), d_activations, patches, activations, masked,
+                                shares)

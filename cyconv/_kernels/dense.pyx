@@ -1,0 +1,287 @@
+# Dense layers; also the convolution with so few patches that it is better seen as one.
+#
+# What is computed (rows: images, or images times groups; see below)
+#   dense_forward          C[r, j] = bias[j] + sum_k A[r, k] * W[j, k], then ReLU where asked
+#   dense_backward_input   dA[i, k] = sum_j dC[i, j] * W[j, k]; masked: times scale where A[i, k] > 0, else 0
+#   dense_step             W[j, k] <- decay * W[j, k] - rate * sum_i dC[i, j] * A[i, k], or the gradient itself
+#
+# Layout
+#   A, C row-major with strides; W (units, inputs) with the inputs innermost, its rows padded with zeros to
+#   PAD elements and their number padded to ROWS, so that a dot tile never has fewer units.
+#   A group is one patch of an image: row (i, g) of A begins at i*ld_a + g*group_a, and likewise for C.
+#   A dense layer has one group; a convolution with P patches has P, and the input of group g is patch g.
+#
+# Order
+#   Forward: chunks of the inputs that fit the first-level cache; in them every tile of ROWS units meets
+#   every tile of dot_rows rows; the lanes of a tile are kept in `z` between chunks and folded at the end.
+#   Backward and step: outer tiles along the inputs, over units and over images in their order.
+
+cdef enum:
+    CHUNK = 640         # inputs in a chunk of the forward pass
+
+
+cdef idx dense_scratch(idx n_rows, idx n_units) noexcept nogil:
+    """elements of `z` that dense_forward needs"""
+    return n_rows*((n_units + UNITS_PAD - 1)//UNITS_PAD*UNITS_PAD)*MAX_LANES
+
+
+cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
+                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c,
+                        real* z) noexcept nogil:
+    cdef idx n_tiles_j = (n_units + ROWS - 1)//ROWS, n_chunks = (n_inputs + CHUNK - 1)//CHUNK
+    cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
+    cdef idx k, width, j, g, i
+    cdef real* t
+    cdef int lanes = lanes_of(a), dot_rows = dot_rows_of(a)
+    k = 0
+    while k < n_inputs:
+        width = min(chunk, n_inputs - k)//lanes
+        t = z
+        for j in range(n_tiles_j):
+            for g in range(n_groups):
+                i = 0
+                while i + dot_rows <= n_images:
+                    if k == 0:
+                        dot_accumulate(dot_rows, ROWS, True, width, a + i*ld_a + g*group_a, ld_a,
+                                       w + j*ROWS*ld_w, ld_w, t)
+                    else:
+                        dot_accumulate(dot_rows, ROWS, False, width, a + i*ld_a + g*group_a + k, ld_a,
+                                       w + j*ROWS*ld_w + k, ld_w, t)
+                    t += dot_rows*ROWS*lanes
+                    i += dot_rows
+                while i < n_images:
+                    if k == 0:
+                        dot_accumulate(1, ROWS, True, width, a + i*ld_a + g*group_a, ld_a, w + j*ROWS*ld_w, ld_w, t)
+                    else:
+                        dot_accumulate(1, ROWS, False, width, a + i*ld_a + g*group_a + k, ld_a,
+                                       w + j*ROWS*ld_w + k, ld_w, t)
+                    t += ROWS*lanes
+                    i += 1
+        k += chunk
+    t = z
+    for j in range(n_tiles_j):
+        for g in range(n_groups):
+            i = 0
+            while i + dot_rows <= n_images:
+                finish_tile(dot_rows, min(ROWS, n_units - j*ROWS), t, bias + j*ROWS, relu,
+                            c + i*ld_c + g*group_c + j*ROWS, ld_c)
+                t += dot_rows*ROWS*lanes
+                i += dot_rows
+            while i < n_images:
+                finish_tile(1, min(ROWS, n_units - j*ROWS), t, bias + j*ROWS, relu,
+                            c + i*ld_c + g*group_c + j*ROWS, ld_c)
+                t += ROWS*lanes
+                i += 1
+
+
+cdef inline void finish_tile(int rows, idx n_units, real* z, const real* bias, bint relu, real* c,
+                             idx ld_c) noexcept nogil:
+    """fold the lanes of one tile, add the bias, apply ReLU and store"""
+    cdef real folded[MAX_ROWS*MAX_ROWS]
+    cdef int i
+    cdef idx j
+    cdef real t
+    fold_lanes(rows*ROWS, z, folded)
+    for i in range(rows):
+        for j in range(n_units):
+            t = folded[i*ROWS + j] + bias[j]
+            c[i*ld_c + j] = 0 if relu and t < 0 else t
+
+
+cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const real* dc, idx ld_dc, const real* w,
+                                     idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da) noexcept nogil:
+    cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef const real* b[MAX_VECTORS]
+    cdef int i, v, lane, lanes = lanes_of(dc)
+    for v in range(vectors):
+        b[v] = w + v*lanes
+    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, b, ld_w, &acc[0][0][0])
+    for i in range(rows):
+        for v in range(vectors):
+            if masked:
+                for lane in range(lanes):
+                    da[i*ld_a + v*lanes + lane] = scale*acc[i][v][lane] if a[i*ld_a + v*lanes + lane] > 0 else 0
+            else:
+                for lane in range(lanes):
+                    da[i*ld_a + v*lanes + lane] = acc[i][v][lane]
+
+
+cdef inline void input_gradient_column(int vectors, idx n_images, idx n_units, const real* dc, idx ld_dc,
+                                       const real* w, idx ld_w, bint masked, const real* a, idx ld_a,
+                                       real scale, real* da) noexcept nogil:
+    cdef idx i = 0
+    while i + ROWS <= n_images:
+        input_gradient_tile(ROWS, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a,
+                            scale, da + i*ld_a)
+        i += ROWS
+    while i < n_images:
+        input_gradient_tile(1, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
+                            da + i*ld_a)
+        i += 1
+
+
+cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* w,
+                               idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da) noexcept nogil:
+    """da has the strides of a, the layer's input. Masked: a went through ReLU (and dropout, with `scale`)."""
+    cdef idx k = 0
+    cdef int lanes = lanes_of(dc), vectors = vectors_of(dc)
+    while k + vectors*lanes <= n_inputs:
+        input_gradient_column(vectors, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k)
+        k += vectors*lanes
+    while k < n_inputs:
+        input_gradient_column(1, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k)
+        k += lanes
+
+
+cdef struct Update:
+    # What becomes of a gradient G = sum over the batch, per weight:
+    #   to_weight:  w <- decay*w - rate*G
+    #   else:       sink <- keep*sink + pull*w + G     (a gradient array, or the momentum's velocity)
+    bint to_weight
+    bint squares        # also sum up w*w, before the update
+    double decay, rate, keep, pull
+
+
+cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc, idx ld_dc, const real* a, idx ld_a,
+                             const Update* update, real* w, real* sink, idx ld_w) noexcept nogil:
+    cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef real squares[MAX_LANES]
+    cdef const real* b[MAX_VECTORS]
+    cdef int i, v, lane, lanes = lanes_of(dc)
+    cdef real decay = <real>update.decay, rate = <real>update.rate
+    cdef real keep = <real>update.keep, pull = <real>update.pull, total = 0
+    for v in range(vectors):
+        b[v] = a + v*lanes
+    outer_accumulate(rows, vectors, n_images, dc, 1, ld_dc, b, ld_a, &acc[0][0][0])
+    if update.squares:
+        for lane in range(lanes):
+            squares[lane] = 0
+        for i in range(rows):
+            for v in range(vectors):
+                for lane in range(lanes):
+                    squares[lane] += w[i*ld_w + v*lanes + lane]*w[i*ld_w + v*lanes + lane]
+        fold_lanes(1, squares, &total)
+    for i in range(rows):
+        for v in range(vectors):
+            if update.to_weight:
+                for lane in range(lanes):
+                    w[i*ld_w + v*lanes + lane] = decay*w[i*ld_w + v*lanes + lane] - rate*acc[i][v][lane]
+            else:
+                for lane in range(lanes):
+                    sink[i*ld_w + v*lanes + lane] = (keep*sink[i*ld_w + v*lanes + lane]
+                                                     + pull*w[i*ld_w + v*lanes + lane] + acc[i][v][lane])
+    return total
+
+
+cdef inline double step_rows(int vectors, idx n_images, idx n_units, const real* dc, idx ld_dc, const real* a,
+                             idx ld_a, const Update* update, real* w, real* sink, idx ld_w) noexcept nogil:
+    cdef idx j = 0
+    cdef double squares = 0
+    while j + ROWS <= n_units:
+        squares += step_tile(ROWS, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w)
+        j += ROWS
+    while j < n_units:
+        squares += step_tile(1, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w)
+        j += 1
+    return squares
+
+
+cdef double dense_step(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* a, idx ld_a,
+                       const Update* update, real* w, real* sink, idx ld_w) noexcept nogil:
+    """a panel of n_inputs columns of the weights; returns the sum of their squares if asked for"""
+    cdef idx k = 0
+    cdef double squares = 0
+    cdef int lanes = lanes_of(dc), vectors = vectors_of(dc)
+    while k + vectors*lanes <= n_inputs:
+        squares += step_rows(vectors, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w)
+        k += vectors*lanes
+    while k < n_inputs:
+        squares += step_rows(1, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w)
+        k += lanes
+    return squares
+
+
+cdef enum:
+    PANEL = 64          # columns of the weights that one iteration of an entry's loop takes
+
+
+def dense_scratch_size(idx n_rows, idx n_units):
+    """Elements of scratch that a forward pass over so many rows needs."""
+    return dense_scratch(n_rows, n_units)
+
+
+def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,
+                       real[:, ::1] outputs, real[:, ::1] scratch, int n_threads):
+    """inputs @ weight.T + bias; inputs and weight padded, ``outputs`` (N, O); scratch: a row a thread."""
+    cdef idx n = inputs.shape[0], n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, b, n_units = outputs.shape[1]
+    cdef idx k = inputs.shape[1]
+    with nogil:
+        if n_threads == 1:
+            for b in range(n_blocks):
+                dense_forward(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), 1, n_units, k, &inputs[b*ENTRY_BLOCK, 0], k, 0,
+                              &weight[0, 0], k, &bias[0], relu, &outputs[b*ENTRY_BLOCK, 0], n_units, 0, &scratch[0, 0])
+        else:
+            for b in prange(n_blocks, schedule="static", num_threads=n_threads):
+                dense_forward(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), 1, n_units, k, &inputs[b*ENTRY_BLOCK, 0], k, 0,
+                              &weight[0, 0], k, &bias[0], relu, &outputs[b*ENTRY_BLOCK, 0], n_units, 0,
+                              &scratch[threadid(), 0])
+
+
+def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs, const real[:, ::1] weight,
+                        const real[:, ::1] outputs, real[:, ::1] masked, real[:, ::1] d_inputs,
+                        real[:, ::1] d_weight, real[::1] d_bias, int n_threads):
+    """Gradients of a dense layer; ``outputs`` None: no ReLU. ``masked`` (N, O) is scratch."""
+    cdef idx n = inputs.shape[0], n_units = d_outputs.shape[1], k = inputs.shape[1], i, j, b
+    cdef idx n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, n_panels = (k + PANEL - 1)//PANEL
+    cdef Update update
+    cdef const real* g = &masked[0, 0]
+    update.to_weight = False
+    update.squares = False
+    update.decay = 1
+    update.rate = 0
+    update.keep = 0
+    update.pull = 0
+    with nogil:
+        for i in range(n):
+            for j in range(n_units):
+                masked[i, j] = d_outputs[i, j] if outputs is None or outputs[i, j] > 0 else 0
+        for j in range(n_units):
+            d_bias[j] = 0
+        for i in range(n):
+            for j in range(n_units):
+                d_bias[j] += masked[i, j]
+        if n_threads == 1:
+            for b in range(n_blocks):
+                dense_backward_input(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), n_units, k, g + b*ENTRY_BLOCK*n_units, n_units,
+                                     &weight[0, 0], k, False, &inputs[b*ENTRY_BLOCK, 0], k, <real>1,
+                                     &d_inputs[b*ENTRY_BLOCK, 0])
+            for b in range(n_panels):
+                dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
+                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k)
+        else:
+            for b in prange(n_blocks, schedule="static", num_threads=n_threads):
+                dense_backward_input(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), n_units, k, g + b*ENTRY_BLOCK*n_units, n_units,
+                                     &weight[0, 0], k, False, &inputs[b*ENTRY_BLOCK, 0], k, <real>1,
+                                     &d_inputs[b*ENTRY_BLOCK, 0])
+            for b in prange(n_panels, schedule="static", num_threads=n_threads):
+                dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
+                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k)
+
+
+def sum_of_squares(const real[::1] weight):
+    """In double, in order."""
+    cdef double total = 0
+    cdef idx i
+    with nogil:
+        for i in range(weight.shape[0]):
+            total += <double>weight[i]*weight[i]
+    return total
+
+
+def sgd_update(real[::1] weight, const real[::1] gradient, double learning_rate, double l2):
+    """w <- (1 - 2*learning_rate*l2)*w - learning_rate*gradient, in place."""
+    cdef real decay = <real>(1 - 2*learning_rate*l2), rate = <real>learning_rate
+    cdef idx i
+    with nogil:
+        for i in range(weight.shape[0]):
+            weight[i] = decay*weight[i] - rate*gradient[i]

@@ -1,0 +1,14 @@
+# All kernels, in the order in which they build on each other. One module per instruction set includes this
+# file and nothing else; setup.py gives each its compiler flags.
+
+include "tiles.pxi"
+include "randomness.pxi"
+
+from cython.parallel cimport parallel, prange, threadid
+
+include "patches.pyx"
+include "convolution.pyx"
+include "dense.pyx"
+include "softmax.pyx"
+include "training.pyx"
+include "probe.pyx"

@@ -1,0 +1,33 @@
+# A probe of the machine: the rate of fused multiply-adds that stay in registers, the roof of every kernel.
+
+cdef double run_probe(idx n, real* seed) noexcept nogil:
+    cdef real t[3][4][MAX_LANES]
+    cdef int i, v, lane, lanes = lanes_of(seed)
+    cdef idx k
+    cdef double total = 0
+    for i in range(3):
+        for v in range(4):
+            for lane in range(lanes):
+                t[i][v][lane] = seed[lane] + i*4 + v
+    for k in range(n):
+        for i in range(3):
+            for v in range(4):
+                for lane in range(lanes):
+                    t[i][v][lane] = t[i][v][lane]*seed[lane] + seed[lane]
+    for i in range(3):
+        for v in range(4):
+            for lane in range(lanes):
+                total += t[i][v][lane]
+    return total
+
+
+def probe(real[::1] seed, idx n, double[::1] sink, int n_threads):
+    """``n`` rounds of twelve vectors on every thread; returns the floating-point operations of all of them."""
+    cdef int i
+    with nogil:
+        if n_threads == 1:
+            sink[0] = run_probe(n, &seed[0])
+        else:
+            for i in prange(n_threads, schedule="static", chunksize=1, num_threads=n_threads):
+                sink[i] = run_probe(n, &seed[0])
+    return 2.0*12*lanes_of(&seed[0])*n*n_threads

@@ -1,0 +1,173 @@
+# Tiles: the two inner loops that everything else is made of.
+#
+# What is computed
+#   outer_accumulate   acc[i][v] += sum_k a[i, k] * b[v][k]     one scalar of a times vectors of b
+#   dot_accumulate     acc[i][j] += sum_k a[i, k] * b[j, k]     vectors of both, lanes kept apart
+# Both hold a small block of results in a local array whose bounds are
+# compile-time constants: every loop over it is unrolled and the compiler keeps
+# it in vector registers for the whole of the k loop. A bound that is not a
+# constant turns the block into memory traffic, ten times slower.
+#
+# Order of sums
+#   An element of an outer tile is one chain over k, in order. An element of a
+#   dot tile is LANES chains over k, folded pairwise (0+1, 2+3, ...) at the end.
+#   Neither depends on the number of threads.
+#
+# Ownership
+#   Tiles own nothing. Pointers that they take point to rows whose length in
+#   lanes is padded with zeros to a multiple of PAD elements.
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <stdint.h>
+    /* A "vector" is CY_LANES elements, at least 8 (one or more registers): shorter
+       loops would be unrolled before they are vectorised. Tile sizes fill the
+       registers that the instruction set has: 32 (AVX-512, arm64) or 16. */
+    #if defined(__AVX512F__)
+      #define CY_LANES_FLOAT 16
+      #define CY_ROWS 5
+      #define CY_VECTORS_FLOAT 4
+      #define CY_VECTORS_DOUBLE 4
+      #define CY_DOT_ROWS_FLOAT 5
+      #define CY_DOT_ROWS_DOUBLE 5
+    #elif defined(__AVX2__)
+      #define CY_LANES_FLOAT 8
+      #define CY_ROWS 5
+      #define CY_VECTORS_FLOAT 2
+      #define CY_VECTORS_DOUBLE 1
+      #define CY_DOT_ROWS_FLOAT 2
+      #define CY_DOT_ROWS_DOUBLE 1
+    #elif defined(__aarch64__)
+      #define CY_LANES_FLOAT 8
+      #define CY_ROWS 5
+      #define CY_VECTORS_FLOAT 2
+      #define CY_VECTORS_DOUBLE 1
+      #define CY_DOT_ROWS_FLOAT 2
+      #define CY_DOT_ROWS_DOUBLE 1
+    #else
+      #define CY_LANES_FLOAT 8
+      #define CY_ROWS 2
+      #define CY_VECTORS_FLOAT 2
+      #define CY_VECTORS_DOUBLE 1
+      #define CY_DOT_ROWS_FLOAT 2
+      #define CY_DOT_ROWS_DOUBLE 1
+    #endif
+    #if defined(__GNUC__)
+      #define CY_ASSUME(condition) do { if (!(condition)) __builtin_unreachable(); } while (0)
+      #define CY_PREFETCH(address) __builtin_prefetch((address), 0, 2)
+    #else
+      #define CY_ASSUME(condition) ((void)0)
+      #define CY_PREFETCH(address) ((void)0)
+    #endif
+    """
+    enum:
+        LANES_FLOAT "CY_LANES_FLOAT"
+        ROWS "CY_ROWS"                    # rows of an outer tile; units of a dot tile
+        VECTORS_FLOAT "CY_VECTORS_FLOAT"  # vectors across an outer tile; columns of a filter-gradient tile
+        VECTORS_DOUBLE "CY_VECTORS_DOUBLE"
+        DOT_ROWS_FLOAT "CY_DOT_ROWS_FLOAT"      # rows of a in a dot tile
+        DOT_ROWS_DOUBLE "CY_DOT_ROWS_DOUBLE"
+    void ASSUME "CY_ASSUME"(bint) noexcept nogil
+    void PREFETCH "CY_PREFETCH"(const void*) noexcept nogil
+
+ctypedef Py_ssize_t idx
+
+ctypedef fused real:
+    float
+    double
+
+cdef enum:
+    PAD = 16            # rows are padded with zeros to a multiple of this many elements
+    UNITS_PAD = 10      # weight matrices have a multiple of this many rows; ROWS divides it
+    LANES_DOUBLE = 8
+    MAX_LANES = 16
+    MAX_ROWS = 5
+    MAX_VECTORS = 4
+
+
+cdef inline int lanes_of(const real* tag) noexcept nogil:
+    if real is float:
+        return LANES_FLOAT
+    else:
+        return LANES_DOUBLE
+
+
+cdef inline int vectors_of(const real* tag) noexcept nogil:
+    if real is float:
+        return VECTORS_FLOAT
+    else:
+        return VECTORS_DOUBLE
+
+
+cdef inline int dot_rows_of(const real* tag) noexcept nogil:
+    if real is float:
+        return DOT_ROWS_FLOAT
+    else:
+        return DOT_ROWS_DOUBLE
+
+
+cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a, idx a_row, idx a_k,
+                                  const real** b, idx b_k, real* acc) noexcept nogil:
+    """acc[i][v][lane] = sum_k a[i*a_row + k*a_k] * b[v][k*b_k + lane]"""
+    cdef real t[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef int i, v, lane, lanes = lanes_of(a)
+    cdef idx k
+    for i in range(rows):
+        for v in range(vectors):
+            for lane in range(lanes):
+                t[i][v][lane] = 0
+    ASSUME(n_k > 0)
+    for k in range(n_k):
+        for i in range(rows):
+            for v in range(vectors):
+                for lane in range(lanes):
+                    t[i][v][lane] += a[i*a_row + k*a_k] * b[v][k*b_k + lane]
+    for i in range(rows):
+        for v in range(vectors):
+            for lane in range(lanes):
+                acc[(i*MAX_VECTORS + v)*MAX_LANES + lane] = t[i][v][lane]
+
+
+cdef inline void dot_accumulate(int rows, int columns, bint first, idx n_k, const real* a, idx a_row,
+                                const real* b, idx b_row, real* z) noexcept nogil:
+    """z[i][j][lane] (+)= sum_k a[i*a_row + k*lanes + lane] * b[j*b_row + k*lanes + lane]"""
+    cdef real t[MAX_ROWS][MAX_ROWS][MAX_LANES]
+    cdef int i, j, lane, lanes = lanes_of(a)
+    cdef idx k
+    for i in range(rows):
+        for j in range(columns):
+            for lane in range(lanes):
+                t[i][j][lane] = 0 if first else z[(i*columns + j)*lanes + lane]
+    ASSUME(n_k > 0)
+    for k in range(n_k):
+        for i in range(rows):
+            for j in range(columns):
+                for lane in range(lanes):
+                    t[i][j][lane] += a[i*a_row + k*lanes + lane] * b[j*b_row + k*lanes + lane]
+    for i in range(rows):
+        for j in range(columns):
+            for lane in range(lanes):
+                z[(i*columns + j)*lanes + lane] = t[i][j][lane]
+
+
+cdef inline void fold_pairs(idx n, const real* z, real* out) noexcept nogil:
+    cdef idx q
+    for q in range(n):
+        out[q] = z[2*q] + z[2*q + 1]
+
+
+cdef inline void fold_lanes(idx n, real* z, real* out) noexcept nogil:
+    """out[q] = sum over lanes of z[q][lane], pairwise; n at most MAX_ROWS*MAX_ROWS; z is used up"""
+    cdef real half[MAX_ROWS*MAX_ROWS*8]
+    cdef real quarter[MAX_ROWS*MAX_ROWS*4]
+    cdef int lanes = lanes_of(z)
+    if lanes == 16:
+        fold_pairs(n*8, z, half)
+        fold_pairs(n*4, half, quarter)
+        fold_pairs(n*2, quarter, half)
+        fold_pairs(n, half, out)
+    else:
+        fold_pairs(n*4, z, half)
+        fold_pairs(n*2, half, quarter)
+        fold_pairs(n, quarter, out)

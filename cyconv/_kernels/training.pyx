@@ -1,0 +1,525 @@
+# The training step: many updates in one call, in one parallel region.
+#
+# What is computed, per update
+#   Phase one, over fixed blocks of images: gather, convolution, hidden layers, output, softmax, loss; back to
+#   the gradient with respect to every layer's output; and the block's share of the filters' gradient.
+#   Phase two, over fixed tiles of the parameters: each tile of a dense weight matrix sums its gradient over the
+#   whole batch in registers and applies the update at once, so that no gradient array is ever written; the
+#   filters' shares are added over the blocks, in block order, and applied.
+#   A barrier stands after each phase. Evaluation is phase one's forward half on blocks of its own.
+#
+# Same bits for any number of threads
+#   Blocks and tiles depend on the network and the batch size alone; every element is summed by one thread in
+#   one order. Threads share nothing but what the barriers separate.
+#
+# Layout
+#   Parameters lie in one array (see layout.py), as do the velocity or the gradient where there is one. The
+#   workspace is one array too: for the whole batch the activations `act`, their gradients `grad` (level 0: the
+#   convolution's output; level l: hidden layer l; last: the logits) and the shares; then each thread's scratch.
+#
+# Ownership
+#   All memory belongs to NumPy arrays that the caller keeps alive during the call. Nothing is allocated here.
+
+cdef enum:
+    MAX_BRANCHES = 8
+    MAX_DENSE = 9
+    MAX_BLOCK = 64
+
+cdef enum:              # kinds of tasks, numbered as in layout.py
+    DENSE_PANEL = 0
+    DENSE_BIAS = 1
+    PATCH_PANEL = 2     # as DENSE_PANEL, for a patch-major branch
+    PATCH_BIAS = 3
+    FILTER_ROW = 4
+    FILTER_BIAS = 5
+
+cdef struct Branch:
+    idx filter_size, n_patches, n_values, n_filters
+    bint patch_inner
+    idx ld_x            # patch-innermost: padded patches; patch-major: padded values
+    idx x_size          # elements of one image's patches
+    idx column          # first column in level 0
+    idx weight, bias    # offsets in the parameters
+    idx x               # the patches: of a block in the scratch; patch-major: of the batch in the workspace
+    idx shares          # patch-innermost: in the workspace, n_filters*(n_values + 1) a block
+
+cdef struct Dense:
+    idx n_units, n_inputs, ld_w, weight, bias
+
+cdef struct Task:       # a row of the task table
+    long long kind, layer, begin, width
+
+cdef struct Plan:
+    # offsets count elements from the start of the workspace, or of a thread's scratch
+    idx n_branches, n_dense, n_classes, n_tasks, block
+    Branch[MAX_BRANCHES] branch
+    Dense[MAX_DENSE] dense
+    idx[MAX_DENSE + 1] ld               # row length of each level
+    idx[MAX_DENSE + 1] act              # activations of each level
+    idx[MAX_DENSE + 1] grad             # their gradients
+    idx scratch, scratch_size           # thread 0's scratch, and the size of each
+    idx rows, z                         # in the scratch
+
+cdef struct Batch:
+    # what one call works on
+    Images images
+    Augment augment
+    Targets targets
+    idx size
+    double dropout
+    uint64 dropout_bits                 # address of (seed, purpose, step)
+    double* losses
+    int* correct
+    double* squares                     # a slot for each task
+
+
+cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
+    """row `row` of level i"""
+    return base + offsets[i] + row*plan.ld[i]
+
+
+cdef void drop_units(idx n, idx n_units, idx ld, real* a, double dropout, uint64 step_bits, idx first,
+                     idx layer) noexcept nogil:
+    """inverted dropout; 32 addressed bits a unit"""
+    cdef idx i, j
+    cdef uint64 bits, row_bits
+    cdef uint64 threshold = <uint64>(dropout*4294967296.0)
+    cdef real scale = <real>(1.0/(1.0 - dropout))
+    for i in range(n):
+        row_bits = address(address(step_bits, <uint64>(first + i)), <uint64>layer)
+        for j in range((n_units + 1)//2):
+            bits = address(row_bits, <uint64>j)
+            a[i*ld + 2*j] = 0 if (bits & <uint64>0xffffffff) < threshold else a[i*ld + 2*j]*scale
+            if 2*j + 1 < n_units:
+                a[i*ld + 2*j + 1] = 0 if (bits >> 32) < threshold else a[i*ld + 2*j + 1]*scale
+
+
+cdef void forward_block(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx first,
+                        idx n, idx row, real* base, real* scratch) noexcept nogil:
+    """Images order[0..n), or first..first+n where there is no order, through the network, into rows row..row+n
+    of every level at `base`."""
+    cdef const Branch* branch
+    cdef const Dense* dense
+    cdef const real* x[MAX_BLOCK]
+    cdef real* own
+    cdef idx b, i, l, image
+    cdef bint last
+    for b in range(plan.n_branches):
+        branch = &plan.branch[b]
+        own = scratch + branch.x if branch.patch_inner else base + branch.x + row*branch.x_size
+        for i in range(n):
+            image = order[i] if order != NULL else first + i
+            gather_image(&batch.images, image, &batch.augment, branch.filter_size, branch.patch_inner, branch.ld_x,
+                         scratch + plan.rows, own + i*branch.x_size)
+            x[i] = own + i*branch.x_size
+        if branch.patch_inner:
+            conv_forward(n, branch.n_filters, branch.n_values, branch.n_patches, branch.ld_x, params + branch.weight,
+                         params + branch.bias, x, level(plan, plan.act, base, 0, row) + branch.column, plan.ld[0])
+        else:
+            dense_forward(n, branch.n_patches, branch.n_filters, branch.ld_x, own, branch.x_size, branch.ld_x,
+                          params + branch.weight, branch.ld_x, params + branch.bias, True,
+                          level(plan, plan.act, base, 0, row) + branch.column, plan.ld[0], branch.n_filters,
+                          scratch + plan.z)
+    for l in range(plan.n_dense):
+        dense = &plan.dense[l]
+        last = l == plan.n_dense - 1
+        dense_forward(n, 1, dense.n_units, dense.n_inputs, level(plan, plan.act, base, l, row), plan.ld[l], 0,
+                      params + dense.weight, dense.ld_w, params + dense.bias, not last,
+                      level(plan, plan.act, base, l + 1, row), plan.ld[l + 1], 0, scratch + plan.z)
+        if batch.dropout > 0 and not last:
+            drop_units(n, dense.n_units, plan.ld[l + 1], level(plan, plan.act, base, l + 1, row), batch.dropout,
+                       batch.dropout_bits, row, l)
+
+
+cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx block,
+                    const long long* after, idx n_after, real* workspace, real* scratch) noexcept nogil:
+    """one block of the batch, forward and back; on the way, ask for the images `after` that come next"""
+    cdef idx first = block*plan.block, n = min(plan.block, batch.size - block*plan.block), l, b, i
+    cdef idx top = plan.n_dense
+    cdef const Branch* branch
+    cdef const Dense* dense
+    cdef const real* x[MAX_BLOCK]
+    cdef real* logits = level(plan, plan.act, workspace, top, first)
+    cdef real* shares
+    cdef real scale = <real>(1.0/(1.0 - batch.dropout))
+    forward_block(plan, batch, params, order + first, first, n, first, workspace, scratch)
+    for i in range(n_after):
+        prefetch_image(&batch.images, after[i], sizeof(real))
+    softmax_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first, batch.losses + first,
+                 batch.correct + first)
+    softmax_gradient_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first,
+                          1.0/batch.size, level(plan, plan.grad, workspace, top, first))
+    for l in range(top - 1, -1, -1):
+        dense = &plan.dense[l]
+        dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, workspace, l + 1, first),
+                             plan.ld[l + 1], params + dense.weight, dense.ld_w, True,
+                             level(plan, plan.act, workspace, l, first), plan.ld[l], scale if l > 0 else <real>1,
+                             level(plan, plan.grad, workspace, l, first))
+    for b in range(plan.n_branches):
+        branch = &plan.branch[b]
+        if branch.patch_inner:
+            for i in range(n):
+                x[i] = scratch + branch.x + i*branch.x_size
+            shares = workspace + branch.shares + block*branch.n_filters*(branch.n_values + 1)
+            conv_backward(n, branch.n_filters, branch.n_values, branch.ld_x,
+                          level(plan, plan.grad, workspace, 0, first) + branch.column, plan.ld[0], x, shares,
+                          shares + branch.n_filters*branch.n_values)
+
+
+cdef struct Rule:
+    # how gradients become parameters; see Update in dense.pyx
+    Update update
+    double momentum_rate    # > 0: afterwards w <- w - momentum_rate*sink
+
+
+cdef inline void follow_velocity(idx n, double rate, const real* velocity, real* w) noexcept nogil:
+    cdef idx i
+    for i in range(n):
+        w[i] -= <real>rate*velocity[i]
+
+
+cdef inline void step_bias(idx n, const Rule* rule, const real* gradient, real* b, real* sink) noexcept nogil:
+    """biases carry no penalty"""
+    cdef idx i
+    if rule.update.to_weight:
+        for i in range(n):
+            b[i] -= <real>rule.update.rate*gradient[i]
+    else:
+        for i in range(n):
+            sink[i] = <real>rule.update.keep*sink[i] + gradient[i]
+        if rule.momentum_rate > 0:
+            follow_velocity(n, rule.momentum_rate, sink, b)
+
+
+cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx ld, real* out) noexcept nogil:
+    cdef idx i, g, j
+    for j in range(width):
+        out[j] = 0
+    for i in range(n):
+        for g in range(n_groups):
+            for j in range(width):
+                out[j] += a[i*ld + g*group + j]
+
+
+cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc,
+                     idx group_dc, const real* a, idx ld_a, idx group_a, real* w, real* sink, idx ld_w,
+                     double* squares) noexcept nogil:
+    """a panel of columns; a patch-major convolution adds its patches one after the other"""
+    cdef Update update = rule.update
+    cdef idx g, j
+    squares[0] = dense_step(n, n_units, width, dc, ld_dc, a, ld_a, &update, w, sink, ld_w)
+    update.decay = 1
+    update.keep = 1
+    update.pull = 0
+    update.squares = False
+    for g in range(1, n_groups):
+        dense_step(n, n_units, width, dc + g*group_dc, ld_dc, a + g*group_a, ld_a, &update, w, sink, ld_w)
+    if rule.momentum_rate > 0:
+        for j in range(n_units):
+            follow_velocity(width, rule.momentum_rate, sink + j*ld_w, w + j*ld_w)
+
+
+cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, const real* shares, real* w, real* sink,
+                      double* squares) noexcept nogil:
+    """one filter: its shares added in block order, in pieces that stay in registers"""
+    cdef real total[64]
+    cdef idx j, q, b, width
+    cdef real old
+    cdef const Update* update = &rule.update
+    squares[0] = 0
+    j = 0
+    while j < n_values:
+        width = min(64, n_values - j)
+        for q in range(width):
+            total[q] = shares[j + q]
+        for b in range(1, n_blocks):
+            for q in range(width):
+                total[q] += shares[b*share + j + q]
+        for q in range(width):
+            old = w[j + q]
+            squares[0] += old*old
+            if update.to_weight:
+                w[j + q] = <real>update.decay*old - <real>update.rate*total[q]
+            else:
+                sink[j + q] = <real>update.keep*sink[j + q] + <real>update.pull*old + total[q]
+        j += width
+    if rule.momentum_rate > 0:
+        follow_velocity(n_values, rule.momentum_rate, sink, w)
+
+
+cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, const Task* tasks, idx t, real* params,
+                    real* sink, real* workspace, real* scratch) noexcept nogil:
+    """one tile of the parameters, over the whole batch"""
+    cdef const Task* task = &tasks[t]
+    cdef idx l = task.layer, n_blocks = (batch.size + plan.block - 1)//plan.block, share, weight, j, b
+    cdef const Dense* dense
+    cdef const Branch* branch
+    cdef real* sums = scratch + plan.z
+    cdef real* grad
+    batch.squares[t] = 0
+    if task.kind == DENSE_PANEL or task.kind == DENSE_BIAS:
+        dense = &plan.dense[l]
+        grad = level(plan, plan.grad, workspace, l + 1, 0)
+        if task.kind == DENSE_PANEL:
+            weight = dense.weight + task.begin
+            step_panel(rule, batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0,
+                       level(plan, plan.act, workspace, l, 0) + task.begin, plan.ld[l], 0, params + weight,
+                       sink + weight, dense.ld_w, batch.squares + t)
+        else:
+            sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
+            step_bias(dense.n_units, rule, sums, params + dense.bias, sink + dense.bias)
+        return
+    branch = &plan.branch[l]
+    grad = level(plan, plan.grad, workspace, 0, 0) + branch.column
+    share = branch.n_filters*(branch.n_values + 1)
+    if task.kind == PATCH_PANEL:
+        weight = branch.weight + task.begin
+        step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
+                   branch.n_filters, workspace + branch.x + task.begin, branch.x_size, branch.ld_x, params + weight,
+                   sink + weight, branch.ld_x, batch.squares + t)
+    elif task.kind == PATCH_BIAS:
+        sum_rows(batch.size, branch.n_patches, branch.n_filters, branch.n_filters, grad, plan.ld[0], sums)
+        step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
+    elif task.kind == FILTER_ROW:
+        weight = branch.weight + task.begin*branch.n_values
+        step_filter(rule, n_blocks, share, branch.n_values, workspace + branch.shares + task.begin*branch.n_values,
+                    params + weight, sink + weight, batch.squares + t)
+    else:
+        for j in range(branch.n_filters):
+            sums[j] = 0
+        for b in range(n_blocks):
+            for j in range(branch.n_filters):
+                sums[j] += workspace[branch.shares + b*share + branch.n_filters*branch.n_values + j]
+        step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
+
+
+cdef struct Course:
+    # the updates of one call
+    idx n_steps, steps_per_epoch, first_step
+    const long long* order          # n_steps*size image numbers
+    const double* learning_rates
+    double* costs
+    double l2, momentum
+    bint gradients_only             # one step; sink <- gradient of the cost, nothing is updated
+    uint64 seed
+
+
+cdef Rule rule_of(const Course* course, idx step) noexcept nogil:
+    cdef Rule rule
+    cdef double rate = course.learning_rates[step]
+    rule.update.to_weight = course.momentum == 0 and not course.gradients_only
+    rule.update.squares = course.l2 > 0
+    rule.update.decay = 1 - 2*rate*course.l2
+    rule.update.rate = rate
+    rule.update.keep = 0 if course.gradients_only else course.momentum
+    rule.update.pull = 2*course.l2
+    rule.momentum_rate = 0 if rule.update.to_weight or course.gradients_only else rate
+    return rule
+
+
+cdef Batch batch_of(const Batch* batch, const Course* course, idx step) noexcept nogil:
+    """the batch with the addresses that belong to this update"""
+    cdef Batch own = batch[0]
+    cdef idx now = course.first_step + step
+    own.augment.bits = address(seed_bits(course.seed, PURPOSE_AUGMENTATION), <uint64>(now//course.steps_per_epoch))
+    own.dropout_bits = address(seed_bits(course.seed, PURPOSE_DROPOUT), <uint64>now)
+    return own
+
+
+cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, const real* params, idx step,
+                    idx block, idx n_blocks, idx per_thread, real* workspace, int thread) noexcept nogil:
+    """an iteration of phase one; the one behind the blocks adds the penalty to the cost of the update before"""
+    cdef const long long* order = course.order + step*batch.size
+    cdef const long long* after = NULL
+    cdef idx n_after = 0, next_block = block + 1, i
+    cdef double squares = 0
+    cdef Batch own
+    if block == n_blocks:
+        if step > 0 and course.l2 > 0:
+            for i in range(plan.n_tasks):
+                squares += batch.squares[i]
+            course.costs[step - 1] += course.l2*squares
+        return
+    own = batch_of(batch, course, step)
+    if next_block < n_blocks and next_block % per_thread != 0:
+        after = order + next_block*plan.block
+        n_after = min(plan.block, batch.size - next_block*plan.block)
+    elif step + 1 < course.n_steps:     # this thread's first block of the next update
+        next_block = block//per_thread*per_thread
+        after = order + batch.size + next_block*plan.block
+        n_after = min(plan.block, batch.size - next_block*plan.block)
+    phase_one(plan, &own, params, order, block, after, n_after, workspace,
+              workspace + plan.scratch + thread*plan.scratch_size)
+
+
+cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, idx step, idx t,
+                   real* params, real* sink, real* workspace, int thread) noexcept nogil:
+    """an iteration of phase two; the one behind the tasks takes the mean of the losses"""
+    cdef Rule rule
+    cdef double loss = 0
+    cdef idx i
+    if t == plan.n_tasks:
+        for i in range(batch.size):
+            loss += batch.losses[i]
+        course.costs[step] = loss/batch.size
+        return
+    rule = rule_of(course, step)
+    phase_two(plan, batch, &rule, tasks, t, params, sink, workspace,
+              workspace + plan.scratch + thread*plan.scratch_size)
+
+
+cdef void run_steps(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
+                    real* sink, real* workspace, int n_threads) noexcept nogil:
+    cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block, s, b, t
+    cdef idx per_thread = (n_blocks + n_threads - 1)//n_threads
+    if n_threads == 1:          # no OpenMP at all: also the way of a forked child
+        for s in range(course.n_steps):
+            for b in range(n_blocks + 1):
+                run_block(plan, batch, course, params, s, b, n_blocks, per_thread, workspace, 0)
+            for t in range(plan.n_tasks + 1):
+                run_task(plan, batch, course, tasks, s, t, params, sink, workspace, 0)
+    else:
+        with parallel(num_threads=n_threads):
+            for s in range(course.n_steps):
+                for b in prange(n_blocks + 1, schedule="static", chunksize=per_thread):
+                    run_block(plan, batch, course, params, s, b, n_blocks, per_thread, workspace, threadid())
+                for t in prange(plan.n_tasks + 1, schedule="static", chunksize=1):
+                    run_task(plan, batch, course, tasks, s, t, params, sink, workspace, threadid())
+    run_block(plan, batch, course, params, course.n_steps, n_blocks, n_blocks, per_thread, workspace, 0)
+
+
+cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* params, idx n, idx block, real* scratch,
+                         real* probabilities) noexcept nogil:
+    cdef idx first = block*plan.block, m = min(plan.block, n - block*plan.block), i, k
+    cdef real* out = scratch + plan.act[plan.n_dense]
+    forward_block(plan, batch, params, NULL, first, m, 0, scratch, scratch)
+    for i in range(min(plan.block, n - first - m)):
+        prefetch_image(&batch.images, first + m + i, sizeof(real))
+    softmax_rows(m, plan.n_classes, plan.ld[plan.n_dense], out, &batch.targets, NULL, first,
+                 batch.losses + first, batch.correct + first)
+    if probabilities != NULL:
+        for i in range(m):
+            for k in range(plan.n_classes):
+                probabilities[(first + i)*plan.n_classes + k] = out[i*plan.ld[plan.n_dense] + k]
+
+
+cdef Plan read_plan(dict description) except *:
+    """The plan that layout.py drew up, as a struct."""
+    cdef Plan plan
+    cdef Branch branch
+    cdef Dense dense
+    cdef idx i
+    if len(description["branches"]) > MAX_BRANCHES or len(description["dense"]) > MAX_DENSE:
+        raise ValueError(f"a network has at most {MAX_BRANCHES} filter sizes and {MAX_DENSE - 1} hidden layers")
+    if not 0 < description["block"] <= MAX_BLOCK:
+        raise ValueError(f"a block has at most {MAX_BLOCK} images")
+    plan.n_branches = len(description["branches"])
+    plan.n_dense = len(description["dense"])
+    plan.n_classes = description["n_classes"]
+    plan.n_tasks = description["n_tasks"]
+    plan.block = description["block"]
+    for i, values in enumerate(description["branches"]):
+        branch = values
+        plan.branch[i] = branch
+    for i, values in enumerate(description["dense"]):
+        dense = values
+        plan.dense[i] = dense
+    for i in range(plan.n_dense + 1):
+        plan.ld[i] = description["ld"][i]
+        plan.act[i] = description["act"][i]
+        plan.grad[i] = description["grad"][i]
+    plan.scratch = description["scratch"]
+    plan.scratch_size = description["scratch_size"]
+    plan.rows = description["rows"]
+    plan.z = description["z"]
+    return plan
+
+
+cdef Images images_of(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values,
+                      const real[:, :, ::1] scale, const real[:, :, ::1] offset):
+    cdef Images images
+    images.pixels = NULL
+    images.values = NULL
+    images.scale = NULL
+    images.offset = NULL
+    if pixels is not None:
+        images.pixels = &pixels[0, 0, 0, 0]
+        images.scale = &scale[0, 0, 0]
+        images.offset = &offset[0, 0, 0]
+        images.channels, images.height, images.width = pixels.shape[1], pixels.shape[2], pixels.shape[3]
+    else:
+        images.values = &values[0, 0, 0, 0]
+        images.channels, images.height, images.width = values.shape[1], values.shape[2], values.shape[3]
+    return images
+
+
+def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] sink, real[::1] workspace,
+          const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const real[:, :, ::1] scale,
+          const real[:, :, ::1] offset, const int[::1] labels, const real[:, ::1] soft, double on, double off,
+          const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs, double[::1] losses,
+          int[::1] correct, double[::1] squares, double l2, double momentum, bint gradients_only, double dropout,
+          bint flip, idx shift, idx cutout, uint64 seed, idx first_step, idx steps_per_epoch, int n_threads):
+    """``len(learning_rates)`` updates of ``params``; ``order`` (steps, batch size) names the images of each.
+
+    With momentum ``sink`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
+    changes. ``labels`` are indexed by image, ``soft`` by position in the batch. ``costs`` are those before each
+    update.
+    """
+    cdef Plan own = read_plan(plan)
+    cdef Batch batch
+    cdef Course course
+    batch.images = images_of[real](pixels, values, scale, offset)
+    batch.augment.active = flip or shift > 0 or cutout > 0
+    batch.augment.flip = flip
+    batch.augment.shift = shift
+    batch.augment.cutout = cutout
+    batch.targets.labels = NULL if labels is None else &labels[0]
+    batch.targets.probabilities = NULL if soft is None else &soft[0, 0]
+    batch.targets.on = on
+    batch.targets.off = off
+    batch.size = order.shape[1]
+    batch.dropout = dropout
+    batch.losses = &losses[0]
+    batch.correct = &correct[0]
+    batch.squares = &squares[0]
+    course.n_steps = learning_rates.shape[0]
+    course.steps_per_epoch = steps_per_epoch
+    course.first_step = first_step
+    course.order = &order[0, 0]
+    course.learning_rates = &learning_rates[0]
+    course.costs = &costs[0]
+    course.l2 = l2
+    course.momentum = momentum
+    course.gradients_only = gradients_only
+    course.seed = seed
+    with nogil:
+        run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
+                  &params[0] if sink is None else &sink[0], &workspace[0], n_threads)
+
+
+def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsigned char[:, :, :, ::1] pixels,
+             const real[:, :, :, ::1] values, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
+             const int[::1] labels, double[::1] losses, int[::1] correct, real[:, ::1] probabilities, int n_threads):
+    """Loss and hit of every image, and its probabilities where there is an array for them."""
+    cdef Plan own = read_plan(plan)
+    cdef Batch batch
+    cdef idx n = losses.shape[0], n_blocks = (n + own.block - 1)//own.block, b
+    cdef real* base = &workspace[0]
+    cdef real* out = NULL if probabilities is None else &probabilities[0, 0]
+    batch.images = images_of[real](pixels, values, scale, offset)
+    batch.augment.active = False
+    batch.targets.labels = NULL if labels is None else &labels[0]
+    batch.targets.probabilities = NULL
+    batch.targets.on = 1
+    batch.targets.off = 0
+    batch.size = n
+    batch.dropout = 0
+    batch.losses = &losses[0]
+    batch.correct = &correct[0]
+    with nogil:
+        if n_threads == 1:
+            for b in range(n_blocks):
+                evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch, out)
+        else:
+            for b in prange(n_blocks, schedule="static", num_threads=n_threads):
+                evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch + threadid()*own.scratch_size, out)

@@ -1,0 +1,294 @@
+"""Where every number of a network lies: the kernels' parameters and workspace.
+
+The kernels keep all parameters in one array, in the order and with the padding
+that their vectors like; users see PyTorch's names and layouts. This module
+draws the plan of both and translates. It computes nothing else.
+
+A convolution with many patches is *patch-innermost*: vectors run along its
+patches, and its filters are stored as they are. One with few patches would
+waste them; it is *patch-major*: a dense layer applied to each patch, with
+vectors along the patch's values. In level 0, its output, a patch-innermost
+branch lies filter by filter (PyTorch's flatten order), a patch-major one patch
+by patch; the first hidden layer's columns follow.
+"""
+
+import math
+
+import numpy as np
+
+from ._checks import check_integer, describe
+
+PAD = 16                # elements; a multiple of every instruction set's lanes
+UNITS_PAD = 10          # rows of a weight matrix; a multiple of every tile's
+PANEL = 64              # columns of a dense weight matrix in one task
+DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
+MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
+MAX_BRANCHES = 8
+MAX_HIDDEN = 8
+
+
+def padded(n, multiple=PAD):
+    """``n`` rounded up to a multiple."""
+    return -(-n // multiple) * multiple
+
+
+def as_sizes(name, value):
+    """An integer or a sequence of them, as a tuple of positive integers."""
+    if isinstance(value, (str, bytes, dict)) or (isinstance(value, np.ndarray) and value.ndim != 1):
+        raise TypeError(f"{name} must be an integer or a sequence of integers, but got {describe(value)}")
+    if np.ndim(value) == 0:
+        return (check_integer(name, value, 1, 2**31 - 1),)
+    sizes = tuple(check_integer(f"{name}[{i}]", size, 1, 2**31 - 1) for i, size in enumerate(value))
+    if not sizes:
+        raise ValueError(f"{name} must hold at least one integer, but got {describe(value)}")
+    return sizes
+
+
+class Layout:
+    """The plan of a network: its parameters in one array, and the kernels' view of it.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (C, H, W).
+    filter_size, n_filters : tuple of int
+        One pair for each branch.
+    n_hidden : tuple of int
+        Units of each hidden layer.
+    n_classes : int
+    single_filter, single_hidden : bool
+        Whether names carry no number: ``conv.weight`` rather than ``conv.0.weight``.
+    """
+
+    def __init__(self, image_shape, filter_size, n_filters, n_hidden, n_classes, single_filter, single_hidden):
+        self.image_shape = image_shape
+        self.n_classes = n_classes
+        self.size = 0
+        self.names = []             # (public name, kind, index) in order
+        self.branches = []
+        n_inputs = 0
+        for f, n in zip(filter_size, n_filters):
+            branch = self._branch(f, n)
+            branch["column"] = n_inputs
+            n_inputs += padded(n * (branch["ld_x"] if branch["patch_inner"] else branch["n_patches"]))
+            self.branches.append(branch)
+        self.ld = [row_length(n_inputs)]
+        self.dense = []
+        for units in (*n_hidden, n_classes):
+            self.dense.append(self._dense(units, n_inputs))
+            n_inputs = padded(units)
+            self.ld.append(n_inputs)
+        self._name_all(single_filter, single_hidden)
+        if self.size > MAX_ELEMENTS:
+            raise MemoryError(f"a network must have fewer than 2**40 parameters, but this one needs {self.size}")
+
+    def _take(self, count):
+        start = self.size
+        self.size += padded(count)
+        return start
+
+    def _branch(self, filter_size, n_filters):
+        channels, height, width = self.image_shape
+        n_patches = (height // filter_size) * (width // filter_size)
+        n_values = channels * filter_size**2
+        patch_inner = 2 * padded(n_patches) <= 3 * n_patches
+        branch = {
+            "filter_size": filter_size, "n_patches": n_patches, "n_values": n_values, "n_filters": n_filters,
+            "patch_inner": patch_inner,
+            "ld_x": padded(n_patches) if patch_inner else padded(n_values),
+        }
+        branch["x_size"] = branch["ld_x"] * (n_values if patch_inner else n_patches)
+        rows, row = (n_filters, n_values) if patch_inner else (padded(n_filters, UNITS_PAD), branch["ld_x"])
+        branch["weight"] = self._take(rows * row)
+        branch["bias"] = self._take(padded(n_filters, UNITS_PAD))
+        return branch
+
+    def _dense(self, n_units, n_inputs):
+        dense = {"n_units": n_units, "n_inputs": n_inputs, "ld_w": row_length(n_inputs)}
+        dense["weight"] = self._take(padded(n_units, UNITS_PAD) * dense["ld_w"])
+        dense["bias"] = self._take(padded(n_units, UNITS_PAD))
+        return dense
+
+    def _name_all(self, single_filter, single_hidden):
+        for i in range(len(self.branches)):
+            prefix = "conv" if single_filter else f"conv.{i}"
+            self.names += [(f"{prefix}.weight", "filter", i), (f"{prefix}.bias", "filter_bias", i)]
+        for i in range(len(self.dense)):
+            last = i == len(self.dense) - 1
+            prefix = "output" if last else "hidden" if single_hidden else f"hidden.{i}"
+            self.names += [(f"{prefix}.weight", "dense", i), (f"{prefix}.bias", "dense_bias", i)]
+
+    def shape(self, kind, i):
+        """Shape of a parameter as users see it."""
+        if kind.startswith("filter"):
+            branch = self.branches[i]
+            if kind == "filter_bias":
+                return (branch["n_filters"],)
+            return (branch["n_filters"], self.image_shape[0], branch["filter_size"], branch["filter_size"])
+        if kind == "dense_bias":
+            return (self.dense[i]["n_units"],)
+        if i == 0:
+            n_inputs = sum(branch["n_filters"] * branch["n_patches"] for branch in self.branches)
+        else:
+            n_inputs = self.dense[i - 1]["n_units"]
+        return (self.dense[i]["n_units"], n_inputs)
+
+    @property
+    def shapes(self):
+        """Public name -> shape, in order."""
+        return {name: self.shape(kind, i) for name, kind, i in self.names}
+
+    @property
+    def n_parameters(self):
+        """How many numbers are trained."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def _pieces(self, store, kind, i):
+        """Pairs (view of the public array's columns, view of the store) for one parameter."""
+        shape = self.shape(kind, i)
+        if kind == "filter":
+            branch = self.branches[i]
+            rows, row = branch["n_filters"], branch["n_values"]
+            ld = row if branch["patch_inner"] else branch["ld_x"]
+            packed = store[branch["weight"]:branch["weight"] + rows * ld].reshape(rows, ld)[:, :row]
+            yield slice(None), packed, (rows, row)
+        elif kind.endswith("bias"):
+            start = (self.branches if kind == "filter_bias" else self.dense)[i]["bias"]
+            yield slice(None), store[start:start + shape[0]], shape
+        else:
+            dense = self.dense[i]
+            ld, rows = dense["ld_w"], dense["n_units"]
+            packed = store[dense["weight"]:dense["weight"] + rows * ld].reshape(rows, ld)
+            if i > 0:
+                yield slice(None), packed[:, :shape[1]], shape
+                return
+            begin = 0
+            for branch in self.branches:
+                n_f, n_p = branch["n_filters"], branch["n_patches"]
+                if branch["patch_inner"]:
+                    width = n_f * branch["ld_x"]
+                    view = packed[:, branch["column"]:branch["column"] + width]
+                    view = view.reshape(rows, n_f, branch["ld_x"])[:, :, :n_p]
+                else:
+                    view = packed[:, branch["column"]:branch["column"] + n_f * n_p]
+                    view = view.reshape(rows, n_p, n_f).transpose(0, 2, 1)
+                yield slice(begin, begin + n_f * n_p), view, (rows, n_f, n_p)
+                begin += n_f * n_p
+
+    def pack(self, mapping, store):
+        """Write public arrays into the kernels' array."""
+        for name, kind, i in self.names:
+            array = mapping[name].reshape(self.shape(kind, i)[0], -1) if "bias" not in kind else mapping[name]
+            for columns, view, shape in self._pieces(store, kind, i):
+                part = array[:, columns] if array.ndim == 2 else array
+                view[...] = part.reshape(view.shape)
+
+    def unpack(self, store):
+        """The kernels' array as new public arrays."""
+        mapping = {}
+        for name, kind, i in self.names:
+            parts = [np.array(view).reshape(shape[0], -1) if "bias" not in kind else np.array(view)
+                     for _, view, shape in self._pieces(store, kind, i)]
+            mapping[name] = np.ascontiguousarray(np.concatenate(parts, axis=-1)).reshape(self.shape(kind, i))
+        return mapping
+
+    def block_size(self, itemsize):
+        """Images in a block of the training step: as few as keep a block's activations in cache, more where
+        the weights that every block streams are large."""
+        weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
+        return 10 if weight_bytes <= 2**19 else 25 if weight_bytes <= 2**22 else 50
+
+    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False):
+        """The description that the kernels' ``read_plan`` takes, with the workspace's size.
+
+        Parameters
+        ----------
+        kernels : module
+            For the scratch that its tiles need.
+        batch_size : int
+            Images in a batch; for evaluation, one block is laid out in each thread's scratch.
+        n_threads : int
+        itemsize : int
+            Bytes of a number.
+        evaluation : bool
+
+        Returns
+        -------
+        plan : dict
+        tasks : list of tuple
+        workspace : int
+            Elements.
+        """
+        block = min(self.block_size(itemsize), batch_size)
+        rows = block if evaluation else batch_size
+        cursor = _Cursor()
+        thread = _Cursor()
+        batch = thread if evaluation else cursor
+        n_blocks = -(-batch_size // block)
+        act = [batch.take(rows * ld) for ld in self.ld]
+        grad = [0 if evaluation else batch.take(rows * ld) for ld in self.ld]
+        branches = []
+        for branch in self.branches:
+            own = dict(branch, shares=0)
+            if branch["patch_inner"]:
+                own["x"] = thread.take(block * branch["x_size"])
+                if not evaluation:
+                    own["shares"] = cursor.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
+            else:
+                own["x"] = batch.take(rows * branch["x_size"])
+            branches.append(own)
+        width = self.image_shape[2]
+        row_space = thread.take(max(self.image_shape[1] // b["filter_size"] for b in self.branches) * width + width)
+        units = [(block, dense["n_units"]) for dense in self.dense]
+        units += [(block * b["n_patches"], b["n_filters"]) for b in self.branches if not b["patch_inner"]]
+        scratch_z = max(kernels.dense_scratch_size(n, m) for n, m in units)
+        largest_sum = max(b["n_filters"] for b in self.branches)
+        z = thread.take(max(scratch_z, largest_sum))
+        tasks = self.tasks()
+        plan = {
+            "n_classes": self.n_classes, "n_tasks": len(tasks), "block": block, "branches": branches,
+            "dense": self.dense, "ld": self.ld, "act": act, "grad": grad, "scratch": cursor.used,
+            "scratch_size": thread.used, "rows": row_space, "z": z,
+        }
+        total = cursor.used + n_threads * thread.used
+        if total > MAX_ELEMENTS:
+            raise MemoryError(f"a batch of {batch_size} images needs a workspace of {total} numbers, more than 2**40")
+        return plan, tasks, total
+
+    def tasks(self):
+        """The tiles of phase two, (kind, layer, begin, width): the large panels first."""
+        panels, rest = [], []
+        for i, dense in enumerate(self.dense):
+            panels += _panels(DENSE_PANEL, i, dense["n_inputs"])
+            rest.append((DENSE_BIAS, i, 0, 0))
+        for i, branch in enumerate(self.branches):
+            if branch["patch_inner"]:
+                rest += [(FILTER_ROW, i, f, 1) for f in range(branch["n_filters"])]
+                rest.append((FILTER_BIAS, i, 0, 0))
+            else:
+                panels += _panels(PATCH_PANEL, i, branch["ld_x"])
+                rest.append((PATCH_BIAS, i, 0, 0))
+        return panels + rest
+
+
+class _Cursor:
+    """Hands out padded ranges of an array, one after the other."""
+
+    def __init__(self):
+        self.used = 0
+
+    def take(self, count):
+        start = self.used
+        self.used += padded(count, 16)
+        return start
+
+
+def _panels(kind, layer, n_inputs):
+    return [(kind, layer, begin, min(PANEL, n_inputs - begin)) for begin in range(0, n_inputs, PANEL)]
+
+
+def row_length(n):
+    """``n`` elements padded to an odd number of cache lines of 64 bytes (floats): rows a power of two apart
+    would fall into the same few sets of the cache."""
+    lines = padded(n) // 16
+    return 16 * (lines + 1 - lines % 2)

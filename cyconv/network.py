@@ -1,0 +1,634 @@
+"""The network: a patchify convolution, dense layers, softmax."""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from . import ops
+from ._checks import check_array, check_finite, check_integer, check_real, describe
+from ._files import load_arrays, save_arrays
+from .augmentation import NO_AUGMENTATION, Augmentation
+from .datasets.normalizer import Normalizer
+from .layout import MAX_BRANCHES, MAX_HIDDEN, Layout, as_sizes
+from .randomness import INITIALISATION, standard_normal
+from .source import Source
+
+FORMAT_VERSION = 1
+OPERATIONS_PER_CALL = 4e9   # of one kernel call: about 50 ms, after which Ctrl-C is heard
+
+
+class Evaluation(NamedTuple):
+    """What a network achieves on a set of images.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy in nats.
+    cost : float
+        ``loss`` plus ``l2`` times the sum of all squared weights.
+    accuracy : float
+        Share of images whose most probable class is the label, 0 to 1.
+    """
+
+    loss: float
+    cost: float
+    accuracy: float
+
+
+class Network:
+    """A patchify ConvNet: convolution with stride = filter width, dense layers, softmax.
+
+    For an image X with patches M (n_p × 3f²): ``H = max(0, M F + b)``,
+    ``x = max(0, W₁ vec(H) + b₁)`` for each hidden layer, ``p = softmax(W x + b)``.
+    Weights start from He et al. (2015): normal with standard deviation
+    √(2/fan_in), biases from zero; each number is a function of its seed and
+    place alone.
+
+    Parameters
+    ----------
+    filter_size : int or sequence of int
+        Width f of the filters and their stride; divides the image's height
+        and width. Several: branches side by side, their outputs concatenated.
+    n_filters : int or sequence of int
+        Filters of each branch; as many as there are filter sizes.
+    n_hidden : int or sequence of int
+        Units of each hidden layer.
+    seed : int, default 0
+        Of the initial weights.
+    dtype : {"float32", "float64"}, default "float32"
+    image_shape : tuple of int, default (3, 32, 32)
+        (channels, height, width).
+    n_classes : int, default 10
+
+    Attributes
+    ----------
+    normalizer : Normalizer or None
+        Set by training on uint8 images; then uint8 images are taken everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or range, or a filter width does not
+        divide the image.
+    MemoryError
+        If this machine cannot hold such a network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = Network(filter_size=4, n_filters=10, n_hidden=50, seed=0)
+    >>> net.n_parameters
+    33050
+    >>> X = np.zeros((2, 3, 32, 32), np.float32)
+    >>> net.predict_proba(X).shape
+    (2, 10)
+    """
+
+    def __init__(self, filter_size, n_filters, n_hidden, seed=0, dtype="float32", image_shape=(3, 32, 32), n_classes=10):
+        self.image_shape = ops.check_image_shape(image_shape)
+        sizes, filters, hidden = (as_sizes(name, value) for name, value in (
+            ("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
+        if len(sizes) != len(filters):
+            raise ValueError(f"n_filters must have as many entries as filter_size, {len(sizes)}, but got {len(filters)}")
+        if len(sizes) > MAX_BRANCHES:
+            raise ValueError(f"filter_size must have at most {MAX_BRANCHES} entries, but got {len(sizes)}")
+        if len(hidden) > MAX_HIDDEN:
+            raise ValueError(f"n_hidden must have at most {MAX_HIDDEN} entries, but got {len(hidden)}")
+        for f in sizes:
+            ops.check_filter_size(f, *self.image_shape[1:])
+        self.n_classes = check_integer("n_classes", n_classes, 2, 2**20)
+        self.seed = ops.check_seed(seed)
+        self.dtype = ops.check_float_dtype(dtype)
+        self.filter_size = sizes if np.ndim(filter_size) else sizes[0]
+        self.n_filters = filters if np.ndim(n_filters) else filters[0]
+        self.n_hidden = hidden if np.ndim(n_hidden) else hidden[0]
+        self.normalizer = None
+        self._layout = Layout(self.image_shape, sizes, filters, hidden, self.n_classes,
+                              np.ndim(filter_size) == 0, np.ndim(n_hidden) == 0)
+        self._store = ops.aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
+        self._velocity = None
+        self._lock = threading.RLock()
+        self._workspaces = {}
+        self._initialise()
+
+    def _initialise(self):
+        arrays = {}
+        for i, (name, shape) in enumerate(self._layout.shapes.items()):
+            if len(shape) == 1:
+                arrays[name] = np.zeros(shape, self.dtype)
+                continue
+            size = int(np.prod(shape))
+            numbers = standard_normal(self.seed, INITIALISATION, i, np.arange(size))
+            arrays[name] = (numbers * np.sqrt(2.0 * shape[0] / size)).astype(self.dtype).reshape(shape)
+        self._layout.pack(arrays, self._store)
+
+    def __repr__(self):
+        return (f"Network(filter_size={self.filter_size}, n_filters={self.n_filters}, n_hidden={self.n_hidden}, "
+                f"seed={self.seed}, dtype='{self.dtype}', image_shape={self.image_shape}, n_classes={self.n_classes})")
+
+    def __getstate__(self):
+        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={})
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._store = ops.aligned_zeros(self._layout.size, self.dtype, "this network")
+        self._store[:] = state["_store"]
+        self._lock = threading.RLock()
+
+    @property
+    def architecture(self):
+        """The constructor's arguments as JSON values: ``Network(**net.architecture)`` is its untrained twin."""
+        as_json = lambda value: list(value) if isinstance(value, tuple) else value
+        return {
+            "filter_size": as_json(self.filter_size), "n_filters": as_json(self.n_filters),
+            "n_hidden": as_json(self.n_hidden), "seed": self.seed, "dtype": str(self.dtype),
+            "image_shape": list(self.image_shape), "n_classes": self.n_classes,
+        }
+
+    @property
+    def n_parameters(self):
+        """How many numbers are trained."""
+        return self._layout.n_parameters
+
+    @property
+    def parameters(self):
+        """All parameters, in PyTorch's names and layouts.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``"conv.weight"`` (n_filters, C, f, f), ``"conv.bias"``,
+            ``"hidden.weight"`` (n_hidden, n_filters·n_p) with columns in the order of
+            ``torch.flatten``, ``"hidden.bias"``, ``"output.weight"`` (n_classes, n_hidden),
+            ``"output.bias"``. Several branches or hidden layers carry numbers:
+            ``"conv.0.weight"``, ``"hidden.1.bias"``. The arrays are read-only copies;
+            :meth:`set_parameters` changes the network.
+        """
+        with self._lock:
+            return self._public(self._store)
+
+    def _public(self, store):
+        arrays = self._layout.unpack(store)
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def set_parameters(self, mapping):
+        """Replace all parameters.
+
+        Parameters
+        ----------
+        mapping : dict of str to array
+            As :attr:`parameters`; float32 or float64, finite.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name, shape or dtype does not fit, or a number is not finite.
+            Nothing is changed then.
+        """
+        arrays = self._checked("mapping", mapping)
+        with self._lock:
+            self._layout.pack(arrays, self._store)
+
+    def _checked(self, name, mapping):
+        shapes = self._layout.shapes
+        if not isinstance(mapping, dict) and not hasattr(mapping, "keys"):
+            raise TypeError(f"{name} must be a dict of arrays, but got {describe(mapping)}")
+        if set(mapping.keys()) != set(shapes):
+            raise ValueError(f"{name} must have the names {', '.join(shapes)}, but got {', '.join(map(str, mapping.keys()))}")
+        arrays = {}
+        for key, shape in shapes.items():
+            array = check_array(f"{name}[{key!r}]", mapping[key], shape, ops.FLOATS)
+            with np.errstate(over="ignore"):
+                array = np.ascontiguousarray(array, dtype=self.dtype)
+            arrays[key] = check_finite(f"{name}[{key!r}]", array)
+        return arrays
+
+    @property
+    def velocity(self):
+        """The momentum's velocity, named and laid out as :attr:`parameters`; None before any momentum."""
+        with self._lock:
+            return None if self._velocity is None else self._public(self._velocity)
+
+    def set_velocity(self, mapping):
+        """Replace the momentum's velocity; None forgets it.
+
+        Parameters
+        ----------
+        mapping : dict of str to array, or None
+            As :attr:`velocity`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`set_parameters`.
+        """
+        if mapping is None:
+            self._velocity = None
+            return
+        arrays = self._checked("mapping", mapping)
+        with self._lock:
+            self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
+            self._layout.pack(arrays, self._velocity)
+
+    def copy(self):
+        """An independent network with the same parameters, velocity and normaliser."""
+        twin = type(self)(**self.architecture)
+        with self._lock:
+            twin._store[:] = self._store
+            twin._velocity = None if self._velocity is None else self._velocity.copy()
+            twin.normalizer = self.normalizer
+        return twin
+
+    def prepare(self, images, labels, normalizer=None):
+        """Check images and labels once, for many calls.
+
+        Parameters
+        ----------
+        images : array, (n, C, H, W)
+            uint8 pixels, or floats already normalised. uint8 stays uint8 and is
+            referred to, not copied: each batch is normalised while it is gathered.
+        labels : array of int, (n,), or None
+            Classes 0 to n_classes-1.
+        normalizer : Normalizer, optional
+            For uint8 images; the network's own where there is one.
+
+        Returns
+        -------
+        Source
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong dtype, shape or range, a float is not
+            finite, or uint8 images come without a normaliser.
+        """
+        if normalizer is None and getattr(images, "dtype", None) == np.uint8:
+            normalizer = self.normalizer
+        return Source(self, images, labels, normalizer)
+
+    def _source(self, X, labels=None, needs_labels=False):
+        if not isinstance(X, Source):
+            source = self.prepare(X, labels)
+        else:
+            source = X
+            if (source.image_shape, source.dtype) != (self.image_shape, self.dtype) or source.n_classes > self.n_classes:
+                raise ValueError(
+                    f"the source must be prepared for images of shape {self.image_shape}, {self.dtype} and "
+                    f"{self.n_classes} classes, but it was for {source.image_shape}, {source.dtype} and {source.n_classes}")
+            if labels is not None:
+                raise ValueError("labels must be left out with a prepared source, which has its own, but they were given")
+        if needs_labels and source.labels is None:
+            raise ValueError("labels must be given, but got None")
+        return source
+
+    def _workspace(self, batch_size, evaluation):
+        """Plan, tasks and memory for a batch size; the last of each kind is kept."""
+        n_threads = ops.threads_for_call()
+        key = (batch_size, n_threads)
+        kept = self._workspaces.get(evaluation)
+        if kept is None or kept[0] != key:
+            self._workspaces.pop(evaluation, None)
+            plan, tasks, size = self._layout.plan(ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation)
+            memory = ops.aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
+            kept = (key, plan, np.array(tasks, np.int64), memory)
+            self._workspaces[evaluation] = kept
+        return kept[1], kept[2], kept[3], n_threads
+
+    def _run_forward(self, source, labels, probabilities):
+        with self._lock:
+            plan, _, memory, n_threads = self._workspace(2**30, evaluation=True)
+            losses = np.empty(source.n_images)
+            correct = np.zeros(source.n_images, np.int32)
+            ops.specialised(ops.kernels.evaluate, self.dtype)(
+                plan, self._store, memory, *source.kernel_arguments(), labels, losses, correct, probabilities, n_threads)
+        return losses, correct
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array, (n, C, H, W), or Source
+            Normalised floats, uint8 pixels where the network has a normaliser,
+            or what :meth:`prepare` returned.
+
+        Returns
+        -------
+        ndarray of the network's dtype, (n, n_classes)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``X`` has the wrong dtype or shape or is not finite.
+        """
+        source = self._source(X)
+        probabilities = np.empty((source.n_images, self.n_classes), self.dtype)
+        self._run_forward(source, None, probabilities)
+        return probabilities
+
+    def predict(self, X):
+        """The most probable class of each image.
+
+        Parameters
+        ----------
+        X : array or Source
+            As for :meth:`predict_proba`.
+
+        Returns
+        -------
+        ndarray of int64, (n,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`predict_proba`.
+        """
+        return self.predict_proba(X).argmax(axis=1)
+
+    def evaluate(self, X, labels=None, l2=0.0):
+        """Loss, cost and accuracy.
+
+        Parameters
+        ----------
+        X : array or Source
+            As for :meth:`predict_proba`.
+        labels : array of int, (n,)
+            Left out where ``X`` is a source, which has its own.
+        l2 : float, default 0.0
+            λ of the penalty in the cost.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong dtype, shape or range.
+        """
+        l2 = check_real("l2", l2, 0)
+        source = self._source(X, labels, needs_labels=True)
+        losses, correct = self._run_forward(source, source.labels, None)
+        loss = float(losses.mean())
+        return Evaluation(loss, loss + l2 * self.penalty() if l2 else loss, float(correct.mean()))
+
+    def penalty(self):
+        """The sum of the squares of all weights, biases left out."""
+        return sum(ops.sum_of_squares(array) for name, array in self.parameters.items() if name.endswith("weight"))
+
+    def forward(self, X):
+        """Every layer's output, for looking at.
+
+        Parameters
+        ----------
+        X : array of float, (n, C, H, W)
+            Normalised images.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``"conv"`` (n, n_filters, H/f, W/f) (``"conv.0"`` … for several branches),
+            ``"hidden"`` (n, n_hidden) (``"hidden.0"`` …), ``"logits"`` and
+            ``"probabilities"`` (n, n_classes).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``X`` has the wrong dtype or shape or is not finite.
+        """
+        images = self._source(X).values
+        if images is None:
+            raise TypeError("X must be normalised floats, but got uint8 pixels")
+        parameters = self.parameters
+        activations = {}
+        for name, weight in parameters.items():
+            layer = name.removesuffix(".weight")
+            if layer == name:
+                continue
+            bias = parameters[f"{layer}.bias"]
+            if layer.startswith("conv"):
+                patches = ops.im2col(images, weight.shape[2])
+                maps = ops.patch_matmul_forward(patches, weight.reshape(len(weight), -1), bias)
+                grid = (self.image_shape[1] // weight.shape[2], self.image_shape[2] // weight.shape[2])
+                activations[layer] = maps.reshape(*maps.shape[:2], *grid)
+                x = np.concatenate([maps.reshape(len(maps), -1) for maps in activations.values()], axis=1)
+            else:
+                x = ops.dense_forward(x, weight, bias, relu=layer != "output")
+                activations["logits" if layer == "output" else layer] = x
+        activations["probabilities"], _ = ops.softmax_cross_entropy_forward(x, np.zeros(len(x), np.int32))
+        return activations
+
+    def loss_and_gradients(self, X, labels, l2=0.0, label_smoothing=0.0):
+        """The cost of a batch and its gradient, without an update.
+
+        Parameters
+        ----------
+        X : array, (n, C, H, W)
+            As for :meth:`predict_proba`.
+        labels : array of int, (n,), or of float, (n, n_classes)
+            Classes, or probabilities that sum to 1.
+        l2 : float, default 0.0
+            λ: the cost is the mean cross-entropy plus λ times the sum of all
+            squared weights; biases are not penalised.
+        label_smoothing : float, default 0.0
+            ε: the true class gets 1−ε, each other ε/(n_classes−1). (PyTorch's ε
+            must be ε·K/(K−1) to mean the same.)
+
+        Returns
+        -------
+        cost : float
+        gradients : dict of str to ndarray
+            As :attr:`parameters`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong dtype, shape or range.
+        """
+        l2 = check_real("l2", l2, 0)
+        source = self._source(X)
+        soft = None
+        targets = source.labels if labels is None and isinstance(X, Source) else labels
+        if targets is None:
+            raise ValueError("labels must be given, but got None")
+        targets, soft = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, "labels")
+        if soft is not None and label_smoothing:
+            raise ValueError("label_smoothing must be 0 where labels are probabilities, "
+                             f"but got {describe(label_smoothing)}")
+        gradient = ops.aligned_zeros(self._layout.size, self.dtype, "the gradient")
+        costs = self._train(source, targets, soft, np.arange(source.n_images), np.ones(1), source.n_images, gradient,
+                            {"l2": l2, "gradients_only": True}, label_smoothing)
+        return float(costs[0]), self._layout.unpack(gradient)
+
+    def train_steps(self, source, order, learning_rates, batch_size=100, l2=0.0, label_smoothing=0.0, momentum=0.0,
+                    dropout=0.0, augmentation=None, seed=0, first_step=0):
+        """Many updates in one call, with no Python between them.
+
+        Update i uses the images ``order[i*batch_size:(i+1)*batch_size]``:
+        ``W ← (1 − 2ηλ) W − η ∂loss/∂W``, biases without the λ. With momentum μ:
+        ``v ← μ v + ∂cost/∂W``, ``W ← W − η v``, as PyTorch does.
+
+        Parameters
+        ----------
+        source : Source
+            From :meth:`prepare`, with labels.
+        order : array of int, (at least len(learning_rates)*batch_size,)
+            Image numbers.
+        learning_rates : array of float, (n_steps,)
+            η of each update, not negative.
+        batch_size : int, default 100
+            At most as many as there are images.
+        l2 : float, default 0.0
+            λ.
+        label_smoothing : float, default 0.0
+            ε, as in :meth:`loss_and_gradients`.
+        momentum : float, default 0.0
+            μ, in [0, 1).
+        dropout : float, default 0.0
+            Share of each hidden layer's units that is dropped, in [0, 1); the others
+            are scaled by 1/(1−dropout) (Srivastava et al. 2014, inverted).
+        augmentation : Augmentation, optional
+        seed : int, default 0
+            Of dropout and augmentation.
+        first_step : int, default 0
+            The number of the first update: dropout is a function of (seed, step,
+            position in the batch), augmentation of (seed, epoch, image) with
+            epoch = step // (n_images // batch_size).
+
+        Returns
+        -------
+        ndarray of float64, (n_steps,)
+            The cost of each batch before its update, penalty included. NaN or
+            infinity show a diverged run.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong dtype, shape or range; nothing has
+            been updated then.
+        """
+        if not isinstance(source, Source):
+            raise TypeError(f"source must come from Network.prepare, but got {describe(source)}")
+        source = self._source(source, needs_labels=True)
+        batch_size = check_integer("batch_size", batch_size, 1)
+        if batch_size > source.n_images:
+            raise ValueError(f"batch_size must be at most the number of images, {source.n_images}, but got {batch_size}")
+        rates = check_array("learning_rates", learning_rates, ("n_steps",))
+        if rates.dtype.kind not in "fiu":
+            raise TypeError(f"learning_rates must be numbers, but got {describe(rates)}")
+        rates = check_finite("learning_rates", np.ascontiguousarray(rates, np.float64))
+        if rates.size and rates.min() < 0:
+            raise ValueError(f"learning_rates must not be negative, but got {rates.min()}")
+        order = check_array("order", order, ("n",))
+        if order.dtype.kind not in "iu":
+            raise TypeError(f"order must be integers, but got {describe(order)}")
+        if order.size < rates.size * batch_size:
+            raise ValueError(f"order must hold at least n_steps*batch_size = {rates.size * batch_size} image numbers, "
+                             f"but got {order.size}")
+        order = np.ascontiguousarray(order[:rates.size * batch_size], np.int64)
+        if order.size and (order.min() < 0 or order.max() >= source.n_images):
+            raise ValueError(f"order must lie in 0..{source.n_images - 1}, but got {order.min()}..{order.max()}")
+        if augmentation is None:
+            augmentation = NO_AUGMENTATION
+        elif not isinstance(augmentation, Augmentation):
+            raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
+        settings = {
+            "l2": check_real("l2", l2, 0),
+            "momentum": check_real("momentum", momentum, 0, 1, "[)"),
+            "dropout": check_real("dropout", dropout, 0, 1, "[)"),
+            "augmentation": augmentation,
+            "seed": ops.check_seed(seed),
+            "first_step": check_integer("first_step", first_step, 0, 2**62),
+        }
+        ops.smoothed(label_smoothing, self.n_classes)
+        if rates.size == 0:
+            return np.empty(0)
+        sink = None
+        if settings["momentum"] > 0:
+            if self._velocity is None:
+                self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
+            sink = self._velocity
+        return self._train(source, source.labels, None, order, rates, batch_size, sink, settings, label_smoothing)
+
+    def _train(self, source, labels, soft, order, rates, batch_size, sink, settings, label_smoothing):
+        """Checked arguments to the kernel, in calls short enough that Ctrl-C is heard between them."""
+        on, off = ops.smoothed(label_smoothing, self.n_classes)
+        augmentation = settings.get("augmentation", NO_AUGMENTATION)
+        per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
+        costs = np.empty(len(rates))
+        train = ops.specialised(ops.kernels.train, self.dtype)
+        with self._lock:
+            plan, tasks, memory, n_threads = self._workspace(batch_size, evaluation=False)
+            losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
+            squares = np.zeros(len(tasks))
+            for begin in range(0, len(rates), per_call):
+                end = min(begin + per_call, len(rates))
+                train(plan, tasks, self._store, sink, memory, *source.kernel_arguments(), labels, soft, on, off,
+                      order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
+                      costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
+                      settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
+                      augmentation.shift, augmentation.cutout, settings.get("seed", 0),
+                      settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size), n_threads)
+        return costs
+
+    def _operations(self):
+        """Floating-point operations of one image's forward and backward pass, about."""
+        filters = sum(b["n_filters"] * b["n_values"] * b["n_patches"] for b in self._layout.branches)
+        dense = sum(d["n_units"] * d["n_inputs"] for d in self._layout.dense)
+        return 4 * filters + 6 * dense
+
+    def save(self, path):
+        """Write the network to one ``.npz`` file, atomically and without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+            Taken as it stands; an older file is replaced once the new one is whole.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; what stood there stays.
+        """
+        arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
+        if self.normalizer is not None:
+            arrays["normalizer/mean"] = self.normalizer.mean
+            arrays["normalizer/std"] = self.normalizer.std
+        save_arrays(path, "network", FORMAT_VERSION, {"architecture": self.architecture}, arrays)
+
+    @classmethod
+    def load(cls, path):
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        Network
+            With its normaliser, if it was saved with one.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no network file, is damaged, or of a newer format.
+        """
+        header, arrays = load_arrays(path, "network", FORMAT_VERSION)
+        try:
+            network = cls(**header["architecture"])
+            prefix = "parameters/"
+            network.set_parameters({name.removeprefix(prefix): array for name, array in arrays.items()
+                                    if name.startswith(prefix)})
+            if "normalizer/mean" in arrays:
+                network.normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/std"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"path must be a cyconv network file, but {path} is damaged: {error}") from None
+        return network

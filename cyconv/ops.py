@@ -1,0 +1,658 @@
+"""The one door to the kernels.
+
+Every function here checks its arguments, allocates what it returns, and calls
+the build of the kernels that suits the processor. Each has a twin of the same
+name and signature in :mod:`cyconv.reference`, in plain NumPy.
+
+The build is chosen at import: the widest instruction set that the processor
+has, or the one that the environment variable ``CYCONV_ISA`` names
+(``baseline``, ``avx2`` or ``avx512``).
+"""
+
+import importlib
+import json
+import os
+import time
+
+import numpy as np
+
+from . import threads
+from ._checks import (check_array, check_finite, check_flag, check_integer, check_labels, check_real, describe)
+from ._kernels import processor
+from .augmentation import NO_AUGMENTATION, Augmentation
+from .layout import PAD, UNITS_PAD, padded
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _choose_build():
+    available = [name for name in processor.instruction_sets() if _is_built(name)]
+    wanted = os.environ.get("CYCONV_ISA", "")
+    if wanted and wanted not in available:
+        raise ImportError(
+            f"CYCONV_ISA must be one of {', '.join(available)} on this machine, but got {wanted!r}")
+    name = wanted or available[0]
+    return name, importlib.import_module(f"._kernels.{name}", __package__)
+
+
+def _is_built(name):
+    return name in json.loads(processor.build_flags() or "{}")
+
+
+instruction_set, kernels = _choose_build()
+
+
+def show_config():
+    """Print how the kernels were built and how they run; return the same as a dict.
+
+    Returns
+    -------
+    dict
+        Keys ``version``, ``instruction_set``, ``instruction_sets`` (those that
+        this machine can run), ``openmp`` (the ``_OPENMP`` date, 0 without),
+        ``threads``, ``compiler`` and ``flags``.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> config = cyconv.show_config()           # doctest: +ELLIPSIS
+    cyconv ...
+    >>> config["threads"] >= 1
+    True
+    """
+    from . import __version__
+
+    flags = json.loads(processor.build_flags())
+    config = {
+        "version": __version__,
+        "instruction_set": instruction_set,
+        "instruction_sets": [name for name in processor.instruction_sets() if name in flags],
+        "openmp": processor.openmp_version(),
+        "threads": threads.get_num_threads(),
+        "compiler": processor.compiler(),
+        "flags": flags[instruction_set],
+    }
+    print(f"cyconv {config['version']}")
+    print(f"  instruction set  {instruction_set} (this machine runs {', '.join(config['instruction_sets'])})")
+    print(f"  OpenMP           {config['openmp'] or 'none'}")
+    print(f"  threads          {config['threads']}")
+    print(f"  compiler         {config['compiler']}")
+    print(f"  flags            {config['flags']}")
+    return config
+
+
+def threads_for_call():
+    """Threads for the next kernel: one where the build has no OpenMP."""
+    return threads.threads_for_call() if processor.openmp_version() else 1
+
+
+def check_memory(what, n_bytes):
+    """Raise MemoryError before an allocation that this machine cannot hold."""
+    try:
+        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        limit = 2**48
+    if n_bytes > limit:
+        raise MemoryError(f"{what} needs {n_bytes:,} bytes, but this machine has {limit:,} bytes of memory")
+
+
+def aligned_zeros(n, dtype, what):
+    """A zeroed vector that begins on a cache line."""
+    dtype = np.dtype(dtype)
+    check_memory(what, n * dtype.itemsize + 64)
+    raw = np.zeros(n * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start:start + n * dtype.itemsize].view(dtype)
+
+
+def specialised(function, dtype):
+    """The float or double version of a kernel's entry."""
+    return function["float" if dtype == np.float32 else "double"]
+
+
+def _same_dtype(**arrays):
+    """The dtype that all the named float arrays share."""
+    names = list(arrays)
+    first = arrays[names[0]].dtype
+    for name in names[1:]:
+        if arrays[name].dtype != first:
+            raise TypeError(f"{name} must have dtype {first} as {names[0]} has, but got {describe(arrays[name])}")
+    return first
+
+
+def _require_images(name, array):
+    if array.shape[0] == 0 or 0 in array.shape:
+        raise ValueError(f"{name} must hold at least one image with pixels, but got {describe(array)}")
+
+
+def check_filter_size(filter_size, height, width, name="filter_size"):
+    """Return a filter width that divides the image."""
+    f = check_integer(name, filter_size, 1, 2**31 - 1)
+    if height % f or width % f:
+        raise ValueError(f"{name} must divide the image's height {height} and width {width}, but got {f}")
+    return f
+
+
+def _pad_last(array, width):
+    """A contiguous copy whose last axis is filled up with zeros to ``width``."""
+    if array.shape[-1] == width:
+        return np.ascontiguousarray(array)
+    out = np.zeros((*array.shape[:-1], width), array.dtype)
+    out[..., :array.shape[-1]] = array
+    return out
+
+
+def _pad_rows(array):
+    """A copy with zero rows up to a multiple of UNITS_PAD."""
+    rows = padded(array.shape[0], UNITS_PAD)
+    if array.shape[0] == rows:
+        return array
+    out = np.zeros((rows, *array.shape[1:]), array.dtype)
+    out[:array.shape[0]] = array
+    return out
+
+
+def im2col(images, filter_size):
+    """Cut images into non-overlapping patches, one column each.
+
+    Parameters
+    ----------
+    images : array of float32 or float64, (N, C, H, W)
+    filter_size : int
+        Width f of a patch; divides H and W.
+
+    Returns
+    -------
+    ndarray, (N, C*f*f, H*W/(f*f))
+        Values of a patch in the order (channel, row, column), patches row by row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range.
+
+    Examples
+    --------
+    >>> im2col(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
+    array([[ 0.,  2.,  8., 10.],
+           [ 1.,  3.,  9., 11.],
+           [ 4.,  6., 12., 14.],
+           [ 5.,  7., 13., 15.]])
+    """
+    images = check_array("images", images, ("N", "C", "H", "W"), FLOATS)
+    _require_images("images", images)
+    order = np.arange(images.shape[0])
+    return _gather(images, order, filter_size, None, None, NO_AUGMENTATION, 0, 0)
+
+
+def col2im(patches, image_shape, filter_size):
+    """Put patches back into images: the inverse of :func:`im2col`.
+
+    Parameters
+    ----------
+    patches : array of float32 or float64, (N, C*f*f, P)
+    image_shape : tuple of int
+        (C, H, W).
+    filter_size : int
+
+    Returns
+    -------
+    ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range.
+    """
+    channels, height, width = check_image_shape(image_shape)
+    f = check_filter_size(filter_size, height, width)
+    n_values, n_patches = channels * f * f, (height // f) * (width // f)
+    patches = check_array("patches", patches, ("N", n_values, n_patches), FLOATS)
+    _require_images("patches", patches)
+    images = np.empty((patches.shape[0], channels, height, width), patches.dtype)
+    specialised(kernels.col2im, patches.dtype)(np.ascontiguousarray(patches), f, images, threads_for_call())
+    return images
+
+
+def check_image_shape(image_shape):
+    """Return (C, H, W) as positive integers."""
+    shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else None
+    if shape is None or len(shape) != 3:
+        raise ValueError(f"image_shape must be (channels, height, width), but got {describe(image_shape)}")
+    return tuple(check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
+
+
+def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0):
+    """Normalise, augment and patchify a batch of stored images in one pass.
+
+    Parameters
+    ----------
+    images : array of uint8, (n, C, H, W)
+    order : array of int, (m,)
+        Which images, 0 to n-1.
+    filter_size : int
+    scale, offset : array of float32 or float64, (C, H, W)
+        A pixel's value becomes ``pixel*scale + offset``.
+    augmentation : Augmentation, optional
+    seed, epoch : int, default 0
+        Address of what the augmentation draws.
+
+    Returns
+    -------
+    ndarray of scale's dtype, (m, C*f*f, P)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range.
+    """
+    images = check_array("images", images, ("n", "C", "H", "W"), (np.uint8,))
+    _require_images("images", images)
+    order = check_array("order", order, ("m",))
+    if order.dtype.kind not in "iu":
+        raise TypeError(f"order must be integers, but got {describe(order)}")
+    if order.size and (order.min() < 0 or order.max() >= images.shape[0]):
+        raise ValueError(f"order must lie in 0..{images.shape[0] - 1}, but got {order.min()}..{order.max()}")
+    scale = check_finite("scale", check_array("scale", scale, images.shape[1:], FLOATS))
+    offset = check_finite("offset", check_array("offset", offset, images.shape[1:], FLOATS))
+    _same_dtype(scale=scale, offset=offset)
+    if augmentation is None:
+        augmentation = NO_AUGMENTATION
+    elif not isinstance(augmentation, Augmentation):
+        raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
+    return _gather(images, order, filter_size, scale, offset, augmentation,
+                   check_seed(seed), check_integer("epoch", epoch, 0, 2**62))
+
+
+def check_seed(seed):
+    """Return a seed: any integer of 64 bits."""
+    return check_integer("seed", seed, 0, 2**64 - 1)
+
+
+def _gather(images, order, filter_size, scale, offset, augmentation, seed, epoch):
+    _, channels, height, width = images.shape
+    f = check_filter_size(filter_size, height, width)
+    dtype = images.dtype if scale is None else scale.dtype
+    pixels = images.dtype == np.uint8
+    shape = (len(order), channels * f * f, (height // f) * (width // f))
+    check_memory("patches", np.dtype(dtype).itemsize * shape[0] * shape[1] * shape[2])
+    patches = np.empty(shape, dtype)
+    if len(order) == 0:
+        return patches
+    n_threads = threads_for_call()
+    rows = np.empty((n_threads, (height // f + 1) * width), dtype)
+    images = np.ascontiguousarray(images)
+    specialised(kernels.gather_batch, dtype)(
+        images if pixels else None, None if pixels else images, np.ascontiguousarray(order, np.int64), f,
+        None if scale is None else np.ascontiguousarray(scale),
+        None if offset is None else np.ascontiguousarray(offset),
+        augmentation.flip, augmentation.shift, augmentation.cutout, seed, epoch, patches, rows, n_threads)
+    return patches
+
+
+def patch_matmul_forward(patches, weight, bias):
+    """Multiply patches by the filters, add the bias, apply ReLU.
+
+    Parameters
+    ----------
+    patches : array of float32 or float64, (N, D, P)
+    weight : array, (F, D)
+    bias : array, (F,)
+
+    Returns
+    -------
+    ndarray, (N, F, P)
+        ``max(0, weight @ patches + bias)``; NaN stays NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype or shape.
+    """
+    patches = check_array("patches", patches, ("N", "D", "P"), FLOATS)
+    _require_images("patches", patches)
+    weight = check_array("weight", weight, ("F", patches.shape[1]), FLOATS)
+    bias = check_array("bias", bias, (weight.shape[0],), FLOATS)
+    dtype = _same_dtype(patches=patches, weight=weight, bias=bias)
+    n, _, n_patches = patches.shape
+    if weight.shape[0] == 0:
+        raise ValueError(f"weight must hold at least one filter, but got {describe(weight)}")
+    width = padded(n_patches)
+    activations = np.empty((n, weight.shape[0], width), dtype)
+    specialised(kernels.patch_matmul_forward, dtype)(
+        _pad_last(patches, width), n_patches, np.ascontiguousarray(weight), np.ascontiguousarray(bias), activations,
+        threads_for_call())
+    return activations if width == n_patches else activations[:, :, :n_patches].copy()
+
+
+def patch_matmul_backward(d_activations, patches, activations):
+    """Gradients of the filters and their biases.
+
+    Parameters
+    ----------
+    d_activations : array of float32 or float64, (N, F, P)
+        Gradient with respect to the output of :func:`patch_matmul_forward`.
+    patches : array, (N, D, P)
+    activations : array, (N, F, P)
+        That output: where it is not positive, ReLU lets no gradient through.
+
+    Returns
+    -------
+    d_weight : ndarray, (F, D)
+    d_bias : ndarray, (F,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype or shape.
+    """
+    patches = check_array("patches", patches, ("N", "D", "P"), FLOATS)
+    _require_images("patches", patches)
+    n, n_values, n_patches = patches.shape
+    activations = check_array("activations", activations, (n, "F", n_patches), FLOATS)
+    _require_images("activations", activations)
+    d_activations = check_array("d_activations", d_activations, activations.shape, FLOATS)
+    dtype = _same_dtype(d_activations=d_activations, patches=patches, activations=activations)
+    n_filters, width, n_blocks = activations.shape[1], padded(n_patches), -(-n // 10)
+    shares = np.empty((n_blocks, n_filters * (n_values + 1)), dtype)
+    masked = np.empty((n, n_filters, width), dtype)
+    specialised(kernels.patch_matmul_backward, dtype)(
+        _pad_last(d_activations, width), _pad_last(patches, width), _pad_last(activations, width), masked, shares,
+        threads_for_call())
+    total = shares[0].copy()
+    for share in shares[1:]:
+        total += share
+    return total[:n_filters * n_values].reshape(n_filters, n_values), total[n_filters * n_values:]
+
+
+def dense_forward(inputs, weight, bias, relu=True):
+    """A dense layer.
+
+    Parameters
+    ----------
+    inputs : array of float32 or float64, (N, I)
+    weight : array, (O, I)
+    bias : array, (O,)
+    relu : bool, default True
+
+    Returns
+    -------
+    ndarray, (N, O)
+        ``inputs @ weight.T + bias``, then ReLU where asked; NaN stays NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype or shape.
+    """
+    inputs = check_array("inputs", inputs, ("N", "I"), FLOATS)
+    _require_images("inputs", inputs)
+    weight = check_array("weight", weight, ("O", inputs.shape[1]), FLOATS)
+    bias = check_array("bias", bias, (weight.shape[0],), FLOATS)
+    dtype = _same_dtype(inputs=inputs, weight=weight, bias=bias)
+    relu = check_flag("relu", relu)
+    n, n_units = inputs.shape[0], weight.shape[0]
+    if n_units == 0:
+        raise ValueError(f"weight must hold at least one unit, but got {describe(weight)}")
+    width = padded(inputs.shape[1])
+    outputs = np.empty((n, n_units), dtype)
+    n_threads = threads_for_call()
+    scratch = np.empty((n_threads, kernels.dense_scratch_size(10, n_units)), dtype)
+    specialised(kernels.dense_forward_rows, dtype)(
+        _pad_last(inputs, width), _pad_rows(_pad_last(weight, width)), np.ascontiguousarray(bias), relu, outputs,
+        scratch, n_threads)
+    return outputs
+
+
+def dense_backward(d_outputs, inputs, weight, outputs=None):
+    """Gradients of a dense layer.
+
+    Parameters
+    ----------
+    d_outputs : array of float32 or float64, (N, O)
+        Gradient with respect to the layer's output.
+    inputs : array, (N, I)
+    weight : array, (O, I)
+    outputs : array, (N, O), optional
+        The layer's output, where it ended in ReLU.
+
+    Returns
+    -------
+    d_inputs : ndarray, (N, I)
+    d_weight : ndarray, (O, I)
+    d_bias : ndarray, (O,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype or shape.
+    """
+    inputs = check_array("inputs", inputs, ("N", "I"), FLOATS)
+    _require_images("inputs", inputs)
+    n, n_inputs = inputs.shape
+    weight = check_array("weight", weight, ("O", n_inputs), FLOATS)
+    _require_images("weight", weight)
+    d_outputs = check_array("d_outputs", d_outputs, (n, weight.shape[0]), FLOATS)
+    arrays = {"d_outputs": d_outputs, "inputs": inputs, "weight": weight}
+    if outputs is not None:
+        outputs = arrays["outputs"] = check_array("outputs", outputs, d_outputs.shape, FLOATS)
+    dtype = _same_dtype(**arrays)
+    width = padded(n_inputs)
+    d_inputs = np.empty((n, width), dtype)
+    d_weight = np.zeros((weight.shape[0], width), dtype)
+    d_bias = np.empty(weight.shape[0], dtype)
+    specialised(kernels.dense_backward_rows, dtype)(
+        np.ascontiguousarray(d_outputs), _pad_last(inputs, width), _pad_last(weight, width),
+        None if outputs is None else np.ascontiguousarray(outputs), np.empty_like(d_outputs, order="C"), d_inputs,
+        d_weight, d_bias, threads_for_call())
+    if width != n_inputs:
+        d_inputs, d_weight = d_inputs[:, :n_inputs].copy(), d_weight[:, :n_inputs].copy()
+    return d_inputs, d_weight, d_bias
+
+
+def check_targets(targets, n, n_classes, dtype, name="targets"):
+    """Return (labels, None) or (None, probabilities)."""
+    array = check_array(name, targets, (n, n_classes) if np.ndim(targets) == 2 else (n,))
+    if array.ndim == 1:
+        return check_labels(name, array, n, n_classes), None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be numbers, but got {describe(array)}")
+    array = check_finite(name, np.ascontiguousarray(array, dtype))
+    if (array < 0).any() or (np.abs(array.sum(axis=1) - 1) > 1e-3).any():
+        raise ValueError(f"{name} must be probabilities that sum to 1 in each row, but got {describe(array)}")
+    return None, array
+
+
+def smoothed(label_smoothing, n_classes):
+    """Target probability of the true class and of each other."""
+    eps = check_real("label_smoothing", label_smoothing, 0, 1, "[)")
+    return 1 - eps, eps / (n_classes - 1) if n_classes > 1 else 0.0
+
+
+def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
+    """Probabilities and cross-entropy losses.
+
+    Parameters
+    ----------
+    logits : array of float32 or float64, (N, K)
+    targets : array of int, (N,), or of float, (N, K)
+        Classes, or probabilities that sum to 1.
+    label_smoothing : float, default 0.0
+        The true class gets ``1 - label_smoothing``, each other
+        ``label_smoothing/(K - 1)``; with classes only.
+
+    Returns
+    -------
+    probabilities : ndarray, (N, K)
+    losses : ndarray of float64, (N,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range.
+    """
+    logits = check_array("logits", logits, ("N", "K"), FLOATS)
+    _require_images("logits", logits)
+    n, n_classes = logits.shape
+    labels, soft = check_targets(targets, n, n_classes, logits.dtype)
+    on, off = smoothed(label_smoothing, n_classes)
+    table = _pad_last(logits, padded(n_classes))
+    if table is logits or np.shares_memory(table, logits):
+        table = table.copy()
+    losses = np.empty(n)
+    specialised(kernels.softmax_cross_entropy_forward, logits.dtype)(table, n_classes, labels, soft, on, off, losses)
+    return table[:, :n_classes].copy(), losses
+
+
+def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
+    """Gradient of the mean loss with respect to the logits.
+
+    Parameters
+    ----------
+    probabilities : array of float32 or float64, (N, K)
+        From :func:`softmax_cross_entropy_forward`.
+    targets, label_smoothing
+        As there.
+
+    Returns
+    -------
+    ndarray, (N, K)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range.
+    """
+    probabilities = check_array("probabilities", probabilities, ("N", "K"), FLOATS)
+    _require_images("probabilities", probabilities)
+    n, n_classes = probabilities.shape
+    labels, soft = check_targets(targets, n, n_classes, probabilities.dtype)
+    on, off = smoothed(label_smoothing, n_classes)
+    d_logits = np.empty((n, padded(n_classes)), probabilities.dtype)
+    specialised(kernels.softmax_cross_entropy_backward, probabilities.dtype)(
+        _pad_last(probabilities, padded(n_classes)), n_classes, labels, soft, on, off, d_logits)
+    return d_logits[:, :n_classes].copy()
+
+
+def sum_of_squares(weight):
+    """The sum of the squares of all elements, in double precision.
+
+    Parameters
+    ----------
+    weight : array of float32 or float64, any shape
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither.
+    """
+    weight = check_array("weight", weight, (None,) * np.ndim(weight), FLOATS)
+    return specialised(kernels.sum_of_squares, weight.dtype)(np.ascontiguousarray(weight).reshape(-1))
+
+
+def sgd_update(weight, gradient, learning_rate, l2=0.0):
+    """One step of gradient descent with an L2 penalty, in place.
+
+    ``w <- (1 - 2*learning_rate*l2)*w - learning_rate*gradient``
+
+    Parameters
+    ----------
+    weight : ndarray of float32 or float64, writable, any shape and strides
+    gradient : array of the same dtype and shape
+        Of the loss alone; may not share memory with ``weight``.
+    learning_rate : float, not negative
+    l2 : float, not negative, default 0.0
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype, shape or range, or ``weight``
+        cannot be written.
+    """
+    if not isinstance(weight, np.ndarray) or weight.dtype not in FLOATS or not weight.flags.writeable:
+        raise TypeError(f"weight must be a writable array of float32 or float64, but got {describe(weight)}")
+    gradient = check_array("gradient", gradient, weight.shape, (weight.dtype,))
+    if np.may_share_memory(weight, gradient) and np.shares_memory(weight, gradient):
+        raise ValueError("gradient must not share memory with weight, but it does")
+    learning_rate = check_real("learning_rate", learning_rate, 0)
+    l2 = check_real("l2", l2, 0)
+    flat = np.ascontiguousarray(weight).reshape(-1)
+    specialised(kernels.sgd_update, weight.dtype)(
+        flat, np.ascontiguousarray(gradient).reshape(-1), learning_rate, l2)
+    if not np.may_share_memory(flat, weight):
+        weight[...] = flat.reshape(weight.shape)
+
+
+def shuffled_order(n, seed, epoch):
+    """The order in which an epoch visits its images: a pure function of its arguments.
+
+    Parameters
+    ----------
+    n : int
+    seed, epoch : int, not negative
+
+    Returns
+    -------
+    ndarray of int64, (n,)
+        A permutation (Fisher & Yates), each swap drawn at its own address.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no integer in its range.
+
+    Examples
+    --------
+    >>> sorted(shuffled_order(5, seed=0, epoch=3).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    n = check_integer("n", n, 0, 2**32 - 1)
+    check_memory("order", 8 * n)
+    order = np.empty(n, np.int64)
+    kernels.shuffled_order(order, check_seed(seed), check_integer("epoch", epoch, 0, 2**62))
+    return order
+
+
+def measure_peak_flops(dtype="float32", seconds=0.2):
+    """Measure the rate of fused multiply-adds on the current number of threads.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}
+    seconds : float, default 0.2
+        How long to measure, about.
+
+    Returns
+    -------
+    float
+        10**9 floating-point operations per second, the best of several runs.
+    """
+    dtype = check_float_dtype(dtype)
+    seconds = check_real("seconds", seconds, 0.001, 60)
+    n_threads = threads_for_call()
+    seed = np.linspace(0.9, 0.99, 16).astype(dtype)
+    sink = np.empty(n_threads)
+    probe = specialised(kernels.probe, dtype)
+    best, end = 0.0, time.perf_counter() + seconds
+    while True:
+        start = time.perf_counter()
+        operations = probe(seed, 100_000, sink, n_threads)
+        now = time.perf_counter()
+        best = max(best, operations / (now - start) / 1e9)
+        if now >= end:
+            return best
+
+
+def check_float_dtype(dtype):
+    """Return float32 or float64 as a dtype."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in FLOATS or dtype is None:
+        raise ValueError(f"dtype must be 'float32' or 'float64', but got {describe(dtype)}")
+    return found

@@ -1,0 +1,55 @@
+"""Images and labels made ready for a network: checked once, referred to, never copied if avoidable."""
+
+import numpy as np
+
+from ._checks import check_array, check_finite, check_labels, describe
+
+
+class Source:
+    """What :meth:`Network.prepare` returns: images, labels and how to normalise.
+
+    The images stay where and as they are (uint8 stays uint8, no second copy);
+    each batch is normalised and cut into patches while it is gathered. A
+    source serves every network of its image shape and dtype.
+
+    Attributes
+    ----------
+    n_images : int
+    labels : ndarray of int32, (n,), or None
+    """
+
+    def __init__(self, network, images, labels, normalizer):
+        shape = ("n", *network.image_shape)
+        array = check_array("images", images, shape)
+        if array.shape[0] == 0:
+            raise ValueError(f"images must hold at least one image, but got {describe(array)}")
+        self.n_images = array.shape[0]
+        self.dtype = network.dtype
+        self.image_shape = network.image_shape
+        self.n_classes = network.n_classes
+        self.labels = None if labels is None else check_labels("labels", labels, self.n_images, network.n_classes)
+        self.pixels = self.values = self.scale = self.offset = None
+        if array.dtype == np.uint8:
+            self._take_pixels(array, normalizer)
+        elif array.dtype.kind == "f":
+            if normalizer is not None:
+                raise ValueError("normalizer must be None for images that are already floats, but got one")
+            self.values = np.ascontiguousarray(array, dtype=self.dtype)
+            check_finite("images", self.values)
+        else:
+            raise TypeError(f"images must have dtype uint8, float32 or float64, but got {describe(array)}")
+
+    def _take_pixels(self, array, normalizer):
+        if normalizer is None:
+            raise ValueError("normalizer must be given for images of dtype uint8, but got None")
+        for name in ("scale", "offset"):
+            values = check_array(f"normalizer.{name}", getattr(normalizer, name, None), self.image_shape)
+            setattr(self, name, check_finite(f"normalizer.{name}", np.ascontiguousarray(values, dtype=self.dtype)))
+        self.pixels = np.ascontiguousarray(array)
+
+    def __len__(self):
+        return self.n_images
+
+    def kernel_arguments(self):
+        """pixels, values, scale, offset: what the kernels take."""
+        return self.pixels, self.values, self.scale, self.offset

@@ -1,0 +1,130 @@
+"""How many threads to use: what this process may really use, unless told otherwise."""
+
+import math
+import os
+import sys
+from pathlib import Path
+
+from ._checks import check_integer
+
+MAX_THREADS = 256
+
+_chosen = None
+_used_openmp = False
+_after_fork = False
+
+
+def set_num_threads(n):
+    """Set how many threads the kernels use. Results do not depend on it.
+
+    Parameters
+    ----------
+    n : int
+        1 to 256. More than there are processors is allowed and slow.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``n`` is no integer in that range.
+
+    Notes
+    -----
+    In a child that was forked after the parent had run on several threads,
+    OpenMP's threads are gone and cannot be started again; the kernels then
+    run on one thread whatever is set.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.set_num_threads(2)
+    >>> cyconv.get_num_threads()
+    2
+    """
+    global _chosen
+    _chosen = check_integer("n", n, 1, MAX_THREADS)
+
+
+def get_num_threads():
+    """How many threads the next call of a kernel will use.
+
+    Unless :func:`set_num_threads` was called: ``OMP_NUM_THREADS`` where it is
+    set, else one in a worker of a process pool, else the processors that the
+    affinity mask and the control group's quota leave to this process.
+
+    Returns
+    -------
+    int
+    """
+    if _after_fork:
+        return 1
+    return _chosen if _chosen is not None else default_threads()
+
+
+def threads_for_call():
+    """As :func:`get_num_threads`; notes that OpenMP is about to start its threads."""
+    global _used_openmp
+    n = get_num_threads()
+    _used_openmp = _used_openmp or n > 1
+    return n
+
+
+def default_threads():
+    """The number of threads where none was chosen."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdigit() and int(asked) > 0:
+        return min(int(asked), MAX_THREADS)
+    if _in_worker():
+        return 1
+    return max(1, min(_affinity(), _quota(), MAX_THREADS))
+
+
+def _in_worker():
+    """Whether multiprocessing started this process: its siblings share the processors."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
+
+
+def _affinity():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(root=Path("/sys/fs/cgroup"), membership=Path("/proc/self/cgroup")):
+    """Processors that the control group's quota amounts to, rounded up; infinity where there is none."""
+    quota = math.inf
+    for line in _read(membership).splitlines():
+        number, controllers, group = (line.split(":", 2) + ["", ""])[:3]
+        folder = root / group.lstrip("/") if number == "0" else root / "cpu" / group.lstrip("/")
+        if number != "0" and "cpu" not in controllers.split(","):
+            continue
+        for place in (folder, *folder.parents):
+            quota = min(quota, _group_quota(place))
+            if place == root:
+                break
+    return quota
+
+
+def _group_quota(folder):
+    limit, _, period = _read(folder / "cpu.max").strip().partition(" ")
+    if not limit:
+        limit, period = _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()
+    if limit.isdigit() and period.isdigit() and int(period) > 0:
+        return max(1, math.ceil(int(limit) / int(period)))
+    return math.inf
+
+
+def _read(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _forked():
+    global _after_fork
+    _after_fork = _after_fork or _used_openmp
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,100 @@
+"""Build the kernels: one Cython source, one extension module per instruction set.
+
+Everything about compilers stands here. Environment variables:
+
+CYCONV_DEBUG=1        bounds-checked Cython, assertions, no optimisation
+CYCONV_SANITIZE=LIST  compile with -fsanitize=LIST (for example address,undefined)
+CYCONV_NO_OPENMP=1    build without OpenMP
+"""
+
+import json
+import os
+import platform
+import tempfile
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("CYCONV_DEBUG", "") not in ("", "0")
+SANITIZE = os.environ.get("CYCONV_SANITIZE", "")
+NO_OPENMP = os.environ.get("CYCONV_NO_OPENMP", "") not in ("", "0")
+
+X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+MARCH = {
+    "baseline": [],
+    "avx2": ["-march=x86-64-v3"],
+    # Tuned for a processor that gcc 12 knows to have 512-bit units: without it the tiles spill registers.
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mtune=icelake-server"],
+}
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512") if X86_64 and os.name == "posix" else ("baseline",)
+
+# No flag here lets the compiler assume that NaN and infinity do not occur, or reorder sums.
+FAST = [
+    "-O3", "-g0", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
+    # The tile loops have constant bounds: unroll the outer ones, leave the lanes to the vectoriser, and do not
+    # let other passes take the nests apart before that.
+    "--param=max-completely-peel-times=7", "--param=max-completely-peeled-insns=3000",
+    "-fno-loop-interchange", "-fno-tree-loop-distribute-patterns", "-fno-inline-functions-called-once",
+    "-DCYTHON_INLINE=inline __attribute__((always_inline))",
+]
+SLOW = ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer"]
+DIRECTIVES = {
+    "language_level": 3, "boundscheck": DEBUG, "wraparound": False, "initializedcheck": DEBUG,
+    "cdivision": True, "embedsignature": True,
+}
+
+
+def extension(name):
+    path = f"cyconv/_kernels/{name}.pyx"
+    depends = [f"cyconv/_kernels/{file}" for file in sorted(os.listdir("cyconv/_kernels")) if file.endswith((".pxi", ".pyx"))]
+    return Extension(f"cyconv._kernels.{name}", [path], depends=depends)
+
+
+class BuildKernels(build_ext):
+    """Adds the flags that this compiler takes, and builds the modules side by side."""
+
+    def build_extensions(self):
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
+        gcc_like = self.compiler.compiler_type != "msvc"
+        wanted = ["-fsanitize=" + SANITIZE, *SLOW] if SANITIZE else SLOW if DEBUG else FAST
+        common = [flag for flag in wanted if self.accepts([flag])] if gcc_like else ["/O2"]
+        openmp = [] if NO_OPENMP else self.first_accepted([["-fopenmp"], ["-Xpreprocessor", "-fopenmp"], ["/openmp"]])
+        flags = {}
+        for module in self.extensions:
+            name = module.name.rpartition(".")[2]
+            flags[name] = common + (MARCH.get(name, []) if gcc_like else [])
+            module.extra_compile_args = flags[name] + openmp
+            module.extra_link_args = [flag for flag in openmp if flag == "-fopenmp"]
+            if SANITIZE:
+                module.extra_link_args.append("-fsanitize=" + SANITIZE)
+        for module in self.extensions:
+            if module.name.endswith(".processor"):
+                text = json.dumps({name: " ".join(flags[name]) for name in INSTRUCTION_SETS})
+                module.define_macros = [("CYCONV_BUILD", json.dumps(text))]
+        super().build_extensions()
+
+    def accepts(self, flags):
+        """Whether the compiler takes these flags."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = os.path.join(folder, "probe.c")
+            with open(source, "w") as file:
+                file.write("int main(void) { return 0; }\n")
+            try:
+                objects = self.compiler.compile([source], output_dir=folder, extra_postargs=[*flags, "-Werror"])
+                libraries = [flag for flag in flags if flag == "-fopenmp"]
+                self.compiler.link_executable(objects, os.path.join(folder, "probe"), extra_postargs=libraries)
+            except Exception:  # each compiler class raises its own kind
+                return False
+        return True
+
+    def first_accepted(self, choices):
+        return next((flags for flags in choices if self.accepts(flags)), [])
+
+
+setup(
+    ext_modules=cythonize([extension(name) for name in ("processor", *INSTRUCTION_SETS)],
+                          compiler_directives=DIRECTIVES, nthreads=0),
+    cmdclass={"build_ext": BuildKernels},
+)
