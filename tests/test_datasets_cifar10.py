@@ -46,9 +46,11 @@ def python2(pixels, labels):
         return b"q" + bytes([next(memo)])
 
     array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n" + put() + b"cnumpy\nndarray\n" + put() + b"K\x00\x85" + put()
+        b"cnumpy.core.multiarray\n_reconstruct\n" + put()
+        + b"cnumpy\nndarray\n" + put() + b"K\x00\x85" + put()
         + b"U\x01b" + put() + b"\x87" + put() + b"R" + put()
-        + b"(K\x01\x8a\x02" + struct.pack("<h", len(pixels)) + b"M\x00\x0c\x86cnumpy\ndtype\n(U\x02u1K\x00K\x01tR"
+        + b"(K\x01\x8a\x02" + struct.pack("<h", len(pixels)) + b"M\x00\x0c\x86"
+        + b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR"
         + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
         + b"T" + struct.pack("<i", pixels.size) + pixels.tobytes() + b"tb"
     )
@@ -302,7 +304,8 @@ def test_refuses_binary_files(tmp_path, raw, words):
 
 
 def other(**entries):
-    return pickle.dumps({b"data": PIXELS, b"labels": LABELS, **{k.encode(): v for k, v in entries.items()}}, 4)
+    changed = {name.encode(): value for name, value in entries.items()}
+    return pickle.dumps({b"data": PIXELS, b"labels": LABELS, **changed}, 4)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_mirror_from_the_environment(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize("mode", ["plain", "ignores ranges", "refuses ranges", "another range"])
 def test_goes_on_after_an_interruption(server, tmp_path, mode):
     server.mode = "breaks off"
-    with pytest.raises(ConnectionError, match=f"broke off after 350000 of 700000 bytes"):
+    with pytest.raises(ConnectionError, match="broke off after 350000 of 700000 bytes"):
         download_cifar10(tmp_path, url=server.url)
     assert os.listdir(tmp_path) == [f"{NAME}.part"]
     server.mode = mode

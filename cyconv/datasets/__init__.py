@@ -6,4 +6,12 @@ from .normalizer import Normalizer
 from .shapes import make_shapes
 from .split import Dataset, Split
 
-__all__ = ["Dataset", "Normalizer", "Split", "download_cifar10", "find_cifar10", "load_cifar10", "make_shapes"]
+__all__ = [
+    "Dataset",
+    "Normalizer",
+    "Split",
+    "download_cifar10",
+    "find_cifar10",
+    "load_cifar10",
+    "make_shapes",
+]

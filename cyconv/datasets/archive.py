@@ -9,20 +9,22 @@ _MAX_BYTES = 2**28  # CIFAR-10's archives expand to about 186 million bytes
 _CHUNK = 2**20
 
 
-def read_members(path, names, max_size):
-    """Yield ``(name, bytes)`` of the wanted files in a ``.tar.gz``, in the archive's order.
+def read_members(path, names, buffer):
+    """Yield ``(name, contents)`` of the wanted files in a ``.tar.gz``, in the archive's order.
 
     The archive is read once, from its beginning to its end, so that gzip's
-    checksum has been compared when the last file has been yielded. Members are told by their last name, at the top or in one folder; links,
-    devices and all other members are passed over.
+    checksum has been compared when the last file has been yielded. Members
+    are told by their last name, at the top or in one folder; links, devices
+    and all other members are passed over.
 
     Parameters
     ----------
     path : Path
     names : container of str
         The wanted files.
-    max_size : int
-        The most bytes that one of them may have.
+    buffer : memoryview of bytes
+        Where each file is read to, and so the most bytes that one may have:
+        the contents are a part of it, until the next file is asked for.
 
     Raises
     ------
@@ -32,12 +34,12 @@ def read_members(path, names, max_size):
     """
     try:
         with gzip.open(path, "rb") as stream:
-            yield from _members(stream, names, max_size)
+            yield from _members(stream, names, buffer)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"it is no gzip archive, or a damaged one: {error}") from None
 
 
-def _members(stream, names, max_size):
+def _members(stream, names, buffer):
     position = 0
     while True:
         header = stream.read(_BLOCK)
@@ -49,12 +51,10 @@ def _members(stream, names, max_size):
         if position > _MAX_BYTES:
             raise ValueError(f"it expands to more than {_MAX_BYTES} bytes")
         if kind in b"0\0" and name is not None and name in names:
-            if size > max_size:
-                raise ValueError(f"its member {name} has {size} bytes, more than {max_size}")
-            content = stream.read(size)
-            if len(content) != size:
-                raise ValueError(f"its member {name} is cut short")
-            yield name, content
+            if size > len(buffer):
+                raise ValueError(f"its member {name} has {size} bytes, more than {len(buffer)}")
+            _read(stream, name, buffer[:size])
+            yield name, buffer[:size]
             size = 0
         _skip(stream, size + padding)
     while stream.read(_CHUNK):  # to the end, where gzip keeps its checksum
@@ -75,6 +75,14 @@ def _read_header(header):
     parts = PurePosixPath(header[:100].partition(b"\0")[0].decode("latin1")).parts
     ours = 1 <= len(parts) <= 2 and parts[0] not in ("/", "..")
     return parts[-1] if ours else None, size, header[156:157]
+
+
+def _read(stream, name, view):
+    """Fill ``view`` from the stream, piece by piece: one large read would make a copy."""
+    for start in range(0, len(view), _CHUNK):
+        piece = view[start:start + _CHUNK]
+        if stream.readinto(piece) != len(piece):
+            raise ValueError(f"its member {name} is cut short")
 
 
 def _skip(stream, size):

@@ -122,7 +122,8 @@ def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, va
     if validation_batches is None:
         if validation_size >= n_fit:
             raise ValueError(
-                f"validation_size must be less than the {n_fit} images of train_batches, but got {validation_size}"
+                f"validation_size must be less than the {n_fit} images of train_batches, "
+                f"but got {validation_size}"
             )
         n_train = n_fit - validation_size
     else:
@@ -229,18 +230,19 @@ def _locate(path, batches):
 
 
 def _read_files(place, suffix, wanted):
-    """Yield ``(file name, bytes)`` of the wanted batches, one at a time."""
+    """Yield ``(file name, contents)`` of the wanted batches, one at a time, all in one buffer."""
+    buffer = memoryview(np.empty(_MAX_FILE_BYTES, np.uint8))
     try:
         if suffix is None:
             names = {f"{name}{suffix}" for name in wanted for suffix in _FORMATS}
-            yield from read_members(place, names, _MAX_FILE_BYTES)
+            yield from read_members(place, names, buffer)
             return
         for name in wanted:
             path = place / f"{name}{suffix}"
             if path.stat().st_size > _MAX_FILE_BYTES:
                 raise ValueError(f"{path.name} has {path.stat().st_size} bytes, more than {_MAX_FILE_BYTES}")
             with open(path, "rb") as file:
-                yield path.name, file.read(_MAX_FILE_BYTES)
+                yield path.name, buffer[:file.readinto(buffer)]
     except OSError as error:
         raise type(error)(error.errno, f"cannot read {error.filename or place}: {error.strerror}") from None
     except ValueError as error:
@@ -268,7 +270,9 @@ class _Contents:
         try:
             pixels, labels = _parse_binary(raw) if name.endswith(".bin") else _parse_python(raw)
         except ValueError as error:
-            raise ValueError(f"folder must hold CIFAR-10's batch files, but {name} in {place} is not one: {error}") from None
+            raise ValueError(
+                f"folder must hold CIFAR-10's batch files, but {name} in {place} is not one: {error}"
+            ) from None
         start = slot * _MAX_IMAGES
         self.images[start:start + len(pixels)] = pixels.reshape(-1, *_IMAGE_SHAPE)
         self.labels[slot] = labels
@@ -281,7 +285,9 @@ class _Contents:
         """Images and labels of all batches in order, and how many each has."""
         missing = [name for name, slot in self.slots.items() if self.labels[slot] is None]
         if missing:
-            raise FileNotFoundError(f"folder must hold {', '.join(self.slots)}, but {place} has no {', '.join(missing)}")
+            raise FileNotFoundError(
+                f"folder must hold {', '.join(self.slots)}, but {place} has no {', '.join(missing)}"
+            )
         counts = [len(labels) for labels in self.labels]
         end = counts[0]
         for slot, count in enumerate(counts[1:], start=1):

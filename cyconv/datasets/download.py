@@ -83,14 +83,18 @@ def download_cifar10(folder, url=None, progress=None):
         if found != _MD5:
             # What is wrong cannot be completed: the next call starts afresh.
             part.unlink()
-            raise ValueError(f"url must lead to the published archive with MD5 {_MD5}, but {url} sent one with {found}")
+            raise ValueError(
+                f"url must lead to the published archive with MD5 {_MD5}, but {url} sent one with {found}"
+            )
         os.replace(part, archive)
     except (ConnectionError, FileExistsError) as error:
         if error.errno is None:
             raise
-        raise type(error)(error.errno, f"folder must be a folder, but got {folder}: {error.strerror}") from None
+        sentence = f"folder must be a folder, but got {folder}: {error.strerror}"
+        raise type(error)(error.errno, sentence) from None
     except OSError as error:
-        raise type(error)(error.errno, f"cannot write {ARCHIVE_NAME} into {folder}: {error.strerror}") from None
+        sentence = f"cannot write {ARCHIVE_NAME} into {folder}: {error.strerror}"
+        raise type(error)(error.errno, sentence) from None
     return archive
 
 
@@ -102,7 +106,8 @@ def _check_url(url):
         raise TypeError(f"{name} must be an address, but got {describe(url)}")
     try:
         parts = urllib.parse.urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and not re.search(r"[\s\x00-\x1f\x7f]", url)
+        printable = not re.search(r"[\s\x00-\x1f\x7f]", url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and printable
     except ValueError:
         valid = False
     if not valid:
@@ -130,9 +135,13 @@ def _fetch(url, file, progress):
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             _empty(file)
             return _fetch(url, file, progress)
-        raise ConnectionError(f"url must lead to {ARCHIVE_NAME}, but {url} answered {error.code} {error.reason}") from None
+        raise ConnectionError(
+            f"url must lead to {ARCHIVE_NAME}, but {url} answered {error.code} {error.reason}"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(f"url must lead to {ARCHIVE_NAME}, but {url} cannot be reached: {_reason(error)}") from None
+        raise ConnectionError(
+            f"url must lead to {ARCHIVE_NAME}, but {url} cannot be reached: {_reason(error)}"
+        ) from None
     with response:
         if start and not _continues(response, start):
             _empty(file)
@@ -174,7 +183,9 @@ def _receive(response, file, position, url, progress):
             more = response.read(1)
         if more:
             _empty(file)
-            raise ValueError(f"url must lead to the published archive of {_N_BYTES} bytes, but {url} sends more")
+            raise ValueError(
+                f"url must lead to the published archive of {_N_BYTES} bytes, but {url} sends more"
+            )
 
 
 def _broken_off(url, position, reason):

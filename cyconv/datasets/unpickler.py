@@ -39,13 +39,13 @@ def read_pickle(raw):
 
     Parameters
     ----------
-    raw : bytes
+    raw : bytes-like
         The whole file.
 
     Returns
     -------
     dict of str to object
-        Keys as text; arrays as read-only uint8 views of ``raw``; long byte
+        Keys as text; arrays as uint8 views of ``raw``; long byte
         strings as memoryview.
 
     Raises
@@ -91,7 +91,9 @@ class _Reader:
                 return self.stack.pop()
             instruction = _INSTRUCTIONS.get(code)
             if instruction is None:
-                raise ValueError(f"it holds the pickle instruction 0x{code:02x}, which no CIFAR-10 batch needs")
+                raise ValueError(
+                    f"it holds the pickle instruction 0x{code:02x}, which no CIFAR-10 batch needs"
+                )
             instruction(self)
         raise ValueError(f"it holds more than {_MAX_INSTRUCTIONS} pickle instructions")
 
@@ -185,7 +187,8 @@ class _Reader:
 
     def push_name(self, module, name):
         if (module, name) not in _NAMES:
-            raise ValueError(f"it names {f'{module}.{name}'[:80]!a}, which no CIFAR-10 batch needs, and was not run")
+            full_name = f"{module}.{name}"[:80]
+            raise ValueError(f"it names {full_name!a}, which no CIFAR-10 batch needs, and was not run")
         self.stack.append(_NAMES[module, name])
 
     def reduce(self):
@@ -222,7 +225,8 @@ class _Reader:
         content = np.frombuffer(_expect(content, (bytes, memoryview)), np.uint8)
         if rows < 0 or columns < 0 or rows * columns != content.size:
             raise ValueError(f"it holds an array of shape {rows, columns} in {content.size} bytes")
-        _expect(target, _Array).value = content.reshape((rows, columns), order="F" if fortran is True else "C")
+        order = "F" if fortran is True else "C"
+        _expect(target, _Array).value = content.reshape((rows, columns), order=order)
 
 
 def _expect(value, kind):
