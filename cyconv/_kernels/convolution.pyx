@@ -5,7 +5,7 @@
 #   conv_backward   d_weight[f, d] = sum_{i, p} g[i, f, p] * X[i, d, p];   d_bias[f] = sum_{i, p} g[i, f, p]
 #
 # Layout
-#   X[i]  (D, P)  one pointer per image, rows `ld_x` apart;   H, g  (images, F, P), filters `ld_x` apart
+#   X  (images, D, P), images `x_size` and rows `ld_x` apart;   H, g  (images, F, P), filters `ld_x` apart
 #   P runs along the vector lanes, so that an odd number of filters wastes none; it is padded to PAD.
 #
 # Order
@@ -19,7 +19,7 @@ cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real*
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
     cdef real t
-    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, ld_x, &acc[0][0][0])
+    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, ld_x, <const char*>weight, 0, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):
@@ -51,7 +51,7 @@ cdef inline void conv_column(int vectors, idx n_filters, idx n_d, idx ld_x, cons
 
 
 cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, const real* weight,
-                       const real* bias, const real** x, real* h, idx ld_h) noexcept nogil:
+                       const real* bias, const real* x, idx x_size, real* h, idx ld_h) noexcept nogil:
     """n_p patches of each image, of which the padding to ld_x comes out as zero"""
     cdef const real* from_[MAX_VECTORS]
     cdef real* to[MAX_VECTORS]
@@ -60,7 +60,7 @@ cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, 
     while vectors_left > 0:
         v = 0
         while v < vectors and v < vectors_left:
-            from_[v] = x[image] + p
+            from_[v] = x + image*x_size + p
             to[v] = h + image*ld_h + p
             p += lanes
             if p == ld_x:
@@ -81,14 +81,12 @@ cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, 
 
 
 cdef inline void filter_gradient_tile(int rows, int columns, idx n_images, idx ld_x, const real* g, idx ld_g,
-                                      const real** x, idx x_offset, real* out, idx ld_out) noexcept nogil:
+                                      const real* x, idx x_size, real* out, idx ld_out) noexcept nogil:
     cdef real t[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real z[MAX_ROWS*MAX_VECTORS*MAX_LANES]
     cdef real folded[MAX_ROWS*MAX_VECTORS]
     cdef int i, j, lane, lanes = lanes_of(g)
     cdef idx image, q, n_q = ld_x//lanes
-    cdef const real* gi
-    cdef const real* xi
     for i in range(rows):
         for j in range(columns):
             for lane in range(lanes):
@@ -96,13 +94,12 @@ cdef inline void filter_gradient_tile(int rows, int columns, idx n_images, idx l
     ASSUME(n_images > 0)
     ASSUME(n_q > 0)
     for image in range(n_images):
-        gi = g + image*ld_g
-        xi = x[image] + x_offset
         for q in range(n_q):
             for i in range(rows):
                 for j in range(columns):
                     for lane in range(lanes):
-                        t[i][j][lane] += gi[i*ld_x + q*lanes + lane] * xi[j*ld_x + q*lanes + lane]
+                        t[i][j][lane] += (g[image*ld_g + i*ld_x + q*lanes + lane]
+                                          * x[image*x_size + j*ld_x + q*lanes + lane])
     for i in range(rows):
         for j in range(columns):
             for lane in range(lanes):
@@ -113,40 +110,54 @@ cdef inline void filter_gradient_tile(int rows, int columns, idx n_images, idx l
             out[i*ld_out + j] = folded[i*columns + j]
 
 
-cdef inline void filter_gradient_rows(int columns, idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g,
-                                      idx ld_g, const real** x, idx d_begin, idx d_end, real* out) noexcept nogil:
-    """every filter against the patch values d_begin..d_end, a multiple of `columns`"""
-    cdef idx f = 0, d, c, n_c = (d_end - d_begin)//columns
+cdef inline void filter_gradient_columns(int rows, int columns, idx n_images, idx n_d, idx ld_x, const real* g,
+                                         idx ld_g, const real* x, idx x_size, idx width, real* out) noexcept nogil:
+    """the same filters against `width` patch values"""
+    cdef idx c
+    for c in range(width//columns):
+        filter_gradient_tile(rows, columns, n_images, ld_x, g, ld_g, x + c*columns*ld_x, x_size, out + c*columns, n_d)
+
+
+cdef inline void filter_gradient_panel(int columns, idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g,
+                                       idx ld_g, const real* x, idx x_size, idx width, real* out) noexcept nogil:
+    """every filter against `width` patch values, a multiple of `columns`"""
+    cdef idx f = 0
     while f + ROWS <= n_filters:
-        for c in range(n_c):
-            d = d_begin + c*columns
-            filter_gradient_tile(ROWS, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
+        filter_gradient_columns(ROWS, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
         f += ROWS
-    for c in range(n_c):
-        d = d_begin + c*columns
-        if n_filters - f == 4:
-            filter_gradient_tile(4, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
-        elif n_filters - f == 3:
-            filter_gradient_tile(3, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
-        elif n_filters - f == 2:
-            filter_gradient_tile(2, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
-        elif n_filters - f == 1:
-            filter_gradient_tile(1, columns, n_images, ld_x, g + f*ld_x, ld_g, x, d*ld_x, out + f*n_d + d, n_d)
+    if n_filters - f == 4:
+        filter_gradient_columns(4, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+    elif n_filters - f == 3:
+        filter_gradient_columns(3, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+    elif n_filters - f == 2:
+        filter_gradient_columns(2, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+    elif n_filters - f == 1:
+        filter_gradient_columns(1, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
 
 
-cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g, idx ld_g,
-                        const real** x, real* d_weight, real* d_bias) noexcept nogil:
+cdef inline void filter_gradient(idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g, idx ld_g,
+                                 const real* x, idx x_size, real* d_weight) noexcept nogil:
     """panels of X that fit the first-level cache, while the filters' gradients stream past them"""
     cdef int columns = vectors_of(g)
-    cdef idx d = 0, whole = n_d//columns*columns, panel, width, f, image, p
-    cdef real lane_sums[MAX_LANES]
-    cdef int lane, lanes = lanes_of(g)
+    cdef idx d = 0, whole = n_d//columns*columns, panel, width
     panel = max(1, 20480//(<idx>sizeof(real)*n_images*ld_x*columns))*columns
     while d < whole:
         width = min(panel, whole - d)
-        filter_gradient_rows(columns, n_images, n_filters, n_d, ld_x, g, ld_g, x, d, d + width, d_weight)
+        filter_gradient_panel(columns, n_images, n_filters, n_d, ld_x, g, ld_g, x + d*ld_x, x_size, width, d_weight + d)
         d += width
-    filter_gradient_rows(1, n_images, n_filters, n_d, ld_x, g, ld_g, x, whole, n_d, d_weight)
+    filter_gradient_panel(1, n_images, n_filters, n_d, ld_x, g, ld_g, x + whole*ld_x, x_size, n_d - whole,
+                          d_weight + whole)
+
+
+cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g, idx ld_g, const real* x,
+                        idx x_size, real* d_weight, real* d_bias) noexcept nogil:
+    cdef idx f, image, p
+    cdef real lane_sums[MAX_LANES]
+    cdef int lane, lanes = lanes_of(g)
+    if ld_x == PAD:     # so few patches that the inner loop is best unrolled away
+        filter_gradient(n_images, n_filters, n_d, PAD, g, ld_g, x, x_size, d_weight)
+    else:
+        filter_gradient(n_images, n_filters, n_d, ld_x, g, ld_g, x, x_size, d_weight)
     for f in range(n_filters):
         for lane in range(lanes):
             lane_sums[lane] = 0
@@ -163,12 +174,9 @@ cdef enum:
 
 cdef void forward_images(idx first, idx n, const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
                          const real[::1] bias, real[:, :, ::1] activations) noexcept nogil:
-    cdef const real* x[ENTRY_BLOCK]
-    cdef idx i, ld_x = patches.shape[2], n_filters = weight.shape[0]
-    for i in range(n):
-        x[i] = &patches[first + i, 0, 0]
-    conv_forward(n, n_filters, weight.shape[1], n_patches, ld_x, &weight[0, 0], &bias[0], x, &activations[first, 0, 0],
-                 n_filters*ld_x)
+    cdef idx ld_x = patches.shape[2], n_filters = weight.shape[0], n_values = weight.shape[1]
+    conv_forward(n, n_filters, n_values, n_patches, ld_x, &weight[0, 0], &bias[0], &patches[first, 0, 0],
+                 n_values*ld_x, &activations[first, 0, 0], n_filters*ld_x)
 
 
 def patch_matmul_forward(const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
@@ -189,18 +197,15 @@ def patch_matmul_forward(const real[:, :, ::1] patches, idx n_patches, const rea
 cdef void backward_images(idx block, idx n, const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
                           const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] shares) noexcept nogil:
     """one block's share of the gradient: D values a filter, then a bias a filter"""
-    cdef const real* x[ENTRY_BLOCK]
-    cdef idx i, q, ld_x = patches.shape[2], n_filters = activations.shape[1], n_values = patches.shape[1]
+    cdef idx q, ld_x = patches.shape[2], n_filters = activations.shape[1], n_values = patches.shape[1]
     cdef idx first = block*ENTRY_BLOCK
     cdef const real* h = &activations[first, 0, 0]
     cdef const real* dh = &d_activations[first, 0, 0]
     cdef real* g = &masked[first, 0, 0]
-    for i in range(n):
-        x[i] = &patches[first + i, 0, 0]
     for q in range(n*n_filters*ld_x):
         g[q] = dh[q] if h[q] > 0 else 0
-    conv_backward(n, n_filters, n_values, ld_x, <const real*>g, n_filters*ld_x, x, &shares[block, 0],
-                  &shares[block, n_filters*n_values])
+    conv_backward(n, n_filters, n_values, ld_x, <const real*>g, n_filters*ld_x, &patches[first, 0, 0], n_values*ld_x,
+                  &shares[block, 0], &shares[block, n_filters*n_values])
 
 
 def patch_matmul_backward(const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,

@@ -88,14 +88,40 @@ cdef inline void finish_tile(int rows, idx n_units, real* z, const real* bias, b
             c[i*ld_c + j] = 0 if relu and t < 0 else t
 
 
+cdef struct Ahead:      # images whose cache lines the tiles ask for in passing
+    const char* base
+    const long long* order          # image numbers
+    idx n, image_bytes
+    idx image, line                 # the next line to ask for
+
+
+cdef inline const char* take_lines(Ahead* ahead, idx n, const void* idle, idx* step) noexcept nogil:
+    """where the next n lines begin, and their distance; when there are none, `idle`, which costs nothing, and 0"""
+    cdef const char* start
+    step[0] = 0
+    if ahead == NULL or ahead.image >= ahead.n:
+        return <const char*>idle
+    start = ahead.base + ahead.order[ahead.image]*ahead.image_bytes + ahead.line*64
+    step[0] = 64
+    ahead.line += n
+    if ahead.line*64 >= ahead.image_bytes:
+        ahead.line = 0
+        ahead.image += 1
+    return start
+
+
 cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const real* dc, idx ld_dc, const real* w,
-                                     idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da) noexcept nogil:
+                                     idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da,
+                                     Ahead* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef const real* b[MAX_VECTORS]
+    cdef const char* lines
+    cdef idx step = 0
     cdef int i, v, lane, lanes = lanes_of(dc)
     for v in range(vectors):
         b[v] = w + v*lanes
-    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, b, ld_w, &acc[0][0][0])
+    lines = take_lines(ahead, n_units, dc, &step)
+    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, b, ld_w, lines, step, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             if masked:
@@ -108,28 +134,31 @@ cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const r
 
 cdef inline void input_gradient_column(int vectors, idx n_images, idx n_units, const real* dc, idx ld_dc,
                                        const real* w, idx ld_w, bint masked, const real* a, idx ld_a,
-                                       real scale, real* da) noexcept nogil:
+                                       real scale, real* da, Ahead* ahead) noexcept nogil:
     cdef idx i = 0
     while i + ROWS <= n_images:
         input_gradient_tile(ROWS, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a,
-                            scale, da + i*ld_a)
+                            scale, da + i*ld_a, ahead)
         i += ROWS
     while i < n_images:
         input_gradient_tile(1, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
-                            da + i*ld_a)
+                            da + i*ld_a, ahead)
         i += 1
 
 
 cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* w,
-                               idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da) noexcept nogil:
+                               idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da,
+                               Ahead* ahead) noexcept nogil:
     """da has the strides of a, the layer's input. Masked: a went through ReLU (and dropout, with `scale`)."""
     cdef idx k = 0
     cdef int lanes = lanes_of(dc), vectors = vectors_of(dc)
     while k + vectors*lanes <= n_inputs:
-        input_gradient_column(vectors, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k)
+        input_gradient_column(vectors, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k,
+                              ahead)
         k += vectors*lanes
     while k < n_inputs:
-        input_gradient_column(1, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k)
+        input_gradient_column(1, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k,
+                              ahead)
         k += lanes
 
 
@@ -143,7 +172,7 @@ cdef struct Update:
 
 
 cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc, idx ld_dc, const real* a, idx ld_a,
-                             const Update* update, real* w, real* sink, idx ld_w) noexcept nogil:
+                             const Update* update, real* w, real* sink, idx ld_w, const real* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real squares[MAX_LANES]
     cdef const real* b[MAX_VECTORS]
@@ -152,7 +181,8 @@ cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc
     cdef real keep = <real>update.keep, pull = <real>update.pull, total = 0
     for v in range(vectors):
         b[v] = a + v*lanes
-    outer_accumulate(rows, vectors, n_images, dc, 1, ld_dc, b, ld_a, &acc[0][0][0])
+    outer_accumulate(rows, vectors, n_images, dc, 1, ld_dc, b, ld_a, <const char*>ahead, ld_a*<idx>sizeof(real),
+                     &acc[0][0][0])
     if update.squares:
         for lane in range(lanes):
             squares[lane] = 0
@@ -174,35 +204,41 @@ cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc
 
 
 cdef inline double step_rows(int vectors, idx n_images, idx n_units, const real* dc, idx ld_dc, const real* a,
-                             idx ld_a, const Update* update, real* w, real* sink, idx ld_w) noexcept nogil:
-    cdef idx j = 0
+                             idx ld_a, const Update* update, real* w, real* sink, idx ld_w,
+                             const real* ahead) noexcept nogil:
+    """each tile asks for one line of every image's columns at `ahead`"""
+    cdef idx j = 0, line = 64//<idx>sizeof(real), q = 0
     cdef double squares = 0
     while j + ROWS <= n_units:
-        squares += step_tile(ROWS, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w)
+        squares += step_tile(ROWS, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w,
+                             ahead + q*line)
+        q = q + 1 if (q + 1)*line < PANEL else 0
         j += ROWS
     while j < n_units:
-        squares += step_tile(1, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w)
+        squares += step_tile(1, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w,
+                             ahead)
         j += 1
     return squares
 
 
 cdef double dense_step(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* a, idx ld_a,
-                       const Update* update, real* w, real* sink, idx ld_w) noexcept nogil:
-    """a panel of n_inputs columns of the weights; returns the sum of their squares if asked for"""
+                       const Update* update, real* w, real* sink, idx ld_w, const real* ahead) noexcept nogil:
+    """a panel of n_inputs columns of the weights; returns the sum of their squares if asked for. `ahead` is where
+    the columns of the input begin that come next."""
     cdef idx k = 0
     cdef double squares = 0
     cdef int lanes = lanes_of(dc), vectors = vectors_of(dc)
     while k + vectors*lanes <= n_inputs:
-        squares += step_rows(vectors, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w)
+        squares += step_rows(vectors, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w, ahead)
         k += vectors*lanes
     while k < n_inputs:
-        squares += step_rows(1, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w)
+        squares += step_rows(1, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w, ahead)
         k += lanes
     return squares
 
 
 cdef enum:
-    PANEL = 64          # columns of the weights that one iteration of an entry's loop takes
+    PANEL = 64          # columns of the weights in one task
 
 
 def dense_scratch_size(idx n_rows, idx n_units):
@@ -254,18 +290,18 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
             for b in range(n_blocks):
                 dense_backward_input(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), n_units, k, g + b*ENTRY_BLOCK*n_units, n_units,
                                      &weight[0, 0], k, False, &inputs[b*ENTRY_BLOCK, 0], k, <real>1,
-                                     &d_inputs[b*ENTRY_BLOCK, 0])
+                                     &d_inputs[b*ENTRY_BLOCK, 0], NULL)
             for b in range(n_panels):
                 dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
-                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k)
+                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &inputs[0, b*PANEL])
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
                 dense_backward_input(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), n_units, k, g + b*ENTRY_BLOCK*n_units, n_units,
                                      &weight[0, 0], k, False, &inputs[b*ENTRY_BLOCK, 0], k, <real>1,
-                                     &d_inputs[b*ENTRY_BLOCK, 0])
+                                     &d_inputs[b*ENTRY_BLOCK, 0], NULL)
             for b in prange(n_panels, schedule="static", num_threads=n_threads):
                 dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
-                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k)
+                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &inputs[0, b*PANEL])
 
 
 def sum_of_squares(const real[::1] weight):

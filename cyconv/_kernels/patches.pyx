@@ -55,10 +55,9 @@ cdef Placement draw_placement(const Augment* augment, const Images* images, idx 
     return place
 
 
-cdef inline void normalise_row(const Images* images, idx image, idx row, real* out) noexcept nogil:
-    """row: channel*height + y"""
-    cdef idx width = images.width, x, start = row*width
-    cdef idx size = images.channels*images.height*width
+cdef inline void normalise_row(const Images* images, idx image, idx start, idx width, real* out) noexcept nogil:
+    """the `width` pixels of an image from `start` on"""
+    cdef idx x, size = images.channels*images.height*images.width
     cdef const unsigned char* pixels
     cdef const real* values
     cdef const real* scale = <const real*>images.scale + start
@@ -81,7 +80,7 @@ cdef void place_row(const Images* images, const Placement* place, idx image, idx
         for x in range(width):
             out[x] = 0
         return
-    normalise_row(images, image, channel*images.height + source_y, spare)
+    normalise_row(images, image, (channel*images.height + source_y)*width, width, spare)
     if place.flip:      # source column width-1-x + dx
         begin = min(max(dx, 0), width)
         end = max(min(width + dx, width), begin)
@@ -109,14 +108,34 @@ cdef inline void deal_out(idx f, idx n_p, const real* rows, idx ld_x, real* out)
             out[x*ld_x + p] = rows[p*f + x]
 
 
+cdef inline void gather_plain(const Images* images, idx image, idx f, idx side, real* out) noexcept nogil:
+    """gather_image for square images, patch-innermost and without augmentation; f and side are constants"""
+    cdef real rows[32*16]
+    cdef idx c, y, py, grid = side//f
+    for c in range(images.channels):
+        for y in range(f):
+            for py in range(grid):
+                normalise_row(images, image, (c*side + py*f + y)*side, side, rows + py*side)
+            deal_out(f, grid*grid, rows, grid*grid, out + (c*f + y)*f*grid*grid)
+
+
 cdef void gather_image(const Images* images, idx image, const Augment* augment, idx f, bint patch_inner, idx ld_x,
                        real* rows, real* out) noexcept nogil:
     cdef idx grid_h = images.height//f, grid_w = images.width//f, n_p = grid_h*grid_w, width = images.width
-    cdef idx c, y, py, px, x
-    cdef real* t
+    cdef idx c, y, py, p, x
     cdef real* o
     cdef real* spare = rows + grid_h*width
     cdef Placement place
+    if patch_inner and not augment.active and images.height == 32 and width == 32:
+        if f == 2:
+            gather_plain(images, image, 2, 32, out)
+            return
+        if f == 4:
+            gather_plain(images, image, 4, 32, out)
+            return
+        if f == 8:
+            gather_plain(images, image, 8, 32, out)
+            return
     if augment.active:
         place = draw_placement(augment, images, image)
     for c in range(images.channels):
@@ -125,7 +144,7 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
                 if augment.active:
                     place_row(images, &place, image, c, py*f + y, spare, rows + py*width)
                 else:
-                    normalise_row(images, image, c*images.height + py*f + y, rows + py*width)
+                    normalise_row(images, image, (c*images.height + py*f + y)*width, width, rows + py*width)
             if patch_inner:
                 o = out + (c*f + y)*f*ld_x
                 if f == 2:
@@ -137,25 +156,10 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
                 else:
                     deal_out(f, n_p, rows, ld_x, o)
             else:
-                t = rows
-                for px in range(n_p):
-                    o = out + px*ld_x + (c*f + y)*f
+                for p in range(n_p):
+                    o = out + p*ld_x + (c*f + y)*f
                     for x in range(f):
-                        o[x] = t[x]
-                    t += f
-
-
-cdef inline void prefetch_image(const Images* images, idx image, size_t item) noexcept nogil:
-    """ask for an image's cache lines before they are needed"""
-    cdef idx size = images.channels*images.height*images.width, line
-    cdef const char* start
-    if images.pixels != NULL:
-        start = <const char*>(images.pixels + image*size)
-    else:
-        size *= <idx>item
-        start = <const char*>images.values + image*size
-    for line in range(size//64):
-        PREFETCH(start + line*64)
+                        o[x] = rows[p*f + x]
 
 
 def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const long long[::1] order,

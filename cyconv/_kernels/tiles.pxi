@@ -108,8 +108,11 @@ cdef inline int dot_rows_of(const real* tag) noexcept nogil:
 
 
 cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a, idx a_row, idx a_k,
-                                  const real** b, idx b_k, real* acc) noexcept nogil:
-    """acc[i][v][lane] = sum_k a[i*a_row + k*a_k] * b[v][k*b_k + lane]"""
+                                  const real** b, idx b_k, const char* ahead, idx ahead_step, real* acc) noexcept nogil:
+    """acc[i][v][lane] = sum_k a[i*a_row + k*a_k] * b[v][k*b_k + lane]
+
+    `ahead` asks for one cache line a turn, of what is needed next: there the request costs nothing.
+    """
     cdef real t[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(a)
     cdef idx k
@@ -119,6 +122,7 @@ cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a,
                 t[i][v][lane] = 0
     ASSUME(n_k > 0)
     for k in range(n_k):
+        PREFETCH(ahead + k*ahead_step)
         for i in range(rows):
             for v in range(vectors):
                 for lane in range(lanes):

@@ -66,6 +66,7 @@ cdef struct Batch:
     Augment augment
     Targets targets
     idx size
+    int n_threads
     double dropout
     uint64 dropout_bits                 # address of (seed, purpose, step)
     double* losses
@@ -100,7 +101,6 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     of every level at `base`."""
     cdef const Branch* branch
     cdef const Dense* dense
-    cdef const real* x[MAX_BLOCK]
     cdef real* own
     cdef idx b, i, l, image
     cdef bint last
@@ -111,10 +111,10 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
             image = order[i] if order != NULL else first + i
             gather_image(&batch.images, image, &batch.augment, branch.filter_size, branch.patch_inner, branch.ld_x,
                          scratch + plan.rows, own + i*branch.x_size)
-            x[i] = own + i*branch.x_size
         if branch.patch_inner:
             conv_forward(n, branch.n_filters, branch.n_values, branch.n_patches, branch.ld_x, params + branch.weight,
-                         params + branch.bias, x, level(plan, plan.act, base, 0, row) + branch.column, plan.ld[0])
+                         params + branch.bias, own, branch.x_size, level(plan, plan.act, base, 0, row) + branch.column,
+                         plan.ld[0])
         else:
             dense_forward(n, branch.n_patches, branch.n_filters, branch.ld_x, own, branch.x_size, branch.ld_x,
                           params + branch.weight, branch.ld_x, params + branch.bias, True,
@@ -132,19 +132,16 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
 
 
 cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx block,
-                    const long long* after, idx n_after, real* workspace, real* scratch) noexcept nogil:
-    """one block of the batch, forward and back; on the way, ask for the images `after` that come next"""
-    cdef idx first = block*plan.block, n = min(plan.block, batch.size - block*plan.block), l, b, i
+                    Ahead* ahead, real* workspace, real* scratch) noexcept nogil:
+    """one block of the batch, forward and back; on the way, ask for the images that come next"""
+    cdef idx first = block*plan.block, n = min(plan.block, batch.size - block*plan.block), l, b
     cdef idx top = plan.n_dense
     cdef const Branch* branch
     cdef const Dense* dense
-    cdef const real* x[MAX_BLOCK]
     cdef real* logits = level(plan, plan.act, workspace, top, first)
     cdef real* shares
     cdef real scale = <real>(1.0/(1.0 - batch.dropout))
     forward_block(plan, batch, params, order + first, first, n, first, workspace, scratch)
-    for i in range(n_after):
-        prefetch_image(&batch.images, after[i], sizeof(real))
     softmax_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first, batch.losses + first,
                  batch.correct + first)
     softmax_gradient_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first,
@@ -154,16 +151,14 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
         dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, workspace, l + 1, first),
                              plan.ld[l + 1], params + dense.weight, dense.ld_w, True,
                              level(plan, plan.act, workspace, l, first), plan.ld[l], scale if l > 0 else <real>1,
-                             level(plan, plan.grad, workspace, l, first))
+                             level(plan, plan.grad, workspace, l, first), ahead)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
         if branch.patch_inner:
-            for i in range(n):
-                x[i] = scratch + branch.x + i*branch.x_size
             shares = workspace + branch.shares + block*branch.n_filters*(branch.n_values + 1)
             conv_backward(n, branch.n_filters, branch.n_values, branch.ld_x,
-                          level(plan, plan.grad, workspace, 0, first) + branch.column, plan.ld[0], x, shares,
-                          shares + branch.n_filters*branch.n_values)
+                          level(plan, plan.grad, workspace, 0, first) + branch.column, plan.ld[0], scratch + branch.x,
+                          branch.x_size, shares, shares + branch.n_filters*branch.n_values)
 
 
 cdef struct Rule:
@@ -203,17 +198,18 @@ cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx
 
 cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc,
                      idx group_dc, const real* a, idx ld_a, idx group_a, real* w, real* sink, idx ld_w,
-                     double* squares) noexcept nogil:
-    """a panel of columns; a patch-major convolution adds its patches one after the other"""
+                     idx ahead, double* squares) noexcept nogil:
+    """a panel of columns, `ahead` columns before the thread's next one; a patch-major convolution adds its patches one after the other"""
     cdef Update update = rule.update
     cdef idx g, j
-    squares[0] = dense_step(n, n_units, width, dc, ld_dc, a, ld_a, &update, w, sink, ld_w)
+    squares[0] = dense_step(n, n_units, width, dc, ld_dc, a, ld_a, &update, w, sink, ld_w, a + ahead)
     update.decay = 1
     update.keep = 1
     update.pull = 0
     update.squares = False
     for g in range(1, n_groups):
-        dense_step(n, n_units, width, dc + g*group_dc, ld_dc, a + g*group_a, ld_a, &update, w, sink, ld_w)
+        dense_step(n, n_units, width, dc + g*group_dc, ld_dc, a + g*group_a, ld_a, &update, w, sink, ld_w,
+                   a + g*group_a + ahead)
     if rule.momentum_rate > 0:
         for j in range(n_units):
             follow_velocity(width, rule.momentum_rate, sink + j*ld_w, w + j*ld_w)
@@ -247,6 +243,14 @@ cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, c
         follow_velocity(n_values, rule.momentum_rate, sink, w)
 
 
+cdef inline idx next_panel(const Plan* plan, const Task* tasks, idx t, int n_threads) noexcept nogil:
+    """columns from this task's panel to the one that the same thread does next, if that is of the same matrix"""
+    cdef idx u = t + n_threads
+    if u < plan.n_tasks and tasks[u].kind == tasks[t].kind and tasks[u].layer == tasks[t].layer:
+        return <idx>(tasks[u].begin - tasks[t].begin)
+    return 0
+
+
 cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, const Task* tasks, idx t, real* params,
                     real* sink, real* workspace, real* scratch) noexcept nogil:
     """one tile of the parameters, over the whole batch"""
@@ -264,7 +268,7 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
             weight = dense.weight + task.begin
             step_panel(rule, batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0,
                        level(plan, plan.act, workspace, l, 0) + task.begin, plan.ld[l], 0, params + weight,
-                       sink + weight, dense.ld_w, batch.squares + t)
+                       sink + weight, dense.ld_w, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
         else:
             sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
             step_bias(dense.n_units, rule, sums, params + dense.bias, sink + dense.bias)
@@ -276,7 +280,7 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
         weight = branch.weight + task.begin
         step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
                    branch.n_filters, workspace + branch.x + task.begin, branch.x_size, branch.ld_x, params + weight,
-                   sink + weight, branch.ld_x, batch.squares + t)
+                   sink + weight, branch.ld_x, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
     elif task.kind == PATCH_BIAS:
         sum_rows(batch.size, branch.n_patches, branch.n_filters, branch.n_filters, grad, plan.ld[0], sums)
         step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
@@ -330,10 +334,10 @@ cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, 
                     idx block, idx n_blocks, idx per_thread, real* workspace, int thread) noexcept nogil:
     """an iteration of phase one; the one behind the blocks adds the penalty to the cost of the update before"""
     cdef const long long* order = course.order + step*batch.size
-    cdef const long long* after = NULL
-    cdef idx n_after = 0, next_block = block + 1, i
+    cdef idx next_block = block + 1, i
     cdef double squares = 0
     cdef Batch own
+    cdef Ahead ahead
     if block == n_blocks:
         if step > 0 and course.l2 > 0:
             for i in range(plan.n_tasks):
@@ -341,14 +345,21 @@ cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, 
             course.costs[step - 1] += course.l2*squares
         return
     own = batch_of(batch, course, step)
+    ahead.n = 0
     if next_block < n_blocks and next_block % per_thread != 0:
-        after = order + next_block*plan.block
-        n_after = min(plan.block, batch.size - next_block*plan.block)
-    elif step + 1 < course.n_steps:     # this thread's first block of the next update
+        ahead.order = order + next_block*plan.block
+    else:           # this thread's first block of the next update
         next_block = block//per_thread*per_thread
-        after = order + batch.size + next_block*plan.block
-        n_after = min(plan.block, batch.size - next_block*plan.block)
-    phase_one(plan, &own, params, order, block, after, n_after, workspace,
+        ahead.order = order + batch.size + next_block*plan.block
+    if next_block > block or step + 1 < course.n_steps:
+        ahead.n = min(plan.block, batch.size - next_block*plan.block)
+    ahead.image = 0
+    ahead.line = 0
+    ahead.base = <const char*>(batch.images.pixels if batch.images.pixels != NULL else batch.images.values)
+    ahead.image_bytes = batch.images.channels*batch.images.height*batch.images.width
+    if batch.images.pixels == NULL:
+        ahead.image_bytes *= <idx>sizeof(real)
+    phase_one(plan, &own, params, order, block, &ahead, workspace,
               workspace + plan.scratch + thread*plan.scratch_size)
 
 
@@ -393,8 +404,6 @@ cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* param
     cdef idx first = block*plan.block, m = min(plan.block, n - block*plan.block), i, k
     cdef real* out = scratch + plan.act[plan.n_dense]
     forward_block(plan, batch, params, NULL, first, m, 0, scratch, scratch)
-    for i in range(min(plan.block, n - first - m)):
-        prefetch_image(&batch.images, first + m + i, sizeof(real))
     softmax_rows(m, plan.n_classes, plan.ld[plan.n_dense], out, &batch.targets, NULL, first,
                  batch.losses + first, batch.correct + first)
     if probabilities != NULL:
@@ -478,6 +487,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     batch.targets.on = on
     batch.targets.off = off
     batch.size = order.shape[1]
+    batch.n_threads = n_threads
     batch.dropout = dropout
     batch.losses = &losses[0]
     batch.correct = &correct[0]
@@ -513,6 +523,7 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     batch.targets.on = 1
     batch.targets.off = 0
     batch.size = n
+    batch.n_threads = n_threads
     batch.dropout = 0
     batch.losses = &losses[0]
     batch.correct = &correct[0]
