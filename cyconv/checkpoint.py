@@ -1,0 +1,198 @@
+"""A training run between two updates, as one file that is either whole or not there."""
+
+import contextlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import ops
+from ._checks import check_array, check_finite, check_integer, describe
+from ._files import load_arrays, save_arrays
+from .datasets import Normalizer
+from .history import CURVES, History
+from .layout import Layout, as_sizes
+from .network import Network
+
+_KIND, _VERSION = "checkpoint", 1
+
+
+def running_versions():
+    """dict: the versions of cyconv and NumPy and the instruction set in use."""
+    from . import __version__
+
+    return {"cyconv": __version__, "numpy": np.__version__, "instruction_set": ops.instruction_set}
+
+
+@dataclass
+class Checkpoint:
+    """Everything that a run needs to go on with the same bits.
+
+    Parameters
+    ----------
+    network : Network
+        With its parameters, velocity and normaliser.
+    settings : dict
+        The trainer's, as JSON values (`CyclicTrainer.settings`).
+    step : int
+        Updates done.
+    history : History
+    snapshots : list of dict
+        Parameters at the cycle ends so far.
+    fingerprints : dict of str to str
+        ``train`` and ``validation``: `Split.fingerprint` of the data.
+    versions : dict of str to str
+        Who wrote the file; what is running unless given.
+    """
+
+    network: Network
+    settings: dict
+    step: int
+    history: History
+    snapshots: list
+    fingerprints: dict
+    versions: dict = field(default_factory=running_versions)
+
+
+def write_checkpoint(path, checkpoint):
+    """Write a checkpoint as one ``.npz``, atomically and without pickle.
+
+    The bytes go to a temporary file in the same folder; only when they have
+    reached the disk does it take the place of what stood at ``path``.
+
+    Parameters
+    ----------
+    path : path-like
+        The name is taken as it stands.
+    checkpoint : Checkpoint
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what stood at ``path`` stays.
+    """
+    network, snapshots = checkpoint.network, checkpoint.snapshots
+    arrays = {f"parameters.{name}": values for name, values in network.parameters.items()}
+    if network.velocity is not None:
+        arrays |= {f"velocity.{name}": values for name, values in network.velocity.items()}
+    if snapshots:
+        arrays |= {f"snapshots.{name}": np.stack([each[name] for each in snapshots]) for name in snapshots[0]}
+    if network.normalizer is not None:
+        arrays |= {"normalizer.mean": network.normalizer.mean, "normalizer.std": network.normalizer.std}
+    arrays |= {f"history.{key}": checkpoint.history[key] for key in CURVES}
+    header = {
+        "settings": checkpoint.settings,
+        "step": checkpoint.step,
+        "history": checkpoint.history.header(),
+        "fingerprints": checkpoint.fingerprints,
+        "versions": checkpoint.versions,
+    }
+    save_arrays(path, _KIND, _VERSION, header, arrays)
+
+
+def read_checkpoint(path):
+    """Read what `write_checkpoint` wrote.
+
+    Sizes are checked before anything is allocated; no pickle is executed.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a checkpoint, is damaged or from a newer version.
+    """
+    header, arrays = load_arrays(path, _KIND, _VERSION)
+    with blaming_the_file(path):
+        groups = _grouped(arrays)
+        network = _network(header["settings"]["network"], groups)
+        return Checkpoint(
+            network=network,
+            settings=header["settings"],
+            step=check_integer("step", header["step"], 0),
+            history=History.from_arrays(header["history"], groups.get("history", {})),
+            snapshots=_snapshots(network.architecture, groups.get("snapshots")),
+            fingerprints=_texts("fingerprints", header["fingerprints"], ("train", "validation")),
+            versions=_texts("versions", header["versions"], ("cyconv", "numpy", "instruction_set")),
+        )
+
+
+@contextlib.contextmanager
+def blaming_the_file(path):
+    """Turn what wrong contents make the constructors say into one sentence about the file."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError, MemoryError) as error:
+        reason = f"it holds no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"path must be a cyconv {_KIND} file, but {path} is damaged: {reason}") from None
+
+
+def _grouped(arrays):
+    """{"parameters.conv.weight": array} -> {"parameters": {"conv.weight": array}}"""
+    groups = {}
+    for name, array in arrays.items():
+        group, _, key = name.partition(".")
+        groups.setdefault(group, {})[key] = array
+    unknown = set(groups) - {"parameters", "velocity", "snapshots", "normalizer", "history"}
+    if unknown:
+        raise ValueError(f"it holds {describe(sorted(unknown)[0])}, which a checkpoint does not")
+    return groups
+
+
+def _network(architecture, groups):
+    _check_parameters(architecture, "parameters", groups["parameters"])
+    network = Network(**architecture)
+    network.set_parameters(groups["parameters"])
+    if "velocity" in groups:
+        _check_parameters(architecture, "velocity", groups["velocity"])
+        network.set_velocity(groups["velocity"])
+    if "normalizer" in groups:
+        network.normalizer = Normalizer(groups["normalizer"]["mean"], groups["normalizer"]["std"])
+        check_array("normalizer.mean", network.normalizer.mean, network.image_shape)
+    return network
+
+
+def _snapshots(architecture, stacked):
+    if stacked is None:
+        return []
+    lengths = {len(array) if array.ndim else 0 for array in stacked.values()}
+    if len(lengths) > 1:
+        raise ValueError("its snapshots are not all there")
+    snapshots = [{name: array[i] for name, array in stacked.items()} for i in range(lengths.pop())]
+    for snapshot in snapshots:
+        _check_parameters(architecture, "snapshots", snapshot)
+    return snapshots
+
+
+def _check_parameters(architecture, what, arrays):
+    """Refuse arrays that are not those of the architecture to the letter, before it is allocated."""
+    shapes = _shapes(architecture)
+    if {name: values.shape for name, values in arrays.items()} != shapes:
+        raise ValueError(f"its {what} are not those of its architecture")
+    for name, values in arrays.items():
+        check_array(name, values, shapes[name], [ops.check_float_dtype(architecture["dtype"])])
+        check_finite(name, values)
+
+
+def _shapes(architecture):
+    """Name -> shape of the parameters that a network of this architecture has."""
+    sizes, filters, hidden = (as_sizes(key, architecture[key]) for key in ("filter_size", "n_filters", "n_hidden"))
+    image_shape = ops.check_image_shape(architecture["image_shape"])
+    for filter_size in sizes:
+        ops.check_filter_size(filter_size, *image_shape[1:])
+    n_classes = check_integer("n_classes", architecture["n_classes"], 1)
+    single = [np.ndim(architecture[key]) == 0 for key in ("filter_size", "n_hidden")]
+    return Layout(image_shape, sizes, filters, hidden, n_classes, *single).shapes
+
+
+def _texts(name, value, keys):
+    if not isinstance(value, dict) or set(value) != set(keys) or not all(isinstance(v, str) for v in value.values()):
+        raise ValueError(f"{name} must map {', '.join(keys)} to texts, but got {describe(value)}")
+    return value

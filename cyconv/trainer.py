@@ -1,0 +1,543 @@
+"""CyclicTrainer: the loop over updates, with logging, interruption and resumption."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+
+from . import ops
+from ._checks import check_flag, check_integer, check_real, describe
+from ._files import check_path
+from .augmentation import Augmentation
+from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
+from .datasets import Normalizer, Split
+from .history import History
+from .network import Network
+from .schedule import CyclicSchedule
+
+_CALL_SECONDS = 0.05  # aim for one call of train_steps; signals wait for its end
+
+
+class DivergenceError(FloatingPointError):
+    """Training left the finite numbers.
+
+    Attributes
+    ----------
+    step : int
+        The update step whose cost was the first not to be finite.
+    learning_rate : float
+        The schedule's value there.
+    """
+
+    step = None
+    learning_rate = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended training between two updates.
+
+    Attributes
+    ----------
+    signum : int
+        The signal's number; a script's conventional exit code is
+        ``128 + signum``.
+    """
+
+    signum = None
+
+
+class CyclicTrainer:
+    """Trains a network by stochastic gradient descent under a cyclical learning rate.
+
+    The batches, dropout and augmentation are functions of ``seed`` and the
+    step, so that a run's bits depend neither on how often it is logged or
+    checkpointed nor on where it was interrupted and resumed.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    schedule : CyclicSchedule
+        Its ``total_steps`` updates make the run.
+    batch_size : int, default 100
+        An epoch has ``n // batch_size`` updates; the remainder of its
+        permutation is left out.
+    l2 : float, default 0.0
+        λ: weight of the sum of the squared weights in the cost.
+    label_smoothing : float, default 0.0
+        ε in [0, 1): taken from the true class and spread over the others.
+    seed : int, default 0
+        Of shuffling, dropout and augmentation; in 0..2**64 - 1.
+    momentum : float, default 0.0
+        In [0, 1).
+    dropout : float, default 0.0
+        In [0, 1): probability that a hidden unit is dropped.
+    augmentation : Augmentation, optional
+        What happens to training images; nothing unless given.
+    snapshots : bool, default False
+        Keep the parameters at every cycle's end, for an ensemble.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    Attributes
+    ----------
+    network : Network
+    schedule : CyclicSchedule
+    history : History
+        What was logged so far.
+    step : int
+        Updates done so far.
+    snapshots : list of dict of str to ndarray
+        The parameters at the cycle ends so far, if asked for.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> data = cyconv.make_shapes(n_train=200, n_validation=50, n_test=10, seed=0)
+    >>> network = cyconv.Network(filter_size=8, n_filters=4, n_hidden=10, seed=0)
+    >>> schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-1, step_size=5, n_cycles=1)
+    >>> trainer = cyconv.CyclicTrainer(network, schedule, batch_size=20, l2=0.003)
+    >>> history = trainer.fit(data.train, data.validation, log_every=5, progress=False)
+    >>> history["update_steps"]
+    array([ 0,  5, 10])
+    """
+
+    def __init__(self, network, schedule, batch_size=100, l2=0.0, label_smoothing=0.0, seed=0,
+                 momentum=0.0, dropout=0.0, augmentation=None, snapshots=False):
+        if not isinstance(network, Network):
+            raise TypeError(f"network must be a Network, but got {describe(network)}")
+        if not isinstance(schedule, CyclicSchedule):
+            raise TypeError(f"schedule must be a CyclicSchedule, but got {describe(schedule)}")
+        if not isinstance(augmentation, Augmentation | None):
+            raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
+        self.network = network
+        self.schedule = schedule
+        self._options = {
+            "batch_size": check_integer("batch_size", batch_size, 1),
+            "l2": check_real("l2", l2, 0),
+            "label_smoothing": check_real("label_smoothing", label_smoothing, 0, 1, "[)"),
+            "momentum": check_real("momentum", momentum, 0, 1, "[)"),
+            "dropout": check_real("dropout", dropout, 0, 1, "[)"),
+            "seed": check_integer("seed", seed, 0, 2**64 - 1),
+            "augmentation": augmentation,
+        }
+        self._keeps_snapshots = check_flag("snapshots", snapshots)
+        self.history = History()
+        self.step = 0
+        self.snapshots = []
+        self._fingerprints = None
+        self._ended = None  # why fit has nothing more to do
+
+    @property
+    def settings(self):
+        """dict: the constructor's arguments as JSON values; network and schedule by their own settings."""
+        augmentation = self._options["augmentation"]
+        return {
+            "network": self.network.architecture,
+            "schedule": self.schedule.settings,
+            **self._options,
+            "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
+            "snapshots": self._keeps_snapshots,
+        }
+
+    def fit(self, train, validation, log_every=50, checkpoint=None, checkpoint_every=None, progress=None,
+            n_train_evaluated=None):
+        """Train to the schedule's end, from wherever this trainer stands.
+
+        Unless the network has a normaliser already, one is fitted to the
+        training images and becomes the network's. A trainer that was
+        interrupted, or was resumed from a checkpoint, goes on; one that
+        finished or diverged refuses.
+
+        Parameters
+        ----------
+        train, validation : Split
+            What is learnt from, and what is only watched; uint8 pixels.
+        log_every : int, default 50
+            Both splits are evaluated at step 0, at every multiple of this and
+            at the last step. A resumed run logs the points of an uninterrupted
+            one if it is given the same ``log_every`` and ``n_train_evaluated``.
+        checkpoint : path-like, optional
+            Where to write checkpoints; an older one is replaced once the new
+            one is whole. One is always written at the end and on interruption.
+        checkpoint_every : int, optional
+            Write one at every multiple of this; at the cycles' ends unless given.
+        progress : bool or str, optional
+            Whether to show a progress bar on stderr; a text is its title. Only
+            when stderr is a terminal unless given.
+        n_train_evaluated : int, optional
+            Evaluate only the first so many training images; all unless given.
+
+        Returns
+        -------
+        History
+            The trainer's ``history``. Its ``training_time`` is the wall time
+            of the whole fit, summed over interruptions.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong type or out of range, or the data do
+            not fit the network or are not those that this run began with.
+        FileNotFoundError, PermissionError
+            If the checkpoint's folder is missing or cannot be written.
+        RuntimeError
+            If this trainer has finished or diverged.
+        DivergenceError
+            If a cost turns NaN or infinite. The history stays as it is, and so
+            does the last checkpoint.
+        Interrupted
+            On SIGINT (Ctrl-C) or SIGTERM in the main thread, within a fraction
+            of a second: the network and the history are as after the last
+            update, a checkpoint is written if one was asked for, and a further
+            ``fit`` goes on. In other threads signals are left alone.
+        OSError
+            If a checkpoint cannot be written; the previous one stays.
+        """
+        log_every = check_integer("log_every", log_every, 1)
+        if checkpoint is not None:
+            checkpoint = _check_writable(check_path("checkpoint", checkpoint))
+        if checkpoint_every is not None:
+            checkpoint_every = check_integer("checkpoint_every", checkpoint_every, 1)
+        if not isinstance(progress, bool | str | None):
+            raise TypeError(f"progress must be True, False, a text or None, but got {describe(progress)}")
+        if n_train_evaluated is not None:
+            n_train_evaluated = check_integer("n_train_evaluated", n_train_evaluated, 1)
+        self._check_split("train", train)
+        self._check_split("validation", validation)
+        if len(train) < self._options["batch_size"]:
+            raise ValueError(
+                f"train must hold at least one batch of {self._options['batch_size']} images, but got {len(train)}"
+            )
+        if self._ended is not None:
+            raise RuntimeError(f"fit must be called on a trainer with steps left, but {self._ended}")
+
+        with _Signals() as signals:
+            run = _Run(self, signals, log_every, checkpoint, checkpoint_every)
+            with contextlib.suppress(_Abort):
+                with signals.abortable():
+                    run.prepare(train, validation, n_train_evaluated)
+                if not self.history.complete:
+                    with _progress_bar(progress, self.step, self.schedule.total_steps) as bar:
+                        run.train(bar)
+        if signals.received is not None:
+            raise run.interruption()
+        return self.history
+
+    def _check_split(self, name, split):
+        if not isinstance(split, Split):
+            raise TypeError(f"{name} must be a Split, but got {describe(split)}")
+        if split.images.shape[1:] != tuple(self.network.image_shape):
+            raise ValueError(
+                f"{name} must hold images of the network's shape {tuple(self.network.image_shape)}, "
+                f"but got {describe(split.images)}"
+            )
+        if split.labels.max() >= self.network.n_classes:
+            raise ValueError(
+                f"{name} must hold labels in 0..{self.network.n_classes - 1}, but got {split.labels.max()}"
+            )
+
+    @classmethod
+    def resume(cls, path):
+        """The trainer whose checkpoint this is; its `fit` goes on with the same bits.
+
+        Parameters
+        ----------
+        path : path-like
+            What ``fit(checkpoint=path)`` wrote. The file is read only here:
+            pass the path to `fit` again to have it kept up to date.
+
+        Returns
+        -------
+        CyclicTrainer
+            With a network of its own. If the run had reached its end, `fit`
+            returns the full history at once.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a checkpoint, is damaged or from a newer version.
+
+        Warns
+        -----
+        UserWarning
+            If it was written under another instruction set: results may then
+            differ in their last bits.
+        """
+        state = read_checkpoint(path)
+        with blaming_the_file(path):
+            options = {key: value for key, value in state.settings.items() if key not in ("network", "schedule")}
+            if options["augmentation"] is not None:
+                options["augmentation"] = Augmentation(**options["augmentation"])
+            trainer = cls(state.network, CyclicSchedule(**state.settings["schedule"]), **options)
+            if trainer.settings != state.settings:
+                raise ValueError("its settings are incomplete")
+            trainer.step, trainer.history, trainer.snapshots = state.step, state.history, state.snapshots
+            trainer._fingerprints = state.fingerprints
+            trainer._check_consistency()
+        written, running = state.versions["instruction_set"], running_versions()["instruction_set"]
+        if written != running:
+            warnings.warn(
+                f"{path} was written under the instruction set {written}, but {running} is in use: "
+                "results may differ in their last bits from those of an uninterrupted run",
+                stacklevel=2,
+            )
+        return trainer
+
+    def _check_consistency(self):
+        last = self.history.last_step
+        total = self.schedule.total_steps
+        if self.step > total or (last is not None and last > self.step):
+            raise ValueError(f"step {self.step} does not fit its schedule or its history")
+        if self.history.complete and not last == self.step == total:
+            raise ValueError("its history cannot be complete before the last step")
+        cycles = np.count_nonzero(self.schedule.cycle_boundaries <= self.step)
+        if len(self.snapshots) != (cycles if self._keeps_snapshots else 0):
+            raise ValueError(f"its {len(self.snapshots)} snapshots do not fit step {self.step}")
+
+
+class _Run:
+    """One call of `CyclicTrainer.fit`."""
+
+    def __init__(self, trainer, signals, log_every, checkpoint, checkpoint_every):
+        self.trainer = trainer
+        self.signals = signals
+        self.log_every = log_every
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.total = trainer.schedule.total_steps
+        self.ends = trainer.schedule.cycle_boundaries
+        self.started = time.perf_counter() - trainer.history.training_time
+        self.n_steps = 1  # of the next call of train_steps, adapted to its time
+        self.epoch = None  # whose order self.order is
+
+    def note_time(self):
+        self.trainer.history.training_time = time.perf_counter() - self.started
+
+    def interruption(self, and_then=""):
+        signum = self.signals.received
+        error = Interrupted(
+            f"training was interrupted by {signal.Signals(signum).name} after {self.trainer.step} of {self.total} "
+            f"update steps{and_then}"
+        )
+        error.signum = int(signum)
+        return error
+
+    def prepare(self, train, validation, n_train_evaluated):
+        """Check the data's identity and lay them out; nothing of the trainer's is changed."""
+        trainer = self.trainer
+        network = trainer.network
+        fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint()}
+        for name, fingerprint in fingerprints.items():
+            if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
+                raise ValueError(
+                    f"{name} must be the data that this run began with, but got a split with another fingerprint"
+                )
+        self.fingerprints = fingerprints
+        if trainer.history.complete:
+            return
+        self.normalizer = normalizer = network.normalizer or Normalizer.fit(train.images)
+        self.source = self.train_evaluated = network.prepare(train.images, train.labels, normalizer=normalizer)
+        if n_train_evaluated is not None and n_train_evaluated < len(train):
+            first = slice(n_train_evaluated)
+            self.train_evaluated = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
+        self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
+        self.steps_per_epoch = len(train) // trainer._options["batch_size"]
+
+    def train(self, bar):
+        """Update, log and save until the end or a signal."""
+        trainer, signals, first = self.trainer, self.signals, self.trainer.step
+        trainer.network.normalizer = self.normalizer
+        trainer._fingerprints = self.fingerprints
+        while True:
+            if signals.received is None:
+                with contextlib.suppress(_Abort):
+                    self.log(bar)
+            if trainer.step == self.total == trainer.history.last_step:
+                trainer.history.complete = True
+                trainer._ended = f"this one has done its {self.total} steps"
+            stop = signals.received is not None
+            if self.checkpoint and (stop or trainer.history.complete or self.is_due(first)):
+                self.save(stop)
+            self.note_time()
+            if stop or trainer.history.complete:
+                return
+            self.update(bar)
+
+    def log(self, bar):
+        """Evaluate both splits, if this step is to be logged and was not yet."""
+        trainer, history = self.trainer, self.trainer.history
+        step = trainer.step
+        if history.last_step == step or (step % self.log_every and step != self.total):
+            return
+        l2 = trainer._options["l2"]
+        started = time.perf_counter()
+        with self.signals.abortable():
+            train = trainer.network.evaluate(self.train_evaluated, l2=l2)
+            validation = trainer.network.evaluate(self.validation, l2=l2)
+        history.evaluation_time += time.perf_counter() - started
+        if not np.isfinite([*train, *validation]).all():
+            self.diverge("the cost of an evaluation", step)
+        rate = trainer.schedule(step)
+        history.append(step, rate, train, validation)
+        if bar is not None:
+            bar.set_postfix_str(
+                f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %", refresh=False
+            )
+
+    def is_due(self, first):
+        step = self.trainer.step
+        if step == first:
+            return False
+        return step in self.ends if self.checkpoint_every is None else step % self.checkpoint_every == 0
+
+    def save(self, stop):
+        trainer = self.trainer
+        self.check_finite()
+        self.note_time()
+        try:
+            write_checkpoint(self.checkpoint, Checkpoint(
+                trainer.network, trainer.settings, trainer.step, trainer.history, trainer.snapshots,
+                trainer._fingerprints,
+            ))
+        except OSError as error:
+            if not stop:
+                raise
+            raise self.interruption(f", and the checkpoint is missing: {error}") from error
+
+    def update(self, bar):
+        """One call of train_steps, which crosses no step where something else is to happen."""
+        trainer, options = self.trainer, self.trainer._options
+        step, batch_size = trainer.step, options["batch_size"]
+        n = min(self.n_steps, self.next_stop() - step)
+        epoch, done = divmod(step, self.steps_per_epoch)
+        if epoch != self.epoch:
+            self.order = ops.shuffled_order(len(self.source), options["seed"], epoch)
+            self.epoch = epoch
+        order = self.order[done * batch_size:(done + n) * batch_size]
+        rates = trainer.schedule(np.arange(step, step + n))
+        started = time.perf_counter()
+        costs = trainer.network.train_steps(self.source, order, rates, first_step=step, **options)
+        seconds = time.perf_counter() - started
+        trainer.step += n
+        trainer.history.update_time += seconds
+        self.n_steps = max(1, min(4 * self.n_steps, int(n * _CALL_SECONDS / max(seconds, 1e-9))))
+        if not np.isfinite(costs).all():
+            self.diverge("the cost", step + int(np.argmin(np.isfinite(costs))))
+        if trainer._keeps_snapshots and trainer.step in self.ends:
+            self.check_finite()
+            trainer.snapshots.append(trainer.network.parameters)
+        if bar is not None:
+            bar.update(n)
+
+    def next_stop(self):
+        step = self.trainer.step
+        stops = [self.ends[np.searchsorted(self.ends, step, side="right")]]
+        for period in (self.steps_per_epoch, self.log_every, self.checkpoint_every):
+            if period is not None:
+                stops.append((step // period + 1) * period)
+        return int(min(stops))
+
+    def check_finite(self):
+        """Refuse to keep parameters that an update has just blown up, before a cost could show it."""
+        network = self.trainer.network
+        kept = [network.parameters, network.velocity or {}]
+        if not all(np.isfinite(values).all() for mapping in kept for values in mapping.values()):
+            self.diverge("a parameter", self.trainer.step)
+
+    def diverge(self, what, step):
+        rate = self.trainer.schedule(step)
+        error = DivergenceError(
+            f"training diverged: {what} is not finite at update step {step} (learning rate {rate:.6g}); "
+            "a smaller eta_max may help"
+        )
+        error.step, error.learning_rate = step, rate
+        self.trainer._ended = "on this one training diverged"
+        self.note_time()
+        raise error
+
+
+class _Abort(BaseException):
+    """Raised by a signal where nothing has changed yet."""
+
+
+class _Signals:
+    """Takes SIGINT and SIGTERM over, in the main thread; `received` is the first that came.
+
+    A signal is only noted, for the loop to see between two updates; inside
+    `abortable`, where nothing is changed, it also raises at once.
+    """
+
+    def __enter__(self):
+        self.received = None
+        self._raises = False
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                previous = signal.getsignal(signum)
+                if previous not in (None, signal.SIG_IGN):  # nohup's choice stands
+                    self._previous[signum] = previous
+                    signal.signal(signum, self._receive)
+        return self
+
+    def __exit__(self, *_):
+        for signum, previous in self._previous.items():
+            signal.signal(signum, previous)
+
+    @contextlib.contextmanager
+    def abortable(self):
+        self._raises = True
+        try:
+            if self.received is not None:
+                raise _Abort
+            yield
+        finally:
+            self._raises = False
+
+    def _receive(self, signum, frame):
+        if self.received is None:
+            self.received = signum
+        if self._raises:
+            self._raises = False
+            raise _Abort
+
+
+@contextlib.contextmanager
+def _progress_bar(progress, step, total):
+    """A tqdm bar on stderr, or None where none is wanted."""
+    if progress is None:
+        progress = sys.stderr is not None and sys.stderr.isatty()
+    if progress is False:
+        yield None
+        return
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        monitor_interval = 0  # no thread of its own
+
+    title = progress if isinstance(progress, str) else None
+    with Bar(total=total, initial=step, desc=title, unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
+        yield bar
+
+
+def _check_writable(path):
+    """Find out before hours of training whether a file can be put there."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"checkpoint must lie in an existing folder, but there is no folder {folder}")
+    if path.is_dir():
+        raise IsADirectoryError(f"checkpoint must be a file, but {path} is a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"checkpoint must lie in a folder that can be written, but {folder} cannot")
+    return path

@@ -1,0 +1,233 @@
+"""Ctrl-C, termination and SIGKILL: nothing is lost, and the run goes on with the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_run
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_trainer
+
+import cyconv
+
+SIGNALS = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+
+def signal_in(monkeypatch, name, signum, count=1, when=lambda *args, **options: True):
+    """Send ourselves a signal from inside the first call of a Network method that meets a condition."""
+    original = getattr(cyconv.Network, name)
+    sent = []
+
+    def method(self, *args, **options):
+        if not sent and when(*args, **options):
+            sent.append(True)
+            for _ in range(count):
+                os.kill(os.getpid(), signum)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(cyconv.Network, name, method)
+    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", 0.0)
+
+
+def at_step(step):
+    return lambda *args, first_step, **options: first_step == step
+
+
+@SIGNALS
+@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_a_signal_stops_between_two_updates(signum, options, tmp_path, monkeypatch):
+    uninterrupted = make_trainer(**options)
+    fit(uninterrupted)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    for step in (0, 1, 4, 6, 11, 20, 35):
+        path = tmp_path / f"{step}.npz"
+        trainer = make_trainer(**options)
+        with monkeypatch.context() as patch:
+            signal_in(patch, "train_steps", signum, when=at_step(step))
+            with pytest.raises(cyconv.Interrupted) as caught:
+                fit(trainer, checkpoint=path)
+        assert isinstance(caught.value, KeyboardInterrupt) and caught.value.signum == signum
+        assert signal.Signals(signum).name in str(caught.value) and f"after {step + 1} of 36" in str(caught.value)
+        assert trainer.step == step + 1 and not trainer.history.complete
+        assert trainer.history["update_steps"].tolist() == list(range(0, step + 1, 7))
+        assert trainer.history["training_time"] > 0
+
+        resumed = cyconv.CyclicTrainer.resume(path)
+        assert digest(resumed) == digest(trainer)
+        for each in (trainer, resumed):
+            fit(each)
+            assert digest(each) == digest(uninterrupted)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_without_a_checkpoint_the_trainer_itself_goes_on(monkeypatch):
+    uninterrupted, trainer = make_trainer(), make_trainer()
+    fit(uninterrupted)
+    with monkeypatch.context() as patch:
+        signal_in(patch, "train_steps", signal.SIGINT, when=at_step(8))
+        with pytest.raises(KeyboardInterrupt):
+            fit(trainer)
+    other, _ = make_data(seed=1)
+    with pytest.raises(ValueError, match="^train must be the data that this run began with"):
+        fit(trainer, data=(other, other))
+    fit(trainer)
+    assert digest(trainer) == digest(uninterrupted)
+
+
+@SIGNALS
+@pytest.mark.parametrize("name", ["evaluate", "prepare"])
+def test_a_signal_cuts_evaluation_and_preparation_short(signum, name, tmp_path, monkeypatch):
+    uninterrupted, trainer = make_trainer(), make_trainer()
+    fit(uninterrupted)
+    path = tmp_path / "c.npz"
+    with monkeypatch.context() as patch:
+        signal_in(patch, name, signum, when=lambda *args, **options: trainer.step == 7 or name == "prepare")
+        with pytest.raises(cyconv.Interrupted) as caught:
+            fit(trainer, checkpoint=path)
+    assert caught.value.signum == signum
+    if name == "evaluate":
+        assert trainer.step == 7 and trainer.history["update_steps"].tolist() == [0]
+        trainer = cyconv.CyclicTrainer.resume(path)
+    else:
+        assert trainer.step == 0 and not path.exists()
+    fit(trainer)
+    assert digest(trainer) == digest(uninterrupted)
+
+
+def test_impatience_while_the_checkpoint_is_written(tmp_path, monkeypatch):
+    import cyconv.trainer
+
+    path, trainer, write = tmp_path / "c.npz", make_trainer(), cyconv.trainer.write_checkpoint
+
+    def interrupted_write(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        write(*args)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        signal_in(patch, "train_steps", signal.SIGTERM, count=3, when=at_step(8))
+        patch.setattr("cyconv.trainer.write_checkpoint", interrupted_write)
+        with pytest.raises(cyconv.Interrupted) as caught:
+            fit(trainer, checkpoint=path)
+    assert caught.value.signum == signal.SIGTERM
+    assert cyconv.CyclicTrainer.resume(path).step == 9
+    assert os.listdir(tmp_path) == ["c.npz"]
+
+
+def test_a_signal_in_the_last_update_is_not_swallowed(tmp_path, monkeypatch):
+    """A script that trains many networks must learn of it."""
+    path, trainer = tmp_path / "c.npz", make_trainer()
+    with monkeypatch.context() as patch:
+        signal_in(patch, "evaluate", signal.SIGINT, when=lambda *args, **options: trainer.step == 36)
+        with pytest.raises(KeyboardInterrupt):
+            fit(trainer, checkpoint=path)
+    assert trainer.step == 36
+    assert fit(cyconv.CyclicTrainer.resume(path)).complete
+
+
+def test_a_checkpoint_that_fails_on_interruption_is_told(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    trainer = make_trainer()
+    signal_in(monkeypatch, "train_steps", signal.SIGTERM, when=at_step(3))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(cyconv.Interrupted, match="after 4 of 36 .*the checkpoint is missing: .*No space") as caught:
+        fit(trainer, checkpoint=tmp_path / "c.npz")
+    assert caught.value.signum == signal.SIGTERM and trainer.step == 4 and os.listdir(tmp_path) == []
+
+
+def test_ignored_signals_stay_ignored(monkeypatch):
+    """nohup, and shells that start a program in the background, ask for that."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        trainer = make_trainer()
+        signal_in(monkeypatch, "train_steps", signal.SIGINT, when=at_step(8))
+        assert fit(trainer).complete
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def test_other_threads_leave_signals_alone(monkeypatch):
+    handlers = []
+    original = cyconv.Network.train_steps
+
+    def train_steps(self, *args, **options):
+        handlers.append(signal.getsignal(signal.SIGINT))
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(cyconv.Network, "train_steps", train_steps)
+    trainer = make_trainer()
+    thread = threading.Thread(target=fit, args=(trainer,))
+    thread.start()
+    thread.join()
+    assert trainer.history.complete and set(handlers) == {signal.getsignal(signal.SIGINT)}
+
+
+# Other processes -----------------------------------------------------------------------
+
+
+def start(path, step_size, every):
+    """tiny_run.py as a process, once it is about to train."""
+    root = str(Path(cyconv.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    process = subprocess.Popen(
+        [sys.executable, tiny_run.__file__, str(path), str(step_size), str(every)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )
+    assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    return process
+
+
+@SIGNALS
+def test_a_signalled_process_leaves_with_the_conventional_code(signum, tmp_path):
+    path = tmp_path / "c.npz"
+    process = start(path, step_size=10**7, every=100)
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum, err
+    assert out.startswith(f"training was interrupted by {signal.Signals(signum).name}") and err == ""
+    trainer = cyconv.CyclicTrainer.resume(path)
+    assert f"after {trainer.step} of" in out and trainer.step >= 100
+    assert os.listdir(tmp_path) == ["c.npz"]
+
+
+def test_killed_again_and_again(tmp_path):
+    """SIGKILL at 25 random moments, most of them while a checkpoint is written: always readable, same bits."""
+    step_size = 60
+    uninterrupted = make_trainer(step_size=step_size, **EVERYTHING)
+    fit(uninterrupted, log_every=50)
+    path = tmp_path / "c.npz"
+    moments = random.Random(0)
+    kills, steps = 0, [0]
+    while kills < 25:
+        process = start(path, step_size, every=1)
+        time.sleep(moments.uniform(0.0, 0.06))
+        process.kill()
+        out, err = process.communicate(timeout=60)
+        assert err == ""
+        kills += process.returncode == -signal.SIGKILL
+        if path.exists():
+            steps.append(cyconv.CyclicTrainer.resume(path).step)
+            assert steps[-1] >= steps[-2]
+        if process.returncode == 0:  # a fast disk: it was done before; begin anew
+            assert out.strip() == digest(uninterrupted)
+            path.unlink()
+            steps = [0]
+    process = start(path, step_size, every=100)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.strip() == digest(uninterrupted)
+    assert np.count_nonzero(np.diff(steps)) > 0

@@ -1,0 +1,299 @@
+"""CyclicTrainer: what a run computes, logs and refuses."""
+
+import concurrent.futures
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer
+
+import cyconv
+
+
+@pytest.fixture
+def data():
+    return make_data()
+
+
+@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_fit_is_its_updates(data, options):
+    """The loop is shuffled_order, the schedule and train_steps, and nothing else."""
+    train, validation = data
+    trainer = make_trainer(**options)
+    history = fit(trainer)
+
+    network = make_network()
+    normalizer = cyconv.Normalizer.fit(train.images)
+    source = network.prepare(train.images, train.labels, normalizer=normalizer)
+    settings = {key: value for key, value in options.items() if key != "snapshots"}
+    for step in range(36):
+        epoch, batch = divmod(step, 5)
+        order = cyconv.ops.shuffled_order(107, 1, epoch)[20 * batch:20 * batch + 20]
+        rates = trainer.schedule([step])
+        network.train_steps(source, order, rates, batch_size=20, l2=0.01, seed=1, first_step=step, **settings)
+
+    assert trainer.step == 36 and history is trainer.history and history.complete
+    for name, values in network.parameters.items():
+        assert np.array_equal(values, trainer.network.parameters[name])
+    watched = network.prepare(validation.images, validation.labels, normalizer=normalizer)
+    for suffix, prepared in (("train", source), ("val", watched)):
+        loss, cost, accuracy = network.evaluate(prepared, l2=0.01)
+        assert history[f"loss_{suffix}"][-1] == loss
+        assert history[f"cost_{suffix}"][-1] == cost > loss
+        assert history[f"acc_{suffix}"][-1] == accuracy
+    assert np.array_equal(history["learning_rates"], trainer.schedule(history["update_steps"]))
+    assert history["training_time"] >= history["update_time"] + history["evaluation_time"] > 0
+
+
+@pytest.mark.parametrize(
+    "log_every, steps", [(7, [0, 7, 14, 21, 28, 35, 36]), (12, [0, 12, 24, 36]), (50, [0, 36]), (10**12, [0, 36])]
+)
+def test_logged_steps(log_every, steps):
+    assert fit(make_trainer(), log_every=log_every)["update_steps"].tolist() == steps
+
+
+@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_logging_saving_and_chunks_change_nothing(options, tmp_path, monkeypatch):
+    reference = make_trainer(**options)
+    curves = fit(reference, log_every=1)
+    for seconds in (0.0, 1e9):  # one update a call; as many as can be
+        monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+        for log_every, every in ((1, None), (7, 3), (13, None), (36, 10)):
+            trainer = make_trainer(**options)
+            checkpoint = None if every is None else tmp_path / "c.npz"
+            history = fit(trainer, log_every=log_every, checkpoint=checkpoint, checkpoint_every=every)
+            for name, values in reference.network.parameters.items():
+                assert np.array_equal(values, trainer.network.parameters[name])
+            where = np.isin(curves["update_steps"], history["update_steps"])
+            for key in ("cost_train", "loss_val", "acc_val", "learning_rates"):
+                assert np.array_equal(history[key], curves[key][where])
+
+
+def test_calls_are_short_and_grow(monkeypatch):
+    """Chunks start at one update, grow with what was measured, and cross no epoch."""
+    lengths = []
+    original = cyconv.Network.train_steps
+
+    def counted(self, source, order, learning_rates, **options):
+        lengths.append(len(learning_rates))
+        return original(self, source, order, learning_rates, **options)
+
+    monkeypatch.setattr(cyconv.Network, "train_steps", counted)
+    fit(make_trainer(step_size=10), log_every=1000)
+    assert lengths[0] == 1 and sum(lengths) == 60 and max(lengths) <= 5
+
+
+def test_snapshots_are_the_parameters_at_cycle_ends():
+    trainer = make_trainer(snapshots=True)
+    fit(trainer)
+    first, second = trainer.snapshots
+    one_cycle = make_trainer(n_cycles=1)
+    fit(one_cycle)
+    for name, values in trainer.network.parameters.items():
+        assert np.array_equal(first[name], one_cycle.network.parameters[name])
+        assert np.array_equal(second[name], values)
+    assert fit(make_trainer()) and make_trainer().snapshots == []
+
+
+def test_normalizer_is_fitted_unless_there_is_one(data):
+    trainer = make_trainer()
+    fit(trainer)
+    assert np.array_equal(trainer.network.normalizer.mean, cyconv.Normalizer.fit(data[0].images).mean)
+
+    own = cyconv.Normalizer.fit(data[1].images)
+    pretrained = make_trainer()
+    pretrained.network.normalizer = own
+    fit(pretrained)
+    assert pretrained.network.normalizer is own
+    assert digest(pretrained) != digest(trainer)
+
+
+def test_only_the_first_training_images_are_evaluated(data):
+    train, validation = data
+    history = fit(make_trainer(), n_train_evaluated=10)
+    full = fit(make_trainer(), n_train_evaluated=10**6)
+    assert np.array_equal(history["loss_val"], full["loss_val"])
+    assert not np.array_equal(history["loss_train"], full["loss_train"])
+    assert set(np.round(history["acc_train"] * 10, 9) % 1) == {0}
+
+
+def test_a_finished_trainer_refuses():
+    trainer = make_trainer()
+    fit(trainer)
+    before = digest(trainer)
+    with pytest.raises(RuntimeError, match="done its 36 steps"):
+        fit(trainer)
+    assert digest(trainer) == before
+
+
+def test_two_trainers_in_two_threads():
+    expected = [digest_of_run(seed) for seed in (1, 2)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(digest_of_run, (1, 2))) == expected
+    assert expected[0] != expected[1]
+
+
+def digest_of_run(seed):
+    trainer = make_trainer(seed=seed)
+    fit(trainer)
+    return digest(trainer)
+
+
+def test_progress_bar_only_where_wanted(capsys):
+    fit(make_trainer(), progress=None)  # stderr is no terminal here
+    fit(make_trainer(), progress=False)
+    assert capsys.readouterr().err == ""
+    threads = threading.active_count()
+    fit(make_trainer(), progress="A title")
+    shown = capsys.readouterr()
+    assert shown.out == "" and threading.active_count() == threads
+    for text in ("A title", "36/36", "step/s", "lr 1.00e-04", "loss", "val acc"):
+        assert text in shown.err
+
+
+# Divergence ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    path = tmp_path / "c.npz"
+    trainer = make_trainer(eta_max=1e20)
+    with pytest.raises(cyconv.DivergenceError) as caught:
+        fit(trainer, log_every=1, checkpoint=path, checkpoint_every=1)
+    error = caught.value
+    assert isinstance(error, ArithmeticError)
+    assert f"step {error.step} " in str(error) and f"{error.learning_rate:.6g}" in str(error)
+    assert 1 <= error.step <= 4 and error.learning_rate == trainer.schedule(error.step)
+
+    history = trainer.history
+    assert 1 <= len(history) and history.last_step <= error.step and not history.complete
+    assert all(np.isfinite(history[key]).all() for key in history)
+    with pytest.raises(RuntimeError, match="diverged"):
+        fit(trainer)
+    if path.exists():  # written before, and whole: going on diverges again at the same step
+        resumed = cyconv.CyclicTrainer.resume(path)
+        assert 0 < resumed.step <= error.step
+        with pytest.raises(cyconv.DivergenceError):
+            fit(resumed, log_every=1)
+
+
+def test_checkpoint_is_never_overwritten_by_a_diverged_state(tmp_path):
+    """Even where parameters overflow in the very update before a checkpoint is due."""
+    path = tmp_path / "c.npz"
+    trainer = make_trainer()
+    spoil_at(trainer, 10)
+    with pytest.raises(cyconv.DivergenceError, match="step 10 "):
+        fit(trainer, log_every=100, checkpoint=path, checkpoint_every=5)
+    assert cyconv.CyclicTrainer.resume(path).step == 5
+
+
+def spoil_at(trainer, step):
+    """Let the update before ``step`` end in infinite parameters while its cost is still finite."""
+    network, original = trainer.network, trainer.network.train_steps
+    finite = type(network).parameters.fget
+
+    class Spoilt(type(network)):
+        spoilt = False
+
+        def train_steps(self, source, order, learning_rates, first_step, **options):
+            costs = super().train_steps(source, order, learning_rates, first_step=first_step, **options)
+            self.spoilt = first_step + len(learning_rates) >= step
+            return costs
+
+        @property
+        def parameters(self):
+            mapping = {name: values.copy() for name, values in finite(self).items()}
+            if self.spoilt:
+                mapping["conv.bias"][0] = np.inf
+            return mapping
+
+    assert original
+    network.__class__ = Spoilt
+
+
+def test_errors_survive_the_way_from_another_process():
+    trainer = make_trainer(eta_max=1e20)
+    with pytest.raises(cyconv.DivergenceError) as caught:
+        fit(trainer)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (str(error), error.step) == (str(caught.value), caught.value.step)
+    stop = cyconv.Interrupted("stopped")
+    stop.signum = 15
+    assert pickle.loads(pickle.dumps(stop)).signum == 15
+
+
+# Bad input -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("batch_size", 0),
+        ("batch_size", 20.0),
+        ("l2", -0.1),
+        ("l2", np.nan),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("seed", 0.5),
+        ("momentum", 1.0),
+        ("momentum", "high"),
+        ("dropout", 1.0),
+        ("dropout", -0.5),
+        ("augmentation", {"flip": True}),
+        ("augmentation", True),
+        ("snapshots", 1),
+    ],
+)
+def test_bad_settings(name, value):
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must [^\n]*$"):
+        make_trainer(**{name: value})
+
+
+def test_network_and_schedule_are_what_they_should_be():
+    schedule = cyconv.CyclicSchedule(0, 1, 1, 1)
+    with pytest.raises(TypeError, match="^network must be a Network"):
+        cyconv.CyclicTrainer("network", schedule)
+    with pytest.raises(TypeError, match="^schedule must be a CyclicSchedule"):
+        cyconv.CyclicTrainer(make_network(), lambda step: 0.1)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("log_every", 0),
+        ("log_every", 2.5),
+        ("checkpoint", 7),
+        ("checkpoint_every", 0),
+        ("progress", 1),
+        ("n_train_evaluated", 0),
+        ("n_train_evaluated", "all"),
+    ],
+)
+def test_bad_options_of_fit_change_nothing(name, value):
+    trainer = make_trainer()
+    before = digest(trainer)
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must [^\n]*$"):
+        fit(trainer, **{name: value})
+    assert digest(trainer) == before and trainer.network.normalizer is None
+
+
+def test_data_that_do_not_fit():
+    train, validation = make_data()
+    wide = cyconv.Split(np.zeros((40, 3, 8, 12), np.uint8), np.zeros(40, int))
+    eleven = cyconv.Split(train.images, np.full(len(train), 10))
+    few = cyconv.Split(train.images[:19], train.labels[:19])
+    for splits, sentence in [
+        ((train.images, validation), "^train must be a Split"),
+        ((train, None), "^validation must be a Split"),
+        ((wide, validation), r"^train must hold images of the network's shape \(3, 8, 8\)"),
+        ((train, wide), r"^validation must hold images of the network's shape \(3, 8, 8\)"),
+        ((eleven, validation), r"^train must hold labels in 0..9, but got 10"),
+        ((train, eleven), r"^validation must hold labels in 0..9, but got 10"),
+        ((few, validation), "^train must hold at least one batch of 20 images, but got 19"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=sentence):
+            fit(make_trainer(), data=splits)
