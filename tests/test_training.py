@@ -77,6 +77,22 @@ def test_ten_steps_with_each_extra_alone(make_network, rng, assert_close, pixels
     assert_trajectory(network, rng, assert_close, 10, {name: EVERYTHING[name]}, pixels)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_steps_of_random_networks(make_network, assert_close, pixels, seed):
+    rng = np.random.default_rng(seed)
+    f = int(rng.choice([1, 2, 3, 4, 6, 12]))
+    architecture = {
+        "filter_size": [f, *rng.choice([1, 2, 3, 4, 6, 12], rng.integers(0, 3))],
+        "image_shape": (int(rng.integers(1, 5)), 12 * int(rng.integers(1, 3)), 12),
+        "n_hidden": rng.integers(1, 40, rng.integers(1, 4)),
+        "n_classes": int(rng.integers(2, 40)),
+    }
+    architecture["n_filters"] = rng.integers(1, 36, len(architecture["filter_size"]))
+    settings = {name: value for name, value in EVERYTHING.items() if rng.random() < 0.5}
+    network = make_network(dtype="float64", **architecture)
+    assert_trajectory(network, rng, assert_close, int(rng.integers(1, 40)), settings, pixels, n_steps=3)
+
+
 def test_steps_may_be_split_over_calls(make_network, rng, pixels, dtype):
     once = make_network(dtype=dtype)
     images, labels = pixels(60)
