@@ -1,0 +1,137 @@
+# The entries of each instruction set's module. Those that take floats are fused: `name["float"]`, `name["double"]`.
+import numpy as np
+from numpy.typing import NDArray
+
+
+def shuffled_order(order: NDArray[np.int64], seed: int, epoch: int) -> None: ...
+def gather_batch(
+    pixels: NDArray[np.uint8] | None,
+    values: NDArray[np.floating] | None,
+    order: NDArray[np.int64],
+    filter_size: int,
+    scale: NDArray[np.floating] | None,
+    offset: NDArray[np.floating] | None,
+    flip: bool,
+    shift: int,
+    cutout: int,
+    seed: int,
+    epoch: int,
+    patches: NDArray[np.floating],
+    rows: NDArray[np.floating],
+    n_threads: int,
+) -> None: ...
+def col2im(
+    patches: NDArray[np.floating],
+    filter_size: int,
+    images: NDArray[np.floating],
+    n_threads: int,
+) -> None: ...
+def patch_matmul_forward(
+    patches: NDArray[np.floating],
+    n_patches: int,
+    weight: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    activations: NDArray[np.floating],
+    n_threads: int,
+) -> None: ...
+def patch_matmul_backward(
+    d_activations: NDArray[np.floating],
+    patches: NDArray[np.floating],
+    activations: NDArray[np.floating],
+    masked: NDArray[np.floating],
+    shares: NDArray[np.floating],
+    n_threads: int,
+) -> None: ...
+def dense_scratch_size(n_rows: int, n_units: int) -> int: ...
+def dense_forward_rows(
+    inputs: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    relu: bool,
+    outputs: NDArray[np.floating],
+    scratch: NDArray[np.floating],
+    n_threads: int,
+) -> None: ...
+def dense_backward_rows(
+    d_outputs: NDArray[np.floating],
+    inputs: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    outputs: NDArray[np.floating],
+    masked: NDArray[np.floating],
+    d_inputs: NDArray[np.floating],
+    d_weight: NDArray[np.floating],
+    d_bias: NDArray[np.floating],
+    n_threads: int,
+) -> None: ...
+def sum_of_squares(weight: NDArray[np.floating]) -> float: ...
+def sgd_update(
+    weight: NDArray[np.floating],
+    gradient: NDArray[np.floating],
+    learning_rate: float,
+    l2: float,
+) -> None: ...
+def softmax_cross_entropy_forward(
+    probabilities: NDArray[np.floating],
+    n_classes: int,
+    labels: NDArray[np.int32] | None,
+    soft: NDArray[np.floating] | None,
+    on: float,
+    off: float,
+    losses: NDArray[np.float64],
+) -> None: ...
+def softmax_cross_entropy_backward(
+    probabilities: NDArray[np.floating],
+    n_classes: int,
+    labels: NDArray[np.int32] | None,
+    soft: NDArray[np.floating] | None,
+    on: float,
+    off: float,
+    d_logits: NDArray[np.floating],
+) -> None: ...
+def train(
+    plan: dict,
+    tasks: NDArray[np.int64],
+    params: NDArray[np.floating],
+    sink: NDArray[np.floating] | None,
+    workspace: NDArray[np.floating],
+    pixels: NDArray[np.uint8] | None,
+    values: NDArray[np.floating] | None,
+    scale: NDArray[np.floating] | None,
+    offset: NDArray[np.floating] | None,
+    labels: NDArray[np.int32] | None,
+    soft: NDArray[np.floating] | None,
+    on: float,
+    off: float,
+    order: NDArray[np.int64],
+    learning_rates: NDArray[np.float64],
+    costs: NDArray[np.float64],
+    losses: NDArray[np.float64],
+    correct: NDArray[np.int32],
+    squares: NDArray[np.float64],
+    l2: float,
+    momentum: float,
+    gradients_only: bool,
+    dropout: float,
+    flip: bool,
+    shift: int,
+    cutout: int,
+    seed: int,
+    first_step: int,
+    steps_per_epoch: int,
+    n_threads: int,
+) -> None: ...
+def evaluate(
+    plan: dict,
+    params: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    pixels: NDArray[np.uint8] | None,
+    values: NDArray[np.floating] | None,
+    scale: NDArray[np.floating] | None,
+    offset: NDArray[np.floating] | None,
+    labels: NDArray[np.int32] | None,
+    losses: NDArray[np.float64],
+    correct: NDArray[np.int32],
+    probabilities: NDArray[np.floating] | None,
+    n_threads: int,
+) -> None: ...
+def probe(seed: NDArray[np.floating], n: int, sink: NDArray[np.float64] | None, n_threads: int) -> float: ...
