@@ -36,6 +36,23 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
+def _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes):
+    """Check an architecture and draw its plan, without taking any memory for it."""
+    image_shape = ops.check_image_shape(image_shape)
+    sizes, filters, hidden = (as_sizes(name, value) for name, value in (
+        ("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
+    if len(sizes) != len(filters):
+        raise ValueError(f"n_filters must have as many entries as filter_size, {len(sizes)}, but got {len(filters)}")
+    if len(sizes) > MAX_BRANCHES:
+        raise ValueError(f"filter_size must have at most {MAX_BRANCHES} entries, but got {len(sizes)}")
+    if len(hidden) > MAX_HIDDEN:
+        raise ValueError(f"n_hidden must have at most {MAX_HIDDEN} entries, but got {len(hidden)}")
+    for f in sizes:
+        ops.check_filter_size(f, *image_shape[1:])
+    n_classes = check_integer("n_classes", n_classes, 2, 2**20)
+    return Layout(image_shape, sizes, filters, hidden, n_classes, np.ndim(filter_size) == 0, np.ndim(n_hidden) == 0)
+
+
 class Network:
     """A patchify ConvNet: convolution with stride = filter width, dense layers, softmax.
 
@@ -86,26 +103,15 @@ class Network:
     """
 
     def __init__(self, filter_size, n_filters, n_hidden, seed=0, dtype="float32", image_shape=(3, 32, 32), n_classes=10):
-        self.image_shape = ops.check_image_shape(image_shape)
-        sizes, filters, hidden = (as_sizes(name, value) for name, value in (
-            ("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
-        if len(sizes) != len(filters):
-            raise ValueError(f"n_filters must have as many entries as filter_size, {len(sizes)}, but got {len(filters)}")
-        if len(sizes) > MAX_BRANCHES:
-            raise ValueError(f"filter_size must have at most {MAX_BRANCHES} entries, but got {len(sizes)}")
-        if len(hidden) > MAX_HIDDEN:
-            raise ValueError(f"n_hidden must have at most {MAX_HIDDEN} entries, but got {len(hidden)}")
-        for f in sizes:
-            ops.check_filter_size(f, *self.image_shape[1:])
-        self.n_classes = check_integer("n_classes", n_classes, 2, 2**20)
+        self._layout = _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes)
+        self.image_shape = self._layout.image_shape
+        self.n_classes = self._layout.n_classes
+        self.filter_size, self.n_filters, self.n_hidden = (
+            as_sizes(name, value) if np.ndim(value) else int(value)
+            for name, value in (("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
         self.seed = ops.check_seed(seed)
         self.dtype = ops.check_float_dtype(dtype)
-        self.filter_size = sizes if np.ndim(filter_size) else sizes[0]
-        self.n_filters = filters if np.ndim(n_filters) else filters[0]
-        self.n_hidden = hidden if np.ndim(n_hidden) else hidden[0]
         self.normalizer = None
-        self._layout = Layout(self.image_shape, sizes, filters, hidden, self.n_classes,
-                              np.ndim(filter_size) == 0, np.ndim(n_hidden) == 0)
         self._store = ops.aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
         self._velocity = None
         self._lock = threading.RLock()
@@ -115,12 +121,14 @@ class Network:
     def _initialise(self):
         arrays = {}
         for i, (name, shape) in enumerate(self._layout.shapes.items()):
+            arrays[name] = np.zeros(shape, self.dtype)
             if len(shape) == 1:
-                arrays[name] = np.zeros(shape, self.dtype)
                 continue
-            size = int(np.prod(shape))
-            numbers = standard_normal(self.seed, INITIALISATION, i, np.arange(size))
-            arrays[name] = (numbers * np.sqrt(2.0 * shape[0] / size)).astype(self.dtype).reshape(shape)
+            flat = arrays[name].reshape(-1)
+            for begin in range(0, flat.size, 2**18):    # in pieces: the numbers are drawn in double precision
+                end = min(begin + 2**18, flat.size)
+                numbers = standard_normal(self.seed, INITIALISATION, i, np.arange(begin, end))
+                flat[begin:end] = numbers * np.sqrt(2.0 * shape[0] / flat.size)
         self._layout.pack(arrays, self._store)
 
     def __repr__(self):
@@ -227,11 +235,11 @@ class Network:
         TypeError, ValueError
             As :meth:`set_parameters`.
         """
-        if mapping is None:
-            self._velocity = None
-            return
-        arrays = self._checked("mapping", mapping)
+        arrays = None if mapping is None else self._checked("mapping", mapping)
         with self._lock:
+            self._velocity = None
+            if arrays is None:
+                return
             self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
             self._layout.pack(arrays, self._velocity)
 
@@ -273,7 +281,8 @@ class Network:
 
     def _source(self, X, labels=None, needs_labels=False):
         if not isinstance(X, Source):
-            source = self.prepare(X, labels)
+            pixels = getattr(X, "dtype", None) == np.uint8
+            source = Source(self, X, labels, self.normalizer if pixels else None, name="X")
         else:
             source = X
             if (source.image_shape, source.dtype) != (self.image_shape, self.dtype) or source.n_classes > self.n_classes:
@@ -452,17 +461,13 @@ class Network:
         """
         l2 = check_real("l2", l2, 0)
         source = self._source(X)
-        soft = None
         targets = source.labels if labels is None and isinstance(X, Source) else labels
         if targets is None:
             raise ValueError("labels must be given, but got None")
-        targets, soft = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, "labels")
-        if soft is not None and label_smoothing:
-            raise ValueError("label_smoothing must be 0 where labels are probabilities, "
-                             f"but got {describe(label_smoothing)}")
+        targets = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
         gradient = ops.aligned_zeros(self._layout.size, self.dtype, "the gradient")
-        costs = self._train(source, targets, soft, np.arange(source.n_images), np.ones(1), source.n_images, gradient,
-                            {"l2": l2, "gradients_only": True}, label_smoothing)
+        costs = self._train(source, targets, np.arange(source.n_images), np.ones(1), source.n_images, gradient,
+                            {"l2": l2, "gradients_only": True})
         return float(costs[0]), self._layout.unpack(gradient)
 
     def train_steps(self, source, order, learning_rates, batch_size=100, l2=0.0, label_smoothing=0.0, momentum=0.0,
@@ -525,7 +530,7 @@ class Network:
         if rates.size and rates.min() < 0:
             raise ValueError(f"learning_rates must not be negative, but got {rates.min()}")
         order = check_array("order", order, ("n",))
-        if order.dtype.kind not in "iu":
+        if order.size and order.dtype.kind not in "iu":
             raise TypeError(f"order must be integers, but got {describe(order)}")
         if order.size < rates.size * batch_size:
             raise ValueError(f"order must hold at least n_steps*batch_size = {rates.size * batch_size} image numbers, "
@@ -545,19 +550,19 @@ class Network:
             "seed": ops.check_seed(seed),
             "first_step": check_integer("first_step", first_step, 0, 2**62),
         }
-        ops.smoothed(label_smoothing, self.n_classes)
+        targets = (source.labels, None, *ops.smoothed(label_smoothing, self.n_classes))
         if rates.size == 0:
             return np.empty(0)
-        sink = None
-        if settings["momentum"] > 0:
-            if self._velocity is None:
-                self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
-            sink = self._velocity
-        return self._train(source, source.labels, None, order, rates, batch_size, sink, settings, label_smoothing)
+        with self._lock:
+            sink = None
+            if settings["momentum"] > 0:
+                if self._velocity is None:
+                    self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
+                sink = self._velocity
+            return self._train(source, targets, order, rates, batch_size, sink, settings)
 
-    def _train(self, source, labels, soft, order, rates, batch_size, sink, settings, label_smoothing):
+    def _train(self, source, targets, order, rates, batch_size, sink, settings):
         """Checked arguments to the kernel, in calls short enough that Ctrl-C is heard between them."""
-        on, off = ops.smoothed(label_smoothing, self.n_classes)
         augmentation = settings.get("augmentation", NO_AUGMENTATION)
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
         costs = np.empty(len(rates))
@@ -568,7 +573,7 @@ class Network:
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
-                train(plan, tasks, self._store, sink, memory, *source.kernel_arguments(), labels, soft, on, off,
+                train(plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
                       order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
                       costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
                       settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
@@ -622,13 +627,18 @@ class Network:
             If it is no network file, is damaged, or of a newer format.
         """
         header, arrays = load_arrays(path, "network", FORMAT_VERSION)
+        prefix = "parameters/"
+        parameters = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         try:
-            network = cls(**header["architecture"])
-            prefix = "parameters/"
-            network.set_parameters({name.removeprefix(prefix): array for name, array in arrays.items()
-                                    if name.startswith(prefix)})
+            architecture = dict(header["architecture"])
+            plan = {name: value for name, value in architecture.items() if name not in ("seed", "dtype")}
+            # The plan takes no memory: what the file claims is held against what it holds before a network is made.
+            if _lay_out(**plan).shapes != {name: array.shape for name, array in parameters.items()}:
+                raise ValueError("its parameters do not fit its architecture")
+            network = cls(**architecture)
+            network.set_parameters(parameters)
             if "normalizer/mean" in arrays:
                 network.normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/std"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path must be a cyconv network file, but {path} is damaged: {error}") from None
         return network

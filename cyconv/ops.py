@@ -20,7 +20,7 @@ from . import threads
 from ._checks import (check_array, check_finite, check_flag, check_integer, check_labels, check_real, describe)
 from ._kernels import processor
 from .augmentation import NO_AUGMENTATION, Augmentation
-from .layout import PAD, UNITS_PAD, padded
+from .layout import UNITS_PAD, padded
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -450,17 +450,24 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
     return d_inputs, d_weight, d_bias
 
 
-def check_targets(targets, n, n_classes, dtype, name="targets"):
-    """Return (labels, None) or (None, probabilities)."""
-    array = check_array(name, targets, (n, n_classes) if np.ndim(targets) == 2 else (n,))
+def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets"):
+    """Return (labels, None, on, off) or (None, probabilities, 1, 0): on and off are smoothed labels."""
+    try:
+        n_dimensions = np.ndim(targets)
+    except ValueError:
+        n_dimensions = 1
+    array = check_array(name, targets, (n, n_classes) if n_dimensions == 2 else (n,))
+    on, off = smoothed(label_smoothing, n_classes)
     if array.ndim == 1:
-        return check_labels(name, array, n, n_classes), None
+        return check_labels(name, array, n, n_classes), None, on, off
+    if label_smoothing:
+        raise ValueError(f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be numbers, but got {describe(array)}")
     array = check_finite(name, np.ascontiguousarray(array, dtype))
     if (array < 0).any() or (np.abs(array.sum(axis=1) - 1) > 1e-3).any():
         raise ValueError(f"{name} must be probabilities that sum to 1 in each row, but got {describe(array)}")
-    return None, array
+    return None, array, 1.0, 0.0
 
 
 def smoothed(label_smoothing, n_classes):
@@ -494,8 +501,7 @@ def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
     logits = check_array("logits", logits, ("N", "K"), FLOATS)
     _require_images("logits", logits)
     n, n_classes = logits.shape
-    labels, soft = check_targets(targets, n, n_classes, logits.dtype)
-    on, off = smoothed(label_smoothing, n_classes)
+    labels, soft, on, off = check_targets(targets, n, n_classes, logits.dtype, label_smoothing)
     table = _pad_last(logits, padded(n_classes))
     if table is logits or np.shares_memory(table, logits):
         table = table.copy()
@@ -526,8 +532,7 @@ def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
     probabilities = check_array("probabilities", probabilities, ("N", "K"), FLOATS)
     _require_images("probabilities", probabilities)
     n, n_classes = probabilities.shape
-    labels, soft = check_targets(targets, n, n_classes, probabilities.dtype)
-    on, off = smoothed(label_smoothing, n_classes)
+    labels, soft, on, off = check_targets(targets, n, n_classes, probabilities.dtype, label_smoothing)
     d_logits = np.empty((n, padded(n_classes)), probabilities.dtype)
     specialised(kernels.softmax_cross_entropy_backward, probabilities.dtype)(
         _pad_last(probabilities, padded(n_classes)), n_classes, labels, soft, on, off, d_logits)
@@ -650,9 +655,9 @@ def measure_peak_flops(dtype="float32", seconds=0.2):
 def check_float_dtype(dtype):
     """Return float32 or float64 as a dtype."""
     try:
-        found = np.dtype(dtype)
-    except TypeError:
+        found = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError):
         found = None
-    if found not in FLOATS or dtype is None:
+    if found is None or found not in FLOATS:
         raise ValueError(f"dtype must be 'float32' or 'float64', but got {describe(dtype)}")
     return found

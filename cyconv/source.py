@@ -18,11 +18,11 @@ class Source:
     labels : ndarray of int32, (n,), or None
     """
 
-    def __init__(self, network, images, labels, normalizer):
+    def __init__(self, network, images, labels, normalizer, name="images"):
         shape = ("n", *network.image_shape)
-        array = check_array("images", images, shape)
+        array = check_array(name, images, shape)
         if array.shape[0] == 0:
-            raise ValueError(f"images must hold at least one image, but got {describe(array)}")
+            raise ValueError(f"{name} must hold at least one image, but got {describe(array)}")
         self.n_images = array.shape[0]
         self.dtype = network.dtype
         self.image_shape = network.image_shape
@@ -30,18 +30,18 @@ class Source:
         self.labels = None if labels is None else check_labels("labels", labels, self.n_images, network.n_classes)
         self.pixels = self.values = self.scale = self.offset = None
         if array.dtype == np.uint8:
-            self._take_pixels(array, normalizer)
+            self._take_pixels(name, array, normalizer)
         elif array.dtype.kind == "f":
             if normalizer is not None:
                 raise ValueError("normalizer must be None for images that are already floats, but got one")
             self.values = np.ascontiguousarray(array, dtype=self.dtype)
-            check_finite("images", self.values)
+            check_finite(name, self.values)
         else:
-            raise TypeError(f"images must have dtype uint8, float32 or float64, but got {describe(array)}")
+            raise TypeError(f"{name} must have dtype uint8, float32 or float64, but got {describe(array)}")
 
-    def _take_pixels(self, array, normalizer):
+    def _take_pixels(self, name, array, normalizer):
         if normalizer is None:
-            raise ValueError("normalizer must be given for images of dtype uint8, but got None")
+            raise ValueError(f"normalizer must be given where {name} are uint8 pixels, but the network has none")
         for name in ("scale", "offset"):
             values = check_array(f"normalizer.{name}", getattr(normalizer, name, None), self.image_shape)
             setattr(self, name, check_finite(f"normalizer.{name}", np.ascontiguousarray(values, dtype=self.dtype)))

@@ -15,3 +15,22 @@ Legend, the same in every kernel file
     dX  gradient of the cost with respect to X;  ld_X  distance of X's rows, in elements
     i, n images;  j units;  k inputs;  p patches;  d patch values;  v vectors;  lane lanes
 """
+
+import os
+
+
+def _load_openmp():
+    """Load OpenMP's runtime with a bounded spin: idle threads that spin for milliseconds take the processor from
+    whatever else runs, and from the thread they wait for. libgomp reads this once; what the user set stands."""
+    name = "GOMP_SPINCOUNT"
+    ours = name not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+    if ours:
+        os.environ[name] = "20000"
+    try:
+        from . import processor  # noqa: F401
+    finally:
+        if ours:
+            del os.environ[name]
+
+
+_load_openmp()
