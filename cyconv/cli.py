@@ -1,0 +1,322 @@
+"""What the scripts share: options, the data set's first line, the output folder, exit codes."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+from ._files import write_json
+from .datasets import find_cifar10
+from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, run_all
+from .threads import set_num_threads
+
+CONFIGURATION = "configuration.json"
+RESULTS = "results.json"
+SUMMARY = "summary.md"
+
+
+class UsageError(Exception):
+    """A mistake on the command line; its text is the sentence for the user."""
+
+
+@contextlib.contextmanager
+def usage():
+    """Turn what a check of the user's input raises into a `UsageError`."""
+    try:
+        yield
+    except (TypeError, ValueError, OSError) as error:
+        raise UsageError(explain(error)) from error
+
+
+def explain(error):
+    """One sentence from an exception, without error numbers.
+
+    Examples
+    --------
+    >>> explain(FileNotFoundError(2, "No such file or directory", "data"))
+    'No such file or directory: data'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def positive_integer(text):
+    """For argparse: an integer of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, but got {text!r}")
+    return number
+
+
+def positive_number(text):
+    """For argparse: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, but got {text!r}")
+    return number
+
+
+def parser(description, output, seeds=3):
+    """An argument parser with the options that all experiments have.
+
+    Parameters
+    ----------
+    description : str
+    output : str
+        Default of ``--output``.
+    seeds : int
+        Default of ``--seeds``; one with ``--quick``.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
+    layout = argparse.RawDescriptionHelpFormatter
+    made = argparse.ArgumentParser(description=description, formatter_class=layout)
+    made.add_argument("--data", metavar="PATH",
+                      help="CIFAR-10's folder, its parent, or a published .tar.gz; without it: $CYCONV_DATA, "
+                      "./data, the user's cache folder, else the drawn shapes")
+    made.add_argument("--protocol", choices=("full", "batch1"), default="full",
+                      help="full: 49,000 images train and 1,000 validate; batch1: batch 1 trains and batch 2 "
+                      "validates (default: full)")
+    made.add_argument("--output", metavar="FOLDER", default=output,
+                      help="where results go (default: %(default)s)")
+    made.add_argument("--seeds", metavar="N", type=positive_integer,
+                      help=f"runs of each configuration, seeds 0 to N-1 (default: {seeds}; 1 with --quick)")
+    made.add_argument("--threads", metavar="N", type=positive_integer,
+                      help="threads to compute with (default: the CPUs this process may use)")
+    made.add_argument("--quick", action="store_true", help="a few seconds that show that everything works")
+    earlier = made.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on with what the output folder holds")
+    earlier.add_argument("--overwrite", action="store_true", help="replace what the output folder holds")
+    made.set_defaults(default_seeds=seeds)
+    return made
+
+
+def n_seeds(arguments):
+    """How many seeds the parsed arguments ask for."""
+    return arguments.seeds or (1 if arguments.quick else arguments.default_seeds)
+
+
+def open_data(arguments):
+    """Find and load the data that the arguments ask for, and print the line that says which.
+
+    Returns
+    -------
+    DataSource, Dataset
+
+    Raises
+    ------
+    UsageError
+        If data were named that are not there or not whole.
+    """
+    if arguments.threads is not None:
+        with usage():
+            set_num_threads(arguments.threads)
+    with usage(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folder = find_cifar10(arguments.data)
+        source = DataSource(folder=folder, protocol=arguments.protocol, small=arguments.quick)
+        data = source.load()
+    train, validation, test = (f"{len(split):,}" for split in (data.train, data.validation, data.test))
+    sizes = f"{train} training, {validation} validation and {test} test images"
+    print(f"Data set: {data.name}, {sizes}." if folder else
+          f"Data set: {data.name}, {sizes}. CIFAR-10 was not found in ./data or the user's cache folder; "
+          f"--data PATH or CYCONV_DATA can say where it is.", flush=True)
+    for warning in caught:
+        print(f"note: {warning.message}", file=sys.stderr)
+    return source, data
+
+
+def last_line(data, source, folder, complete=True):
+    """The script's last line: which data the results are of, and where they are."""
+    other = ", since CIFAR-10 was not found," if source.folder is None else ""
+    what = "Results" if complete else "Incomplete results (--resume goes on)"
+    return f"{what} on {data.name}{other} are in {folder}"
+
+
+class OutputFolder:
+    """A folder for the results of one configuration.
+
+    Parameters
+    ----------
+    path : path-like
+        Created if it is missing.
+    configuration : dict
+        What decides the numbers (see `configuration`). It is kept in the
+        folder, and a folder that holds results of another one is refused.
+    resume : bool
+        Accept it all the same, if no run of the same name and seed differs.
+    overwrite : bool
+        Accept it all the same, and remove its runs' files first.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be made or written, or holds other results.
+    """
+
+    def __init__(self, path, configuration, resume=False, overwrite=False):
+        self.path = Path(path)
+        with usage():
+            self._check_writable()
+            held = self._held()
+            if held not in (None, configuration) and not overwrite:
+                if not resume:
+                    raise ValueError(
+                        "--output must be a folder without results of another configuration, but "
+                        f"{self.path} holds some: choose another folder, or give --resume or --overwrite"
+                    )
+                configuration = self._joined(held, configuration)
+        if overwrite:
+            for pattern in RunFiles.PATTERNS:
+                for file in self.path.glob(pattern):
+                    file.unlink()
+        write_json(self / CONFIGURATION, configuration)
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+    def _check_writable(self):
+        """Find out now, not after an hour of training."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"--output must be a folder that can be written, but {self.path} cannot: {error.strerror}"
+            ) from None
+
+    def _joined(self, held, configuration):
+        """The configuration with the other runs that are held, if what is held can be gone on with."""
+        runs = {(run["name"], run["seed"]): run for run in configuration["runs"]}
+        others = []
+        for run in held.get("runs", []):
+            if (run["name"], run["seed"]) not in runs:
+                others.append(run)
+            elif run != runs[run["name"], run["seed"]]:
+                raise ValueError(
+                    f"--resume needs runs of the same settings, but {self.path} holds {run['name']} of others"
+                )
+        for key in ("script", "data"):
+            if held.get(key) != configuration[key]:
+                raise ValueError(
+                    f"--resume needs results of the same {key}, but {self.path} holds those of another"
+                )
+        return {**configuration, "runs": others + configuration["runs"]}
+
+    def _held(self):
+        """The configuration whose results are here; None if nothing is, {} if nobody can tell whose."""
+        try:
+            held = json.loads((self / CONFIGURATION).read_text(encoding="utf-8"))
+            known = all({"name", "seed"} <= set(run) for run in held["runs"])
+            return held if known else {}
+        except FileNotFoundError:
+            ours = (RESULTS, SUMMARY, *RunFiles.PATTERNS)
+            return {} if any(next(self.path.glob(name), None) for name in ours) else None
+        except (KeyError, TypeError, ValueError):
+            return {}
+
+
+def carry_out(runs, source, folder, resume=False, executor=None, **options):
+    """Carry out the runs, and print a line as each is finished.
+
+    Returns
+    -------
+    results : list of Result
+        In the order of ``runs``; an interrupted one is among them.
+    code : int
+        The script's exit code: 0; 1 if a run diverged; 128 + the signal's
+        number if one ended the work.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds what cannot be gone on with.
+    """
+    results, code = [], 0
+    try:
+        for result in run_all(runs, source, executor, folder=folder.path, resume=resume, **options):
+            results.append(result)
+            print(_line(result), flush=True)
+            code = code if result.complete else 1
+    except RunInterrupted as stop:
+        code = 128 + stop.signum
+        if stop.result is not None:
+            results.append(stop.result)
+            print(_line(stop.result), flush=True)
+    except ValueError as error:
+        if not resume:
+            raise
+        raise UsageError(explain(error)) from error
+    order = {run.stem: place for place, run in enumerate(runs)}
+    return sorted(results, key=lambda result: order[result.run.stem]), code
+
+
+def _line(result):
+    what = f"{result.run.label}, seed {result.run.seed}: "
+    if not result.complete:
+        return what + result.message
+    return what + (f"test accuracy {100 * result.test['accuracy']:.2f} %, "
+                   f"{result.history.training_time:.1f} s, {result.updates_per_second:,.0f} updates/s")
+
+
+def configuration(script, arguments, runs, data):
+    """What an `OutputFolder` is told: script, data and runs."""
+    return {"script": script, "quick": arguments.quick, "protocol": arguments.protocol,
+            "data": describe_data(data), "runs": [run.to_dict() for run in runs]}
+
+
+def run_script(main, argv=None):
+    """Call ``main(argv)`` and give back the exit code that convention asks for.
+
+    0: done; 1: it failed, such as on a full disk; 2: a mistake on the command
+    line; 128 + the signal's number: interrupted. Whatever a user can cause is
+    told in one sentence on the standard error output.
+    """
+    name = Path(sys.argv[0]).name
+
+    def stop(number, frame):
+        raise RunInterrupted("interrupted", number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup's choice stands
+            signal.signal(number, stop)
+    try:
+        return main(argv)
+    except UsageError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
+    except RunInterrupted as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 128 + error.signum
+    except BrokenPipeError:
+        # Nobody reads on: what is still in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (OSError, MemoryError) as error:
+        print(f"{name}: error: {explain(error)}", file=sys.stderr)
+        return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,403 @@
+"""Pictures of what was trained: one function each, all in one style.
+
+Every function returns a `matplotlib.figure.Figure` that belongs to nobody
+else: no window system, no global state. `save_figure` writes it as PNG. The
+data set's name stands in every title. Colours are Okabe and Ito's, which
+remain apart for colour-blind readers; lines differ in their dashes as well.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from ._checks import check_array, check_integer, describe
+from ._files import atomic_write
+
+DPI = 150
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), "-", (0, (5, 1.5)), (0, (1.5, 1)))
+_GREY = "#6b6b6b"
+
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "normal",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _GREY,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "xtick.direction": "out",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.5,
+    "figure.facecolor": "white",
+    "figure.titlesize": 11,
+}
+
+
+def _styled(draw):
+    """Run a function that draws in this module's style, whatever matplotlib's settings are."""
+
+    @functools.wraps(draw)
+    def styled(*arguments, **options):
+        from matplotlib import style
+
+        with style.context(["default", _STYLE]):
+            return draw(*arguments, **options)
+
+    return styled
+
+
+@_styled
+def save_figure(figure, path):
+    """Write ``figure`` to ``path`` as PNG with 150 dots per inch, atomically.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what stood at ``path`` stays.
+    """
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+
+
+@_styled
+def plot_bars(groups, title, ylabel, percent=False):
+    """Compare groups of runs: a bar at each mean, with every run as a dot.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of float
+        One value per run. The error bar is one standard deviation over the
+        runs; a single run has none.
+    title, ylabel : str
+    percent : bool, default False
+        Whether values are shares in 0..1 to be shown in percent.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no group, or a group has no value or one that is not finite.
+    """
+    scale = 100 if percent else 1
+    groups = {str(label): scale * _values(label, values) for label, values in groups.items()}
+    if not groups:
+        raise ValueError("groups must hold at least one group, but got none")
+    figure, (axes,) = _figure(max(3.6, 1.7 + 1.15 * len(groups)), 3.6)
+    top = max(values.max() for values in groups.values())
+    for place, values in enumerate(groups.values()):
+        colour = COLOURS[place % len(COLOURS)]
+        mean = values.mean()
+        deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+        axes.bar(place, mean, width=0.6, color=_pale(colour), edgecolor=colour, linewidth=1.0)
+        if len(values) > 1:
+            axes.errorbar(place, mean, deviation, color="#222222", capsize=4, elinewidth=1.1, capthick=1.1)
+        spread = np.linspace(0.1, 0.24, len(values)) if len(values) > 1 else np.zeros(1)
+        axes.plot(place + spread, values, "o", color="white", markeredgecolor="#222222", markersize=4,
+                  markeredgewidth=0.9, linestyle="none")
+        text = _short(mean) if len(values) == 1 else f"{_short(mean)} ± {_short(deviation, like=mean)}"
+        axes.annotate(text, (place, max(values.max(), mean + deviation)), xytext=(0, 5), fontsize=8.5,
+                      textcoords="offset points", ha="center", va="bottom")
+    axes.set_xticks(range(len(groups)), [label.replace(": ", "\n", 1) for label in groups])
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.set_ylim(0, 1.14 * top if top > 0 else 1)
+    axes.set_ylabel(ylabel)
+    axes.grid(axis="y")
+    _say_what_is_drawn(figure, groups)
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
+def plot_comparison(histories, title, boundaries=()):
+    """Loss and accuracy on training and validation data, runs against each other.
+
+    Four panels: loss above, accuracy below; training left, validation right;
+    the two panels of a row share their scale.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of History
+        What each line shows: the mean over these runs; the band around it
+        reaches from the lowest to the highest.
+    title : str
+    boundaries : sequence of int, optional
+        Update steps where cycles end, drawn as thin upright lines.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = _figure(8.4, 6.0, 2, 2, sharex=True, sharey="row")
+    panels = {"loss_train": "Training loss", "loss_val": "Validation loss",
+              "acc_train": "Training accuracy", "acc_val": "Validation accuracy"}
+    for panel, (key, name) in zip(axes, panels.items()):
+        for place, (label, runs) in enumerate(histories.items()):
+            _draw_curve(panel, runs, key, place, label)
+        _mark_cycles(panel, boundaries)
+        panel.set_title(name)
+        panel.grid(axis="y")
+    axes[0].set_ylabel("mean cross-entropy")
+    axes[2].set_ylabel("accuracy (%)")
+    for panel in axes[2:]:
+        panel.set_xlabel("update step")
+    _limit_loss(axes[:2], histories, ("loss_train", "loss_val"))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, max(1, len(labels))))
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
+def plot_train_validation(histories, title, boundaries=None):
+    """How far training and validation part: one column per group of runs.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of History
+        One column each: loss above, accuracy below, training and validation
+        in the same panel. Lines are means over the runs, bands their range.
+    title : str
+    boundaries : mapping of str to sequence of int, optional
+        For each label the update steps where its cycles end.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if not histories:
+        raise ValueError("histories must hold at least one group of runs, but got none")
+    count = len(histories)
+    figure, axes = _figure(max(4.2, 1.2 + 2.2 * count), 5.2, 2, count, sharex="col", sharey="row")
+    for column, (label, runs) in enumerate(histories.items()):
+        loss, accuracy = axes[column], axes[count + column]
+        for place, (suffix, name) in enumerate((("train", "training"), ("val", "validation"))):
+            _draw_curve(loss, runs, f"loss_{suffix}", place, name)
+            _draw_curve(accuracy, runs, f"acc_{suffix}", place, name)
+        for panel in (loss, accuracy):
+            _mark_cycles(panel, (boundaries or {}).get(label, ()))
+            panel.grid(axis="y")
+        loss.set_title(label)
+        accuracy.set_xlabel("update step")
+    axes[0].set_ylabel("mean cross-entropy")
+    axes[count].set_ylabel("accuracy (%)")
+    _limit_loss(axes[:count], histories, ("loss_train", "loss_val"))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
+def plot_learning_rate(schedule, title):
+    """The learning rate over all update steps of a `CyclicSchedule`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    total = schedule.total_steps
+    # Enough points for the eye, and every corner of the curve among them.
+    ends = np.concatenate([[0], schedule.cycle_boundaries])
+    corners = np.concatenate([ends, (ends[1:] + ends[:-1]) // 2])
+    steps = np.union1d(np.linspace(0, total, 2000).astype(np.int64), corners)
+    figure, (axes,) = _figure(6.4, 2.8)
+    axes.plot(steps, schedule(steps), color=COLOURS[0])
+    _mark_cycles(axes, schedule.cycle_boundaries)
+    axes.set_xlim(0, total)
+    axes.set_ylim(0, None)
+    axes.set_xlabel("update step")
+    axes.set_ylabel("learning rate η")
+    axes.grid(axis="y")
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
+def plot_filters(filters, title, columns=2):
+    """Learned filters as small colour images, the largest first.
+
+    Each filter is scaled by its own largest weight: grey is zero, and a
+    colour channel is brighter where its weight is positive.
+
+    Parameters
+    ----------
+    filters : mapping of str to array_like of float, shape (n_filters, 3, f, f)
+        One panel each. One-channel filters, (n_filters, 1, f, f), are drawn in grey.
+    title : str
+    columns : int, default 2
+        Panels side by side.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = min(check_integer("columns", columns, 1), max(1, len(filters)))
+    mosaics = {label: _mosaic(f"filters[{label!r}]", weights) for label, weights in filters.items()}
+    if not mosaics:
+        raise ValueError("filters must hold at least one array, but got none")
+    shapes = [mosaic.shape[0] / mosaic.shape[1] for mosaic in mosaics.values()]
+    heights = [max(shapes[i:i + columns]) for i in range(0, len(shapes), columns)]
+    size = 3.6 * columns, 0.4 + sum(3.4 * height + 0.35 for height in heights)
+    figure, axes = _figure(*size, len(heights), columns, gridspec_kw={"height_ratios": heights})
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
+    for panel, (label, mosaic) in zip(axes, mosaics.items()):
+        panel.imshow(mosaic, interpolation="nearest")
+        panel.set_title(label)
+        panel.set_anchor("N")
+    for panel in axes:
+        panel.set_axis_off()
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
+def plot_confusion(confusion, class_names, title):
+    """A confusion matrix: in each row, where the images of one class went.
+
+    Parameters
+    ----------
+    confusion : array_like of int, shape (n_classes, n_classes)
+        Number of images of the row's class that were taken for the column's.
+    class_names : sequence of str
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names = [str(name) for name in class_names]
+    counts = check_array("confusion", confusion, (len(names), len(names)))
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, (axes,) = _figure(1.9 + 0.46 * len(names), 1.5 + 0.42 * len(names))
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for row in range(len(names)):
+        for column in range(len(names)):
+            colour = "white" if share[row, column] > 55 else "#222222"
+            percent = f"{share[row, column]:.0f}"
+            axes.text(column, row, percent, color=colour, ha="center", va="center", fontsize=7.5)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
+    bar.set_label("% of the true class")
+    bar.outline.set_visible(False)
+    figure.suptitle(title)
+    return figure
+
+
+def _figure(width, height, rows=1, columns=1, **options):
+    """A figure of this size in inches, and its axes as a flat list."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(rows, columns, **options)).ravel())
+
+
+def _values(label, values):
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise ValueError(f"groups[{label!r}] must hold finite numbers, but got {describe(values)}")
+    return values
+
+
+def _pale(colour):
+    """The colour, half of it white."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(0.5 + 0.5 * part for part in to_rgb(colour))
+
+
+def _short(number, like=None):
+    """Three significant digits or so, with the decimals that ``like`` would have."""
+    size = abs(number if like is None else like)
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2
+    return f"{number:,.{decimals}f}"
+
+
+def _say_what_is_drawn(figure, groups):
+    sizes = {len(values) for values in groups.values()}
+    if sizes == {1}:
+        text = "one run each"
+    else:
+        runs = f"{sizes.pop()} runs" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)} runs"
+        text = f"bar: mean of {runs}; line: ± one standard deviation; dots: the runs"
+    figure.supxlabel(text, fontsize=8, color=_GREY)
+
+
+def _draw_curve(axes, runs, key, place, label):
+    """Mean over the runs at the steps they share, and the range as a band."""
+    runs = [history for history in runs if len(history)]
+    if not runs:
+        return
+    steps = runs[0]["update_steps"]
+    for history in runs[1:]:
+        steps = np.intersect1d(steps, history["update_steps"])
+    curves = np.stack([h[key][np.isin(h["update_steps"], steps)] for h in runs])
+    if key.startswith("acc"):
+        curves = 100 * curves
+    colour = COLOURS[place % len(COLOURS)]
+    if len(runs) > 1:
+        low, high = curves.min(axis=0), curves.max(axis=0)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(steps, curves.mean(axis=0), color=colour, linestyle=DASHES[place % len(DASHES)], label=label)
+
+
+def _mark_cycles(axes, boundaries):
+    for i, step in enumerate(boundaries):
+        axes.axvline(step, color="#b5b5b5", linewidth=0.8, zorder=0.5, label="_" * (i > 0) + "end of a cycle")
+    if len(boundaries):
+        axes.set_xlim(0, None)
+
+
+def _limit_loss(panels, histories, keys):
+    """Let a first, untrained loss not flatten all the rest of the curves."""
+    all_runs = [history for runs in histories.values() for history in runs if len(history) > 1]
+    later = [history[key][max(1, len(history) // 20):] for history in all_runs for key in keys]
+    if not later:
+        return
+    values = np.concatenate(later)
+    low, high = values.min(), values.max()
+    margin = 0.06 * max(high - low, 1e-3)
+    panels[0].set_ylim(max(0.0, low - margin), high + margin)  # the panels of a row share their scale
+
+
+def _mosaic(name, weights):
+    """The filters, each scaled to 0..1, on a white ground: (height, width, 3)."""
+    weights = check_array(name, weights, ("n_filters", "channels", "f", "f"), (np.float32, np.float64))
+    if not weights.size or weights.shape[1] not in (1, 3):
+        raise ValueError(f"{name} must hold filters of 1 or 3 channels, but got {describe(weights)}")
+    weights = weights[np.argsort(-np.square(weights).sum(axis=(1, 2, 3)), kind="stable")]
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    tiles = 0.5 + weights / (2 * np.where(largest > 0, largest, 1))
+    tiles = np.broadcast_to(tiles, (len(tiles), 3, *tiles.shape[2:])).transpose(0, 2, 3, 1)
+    size = tiles.shape[1]
+    zoom = max(1, math.ceil(24 / size))  # so that the gap stays thin beside small filters
+    tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    side, gap = size * zoom, max(1, size * zoom // 12)
+    widths = range(math.ceil(math.sqrt(len(tiles))), math.floor(math.sqrt(3.2 * len(tiles))) + 1)
+    across = min(widths, key=lambda width: -len(tiles) % width)  # as few gaps in the last row as can be
+    down = math.ceil(len(tiles) / across)
+    canvas = np.ones((down * (side + gap) - gap, across * (side + gap) - gap, 3))
+    for i, tile in enumerate(tiles):
+        y, x = i // across * (side + gap), i % across * (side + gap)
+        canvas[y:y + side, x:x + side] = tile
+    return canvas

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""DD2424, Assignment 3, Exercise 3: four architectures, then longer training.
+
+Part 1 trains four patch sizes over three equal cycles of the learning rate;
+part 2 trains architectures 2, 3 and a wider 2 over three doubling cycles.
+Prints tables and writes them, the histories, the networks and pictures to
+the output folder. Without CIFAR-10 it runs on drawn shapes and says so.
+"""
+
+import dataclasses
+import sys
+
+from cyconv import cli, plots, report
+from cyconv._files import write_json, write_text
+from cyconv.experiment import ARCHITECTURES, LONGER_TRAINING, over_seeds
+
+OUTPUT = "results/exercise3"
+SEEDS = 3
+PARTS = {"1": ARCHITECTURES, "2": LONGER_TRAINING}
+QUICK = {"step_size": 50, "log_every": 25}
+QUICK_REMARK = "A quick run, which only shows that everything works."
+INCOMPLETE_REMARK = "Incomplete: not every run reached its end."
+
+
+def parse(argv):
+    parser = cli.parser(__doc__, OUTPUT, SEEDS)
+    parser.add_argument("--part", choices=(*PARTS, "all"), default="all", help="which to run (default: all)")
+    parser.add_argument("--growth", metavar="G", type=cli.positive_number,
+                        help="each cycle's length as a multiple of the one before, in both parts "
+                        "(default: 1 in part 1, 2 in part 2)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = parse(argv)
+    source, data = cli.open_data(arguments)
+    changes = dict(QUICK) if arguments.quick else {}
+    if arguments.growth is not None:
+        changes["growth"] = arguments.growth
+    parts = {
+        part: [dataclasses.replace(run, **changes) for run in runs]
+        for part, runs in PARTS.items() if arguments.part in (part, "all")
+    }
+    runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
+    with cli.usage():
+        for run in runs:
+            run.check()
+    configuration = cli.configuration("exercise3", arguments, runs, data)
+    folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+
+    results, code = cli.carry_out(runs, source, folder, arguments.resume)
+
+    complete = code == 0
+    remarks = arguments.quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
+    sections = []
+    for part, templates in parts.items():
+        names = {run.name for run in templates}
+        chosen = [result for result in results if result.run.name in names]
+        if chosen:
+            sections.append(write_part(part, chosen, data, folder, arguments.quick))
+    write_json(folder / cli.RESULTS, report.results_document(configuration, sections, results, complete))
+    write_text(folder / cli.SUMMARY, report.summary_document("Exercise 3", data, sections, remarks))
+    for line in [*(section.text() for section in sections), *remarks]:
+        print("\n" + line)
+    print("\n" + cli.last_line(data, source, folder, complete))
+    return code
+
+
+def write_part(part, results, data, folder, quick):
+    """Draw one part's pictures; give back its section of the summary."""
+    schedule = results[0].run.schedule()
+    where = f"\n{data.name}, {len(data.train):,} training images" + ("; quick run" if quick else "")
+    if not all(result.complete for result in results):
+        where += "; incomplete"
+    cycles = report.describe_cycles(schedule)
+    finished = [result for result in results if result.complete]
+    by_label = grouped(finished or results)
+    histories = {label: [result.history for result in group] for label, group in by_label.items()}
+    boundaries = schedule.cycle_boundaries
+
+    pictures = {
+        "curves": plots.plot_comparison(histories, f"Learning curves, {cycles}{where}", boundaries),
+        "train-validation": plots.plot_train_validation(
+            histories, f"Training against validation, {cycles}{where}", dict.fromkeys(histories, boundaries)),
+        "learning-rate": plots.plot_learning_rate(schedule, f"Learning rate, {cycles}{where}"),
+        "filters": plots.plot_filters(
+            {label: group[0].filters[0] for label, group in by_label.items()},
+            f"Learned filters, seed {results[0].run.seed}{where}", columns=3 if len(by_label) == 3 else 2),
+    }
+    if finished:
+        accuracy = {label: [r.test["accuracy"] for r in group] for label, group in by_label.items()}
+        times = {label: [r.history.training_time for r in group] for label, group in by_label.items()}
+        best = max(by_label, key=lambda label: mean(r.history["acc_val"][-1] for r in by_label[label]))
+        confusion = sum(result.confusion for result in by_label[best])
+        judged = f"{best}, best on validation data, {runs_in_words(len(by_label[best]))}"
+        pictures = {
+            "accuracy": plots.plot_bars(
+                accuracy, f"Test accuracy, {cycles}{where}", "test accuracy (%)", percent=True),
+            "time": plots.plot_bars(times, f"Training time, {cycles}{where}", "training time (s)"),
+            **pictures,
+            "confusion": plots.plot_confusion(
+                confusion, data.class_names, f"Confusion matrix of {judged}{where}"),
+        }
+    names = {f"part{part}-{name}.png": figure for name, figure in pictures.items()}
+    for name, figure in names.items():
+        plots.save_figure(figure, folder / name)
+
+    return report.Section(f"Part {part}: {cycles}, {data.name}", report.summarise(results), list(names))
+
+
+def grouped(results):
+    groups = {}
+    for result in results:
+        groups.setdefault(result.run.label, []).append(result)
+    return groups
+
+
+def runs_in_words(n):
+    return "1 run" if n == 1 else f"{n} runs"
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_script(main))

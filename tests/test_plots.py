@@ -1,0 +1,139 @@
+"""Pictures: what they show, in what colours, and how they are written."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cyconv import plots
+from cyconv.history import History
+from cyconv.schedule import CyclicSchedule
+
+TITLE = "Something, some data set"
+
+
+def history(n_points=6, seed=0):
+    rng = np.random.default_rng(seed)
+    made = History()
+    for i in range(n_points):
+        made.append(10 * i, 0.1, (2.0, 2.1, rng.random()), (2.2, 2.3, rng.random()))
+    return made
+
+
+def lines(axes):
+    """The curves, without the upright lines at the cycles' ends."""
+    return [line for line in axes.lines if len(line.get_xdata()) > 2]
+
+
+def upright(axes):
+    return [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
+
+
+def test_bars_show_mean_deviation_and_each_run():
+    values = [0.50, 0.52, 0.57]
+    figure = plots.plot_bars({"1: a": values, "2: b": [0.6]}, TITLE, "accuracy (%)", percent=True)
+    axes = figure.axes[0]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([53.0, 60.0])
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert dots[0].get_ydata() == pytest.approx([50.0, 52.0, 57.0])
+    assert dots[1].get_ydata() == pytest.approx([60.0])
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["53.0 ± 3.6", "60.0"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1\na", "2\nb"]
+    assert figure.get_suptitle() == TITLE and axes.get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize("groups", [{}, {"a": []}, {"a": [np.nan]}, {"a": [[1.0]]}])
+def test_bars_refuse_what_has_no_height(groups):
+    with pytest.raises(ValueError, match="groups"):
+        plots.plot_bars(groups, TITLE, "seconds")
+
+
+def test_comparison_draws_the_mean_over_runs_at_the_steps_they_share():
+    runs = [history(6, 0), history(6, 1), history(4, 2)]
+    figure = plots.plot_comparison({"a": runs, "b": [history(6, 3)]}, TITLE, boundaries=[20, 50])
+    assert [axes.get_title() for axes in figure.axes] == [
+        "Training loss", "Validation loss", "Training accuracy", "Validation accuracy"]
+    first, second = lines(figure.axes[3])
+    assert first.get_xdata().tolist() == [0, 10, 20, 30]
+    assert first.get_ydata() == pytest.approx(100 * np.mean([run["acc_val"][:4] for run in runs], axis=0))
+    assert first.get_color() != second.get_color() and first.get_linestyle() != second.get_linestyle()
+    assert all(upright(axes) == [20, 50] for axes in figure.axes)
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"a", "b", "end of a cycle"}
+
+
+def test_train_validation_has_a_column_per_group():
+    figure = plots.plot_train_validation({"a": [history()], "b": [history(seed=1)]}, TITLE, {"a": [20]})
+    assert len(figure.axes) == 4
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
+    assert upright(figure.axes[0]) == [20] and upright(figure.axes[1]) == []
+    training, validation = lines(figure.axes[2])
+    assert training.get_ydata() == pytest.approx(100 * history()["acc_train"])
+    assert validation.get_ydata() == pytest.approx(100 * history()["acc_val"])
+
+
+def test_curves_of_runs_that_have_no_point_yet_are_empty_but_drawn():
+    figure = plots.plot_comparison({"a": [History()]}, TITLE)
+    assert all(not lines(axes) for axes in figure.axes)
+    plots.plot_train_validation({"a": [history(1)]}, TITLE)
+
+
+def test_learning_rate_touches_every_corner():
+    schedule = CyclicSchedule(1e-5, 0.1, step_size=7919, n_cycles=3)
+    axes = plots.plot_learning_rate(schedule, TITLE).axes[0]
+    curve = lines(axes)[0]
+    assert (curve.get_ydata() == 0.1).sum() == 3
+    assert upright(axes) == schedule.cycle_boundaries.tolist()
+
+
+def test_filters_are_ordered_by_size_and_scaled_one_by_one():
+    weights = np.zeros((3, 3, 2, 2), np.float32)
+    weights[1, 0, 0, 0] = 2.0  # the largest filter: its one weight is red and positive
+    weights[2, 2, 1, 1] = -1.0  # the next: blue and negative
+    mosaic = plots.plot_filters({"a": weights}, TITLE).axes[0].images[0].get_array()
+    size = mosaic.shape[0]
+    step = (mosaic.shape[1] - size) // 2
+    assert mosaic[0, 0].tolist() == [1.0, 0.5, 0.5]
+    assert mosaic[size - 1, step + size - 1].tolist() == [0.5, 0.5, 0.0]
+    assert mosaic[0, 2 * step].tolist() == [0.5, 0.5, 0.5]  # all zero: grey, no division by zero
+    with pytest.raises(ValueError, match="filters"):
+        plots.plot_filters({"a": np.zeros((3, 2, 2, 2))}, TITLE)
+    with pytest.raises(ValueError, match="filters"):
+        plots.plot_filters({}, TITLE)
+
+
+def test_confusion_is_in_percent_of_the_true_class():
+    counts = np.array([[3, 1], [0, 0]])
+    axes = plots.plot_confusion(counts, ("cat", "dog"), TITLE).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["75", "25", "0", "0"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+    with pytest.raises(ValueError, match="confusion must have shape"):
+        plots.plot_confusion(counts, ("cat", "dog", "bird"), TITLE)
+
+
+def test_a_picture_is_a_png_of_150_dpi_and_always_the_same_bytes(tmp_path):
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for path in paths:
+        plots.save_figure(plots.plot_bars({"a": [1.0, 2.0]}, TITLE, "seconds"), path)
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second and first.startswith(b"\x89PNG")
+    per_metre = int.from_bytes(first[first.index(b"pHYs") + 4:][:4], "big")
+    assert per_metre == round(150 / 0.0254)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_drawing_leaves_matplotlib_as_it_was():
+    import matplotlib
+
+    settings = [name for name in matplotlib.rcParams if name != "backend"]  # it is looked up when read
+    before = [matplotlib.rcParams[name] for name in settings]
+    plots.plot_bars({"a": [1.0]}, TITLE, "seconds")
+    assert [matplotlib.rcParams[name] for name in settings] == before
+
+
+def test_neither_pyplot_nor_a_window_is_needed():
+    code = ("import sys; from cyconv import plots; plots.plot_bars({'a': [1.0]}, 't', 's'); "
+            "assert 'matplotlib.pyplot' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)
