@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Exercise 3 as ``exercise3.py`` runs it, but trained by PyTorch: conv2d, autograd, torch.optim.SGD.
+
+For the comparison of whole runs in ``benchmark.py``: the same options, runs,
+data, points of the history, tables and pictures; nothing of cyconv's kernels.
+"""
+
+import dataclasses
+import sys
+import time
+
+import exercise3
+import numpy as np
+import torch
+from cyconv import cli, report
+from cyconv._files import write_json, write_text
+from cyconv.datasets import Normalizer
+from cyconv.experiment import Result, describe_data, over_seeds
+from cyconv.history import History
+from peers.case import Case, Data
+from peers.torch_peer import AutogradPeer, evaluate
+
+OUTPUT = "results/exercise3-pytorch"
+
+
+def main(argv=None):
+    arguments = exercise3.parse(["--output", OUTPUT, *(sys.argv[1:] if argv is None else argv)])
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    source, data = cli.open_data(arguments)
+    changes = {**(exercise3.QUICK if arguments.quick else {}),
+               **({"growth": arguments.growth} if arguments.growth else {})}
+    parts = {part: [dataclasses.replace(run, **changes) for run in runs]
+             for part, runs in exercise3.PARTS.items() if arguments.part in (part, "all")}
+    runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
+    configuration = cli.configuration("exercise3_pytorch", arguments, runs, data)
+    folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    results = []
+    for run in runs:
+        results.append(train(run, data))
+        print(f"{run.label}, seed {run.seed}: test accuracy {100 * results[-1].test['accuracy']:.2f} %, "
+              f"{results[-1].history.training_time:.1f} s", flush=True)
+    sections = []
+    for part, templates in parts.items():
+        names = {run.name for run in templates}
+        chosen = [result for result in results if result.run.name in names]
+        sections.append(exercise3.write_part(part, chosen, data, folder, arguments.quick))
+    write_json(folder / cli.RESULTS, report.results_document(configuration, sections, results, True))
+    write_text(folder / cli.SUMMARY, report.summary_document("Exercise 3 in PyTorch", data, sections, []))
+    print("\n" + cli.last_line(data, source, folder))
+    return 0
+
+
+def train(run, data):
+    """One run, logged where `cyconv.CyclicTrainer` logs it."""
+    started = time.perf_counter()
+    schedule, history = run.schedule(), History()
+    case = Case(run.filter_size, run.n_filters, (run.n_hidden,), run.batch_size)
+    normalizer = Normalizer.fit(data.train.images)
+    model = AutogradPeer(case, Data(data.train.images, data.train.labels.astype(np.int64), normalizer),
+                         channels_last=False, precision="highest")
+    model.set_parameters(case.starting_parameters(run.seed))
+    validation, test = (tensors(split, normalizer) for split in (data.validation, data.test))
+    generator = np.random.default_rng(run.seed)
+    n, per_epoch = len(data.train), len(data.train) // run.batch_size
+    rates = schedule(np.arange(schedule.total_steps))
+    step = 0
+    while True:
+        if step % run.log_every == 0 or step == schedule.total_steps:
+            log(history, step, schedule(step), model, validation, run.l2)
+        if step == schedule.total_steps:
+            break
+        if step % per_epoch == 0:
+            order = generator.permutation(n)
+        first = step % per_epoch
+        count = min(run.log_every - step % run.log_every, per_epoch - first, schedule.total_steps - step)
+        before = time.perf_counter()
+        batches = order[first * run.batch_size : (first + count) * run.batch_size]
+        model.train(batches, rates[step : step + count])
+        history.update_time += time.perf_counter() - before
+        step += count
+    history.complete = True
+    history.training_time = time.perf_counter() - started
+    loss, accuracy = evaluate(model.forward, *test)
+    n_classes = len(data.class_names)
+    with torch.inference_mode():
+        predicted = torch.cat([model.forward(part).argmax(1) for part in test[0].split(1000)]).numpy()
+    confusion = np.bincount(data.test.labels * n_classes + predicted, minlength=n_classes**2)
+    confusion = confusion.reshape(n_classes, n_classes)
+    return Result(run, describe_data(data), history, case.n_parameters, [model.parameters()["conv.weight"]],
+                  test={"loss": loss, "accuracy": accuracy}, confusion=confusion)
+
+
+def tensors(split, normalizer):
+    images = Data(split.images, split.labels, normalizer).normalized("float32")
+    return torch.from_numpy(images), torch.from_numpy(split.labels.astype(np.int64))
+
+
+def log(history, step, rate, model, validation, l2):
+    before = time.perf_counter()
+    weights = [tensor.detach() for name, tensor in model.tensors.items() if name.endswith("weight")]
+    penalty = l2 * sum(weight.square().sum().item() for weight in weights)
+    points = [(loss, loss + penalty, accuracy)
+              for loss, accuracy in (model.evaluate(), evaluate(model.forward, *validation))]
+    history.append(step, float(rate), *points)
+    history.evaluation_time += time.perf_counter() - before
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_script(main))

@@ -1,0 +1,62 @@
+"""The libraries that ``scripts/benchmark.py`` times against cyconv, one module each.
+
+Every module has one or two classes with the same five methods::
+
+    Peer(case, data, **variant)         # lays out the images, holds the parameters
+    .train(order, learning_rates)       # SGD updates; update i takes order[i*batch : (i+1)*batch]
+    .evaluate()                         # (loss, accuracy) over all images of ``data``
+    .parameters()                       # contract names -> NumPy arrays
+    .set_parameters(mapping)
+
+and a class attribute ``VARIANTS``: keyword arguments of ways to write the same
+step, of which `peers.timing.Timed` keeps the fastest for each network.
+All of them train the network of Exercise 3 (convolution with stride = filter
+size, ReLU, hidden layer, ReLU, softmax) with l2 = 0.003 on the weights.
+"""
+
+import importlib
+import importlib.util
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a peer lives and what it is called in tables and pictures."""
+
+    label: str
+    module: str
+    attribute: str
+    requires: str
+
+
+PEERS = {
+    "cyconv": Entry("cyconv", "cyconv_peer", "CyconvPeer", "cyconv"),
+    "numpy": Entry("NumPy, preallocated", "numpy_peer", "NumpyPeer", "numpy"),
+    "torch": Entry("PyTorch conv2d + autograd", "torch_peer", "AutogradPeer", "torch"),
+    "torch-manual": Entry("PyTorch, manual backward", "torch_peer", "ManualPeer", "torch"),
+    "jax": Entry("JAX jit + scan", "jax_peer", "JaxPeer", "jax"),
+}
+
+
+def installed():
+    """Names of the peers whose library can be imported here."""
+    return [name for name, entry in PEERS.items() if importlib.util.find_spec(entry.requires)]
+
+
+def load(name):
+    """The class of the peer called ``name``."""
+    entry = PEERS[name]
+    return getattr(importlib.import_module(f"{__name__}.{entry.module}"), entry.attribute)
+
+
+def versions(names):
+    """Installed versions of Python, cyconv, NumPy and the libraries of these peers."""
+    found = {"python": platform.python_version()}
+    for package in sorted({PEERS[name].requires for name in names} | {"cyconv", "numpy"}):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found

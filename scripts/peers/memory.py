@@ -1,0 +1,68 @@
+"""How much memory a training run holds, and how long an import takes."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from . import load
+from .case import ARCHITECTURES, Case, Data
+
+MIB = 2**20
+_IMPORT = "import time, numpy; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+
+
+def resident(name, n_images):
+    """MiB held while ``n_images`` are trained on, beyond an interpreter with NumPy imported.
+
+    For cyconv, a whole ``CyclicTrainer.fit`` with the caller's own uint8
+    images in memory; for the others, images and step alone. To be called in
+    a fresh process.
+
+    Returns
+    -------
+    dict
+        "held" after the last update and "peak", images and libraries included.
+    """
+    before = _status("VmRSS")
+    data = Data.random(n_images)
+    case = Case(*ARCHITECTURES["A2"])
+    if name == "cyconv":
+        kept = _fit(case, data)
+    else:
+        peer_class = load(name)
+        kept = peer_class(case, data, **peer_class.VARIANTS[0])
+        del data
+        order = np.random.default_rng(0).permutation(n_images)[: 100 * case.batch_size]
+        kept.train(order, np.full(len(order) // case.batch_size, 1e-3))
+    held, peak = _status("VmRSS") - before, _status("VmHWM") - before
+    del kept
+    return {"held": held / MIB, "peak": peak / MIB}
+
+
+def _fit(case, data):
+    import cyconv
+
+    train = cyconv.Split(data.images, data.labels)
+    validation = cyconv.Split(data.images[:1000], data.labels[:1000])
+    network = cyconv.Network(case.filter_size, case.n_filters, case.n_hidden[0])
+    schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-1, step_size=50, n_cycles=1)
+    trainer = cyconv.CyclicTrainer(network, schedule, batch_size=case.batch_size, l2=0.003)
+    trainer.fit(train, validation, log_every=50, progress=False)
+    return trainer
+
+
+def _status(field):
+    """Bytes of one line of /proc/self/status."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def import_seconds(module):
+    """Seconds that ``import module`` takes in a fresh interpreter that has NumPy imported."""
+    result = subprocess.run([sys.executable, "-c", _IMPORT.format(module)],
+                            check=True, capture_output=True, text=True)
+    return float(result.stdout)

@@ -1,0 +1,133 @@
+"""A benchmark's results as Markdown tables."""
+
+import statistics
+
+from cyconv.report import format_table
+
+from . import PEERS
+
+
+def describe(results):
+    """All sections that ``results`` holds, as Markdown text."""
+    machine = results["machine"]
+    parts = ["# Benchmark", f"{machine['processor']} ({machine['architecture']}), kernels for "
+             f"{machine['instruction_set']}. Median (lowest–highest) of all rounds."]
+    for name, write in (("steps", _steps), ("shapes", _shapes), ("memory", _memory), ("imports", _imports),
+                        ("exercise", _exercise)):
+        if name in results:
+            parts += write(results[name])
+    return "\n\n".join(parts) + "\n"
+
+
+def find(network, peer, threads, dtype="float32"):
+    """The run of a peer among a network's, or None."""
+    wanted = (peer, threads, dtype)
+    runs = {(run["peer"], run["threads"], run["dtype"]): run for run in network["runs"]}
+    return runs.get(wanted)
+
+
+def ratio(numerator, denominator):
+    """Median over the rounds of one series over another."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def share_of_peak(network, run):
+    """Median over the rounds of a run's throughput over the measured peak."""
+    gflops = [network["step_flops"] / step / 1e3 for step in run["step"]]
+    return ratio(gflops, find_peak(network, run["threads"], run["dtype"]))
+
+
+def find_peak(network, threads, dtype="float32"):
+    """The measured peak in every round, in GFLOP/s."""
+    return next(probe["gflops"] for probe in network["peak"]
+                if (probe["threads"], probe["dtype"]) == (threads, dtype))
+
+
+def _steps(section):
+    parts = []
+    for threads in section["threads"]:
+        parts += [f"## Microseconds per update, {threads} thread{'s' * (threads > 1)}",
+                  _peer_table(section, threads, "step", _spread)]
+        parts += [f"## Evaluation, thousand images per second, {threads} thread{'s' * (threads > 1)}",
+                  _peer_table(section, threads, "evaluation", _spread)]
+    if any(find(network, "cyconv", section["threads"][-1]) for network in section["networks"].values()):
+        parts += ["## cyconv in itself", _own_table(section)]
+    return parts
+
+
+def _peer_table(section, threads, what, show):
+    networks = section["networks"]
+    peers = [peer for peer in PEERS if any(find(network, peer, threads) for network in networks.values())]
+    others = [peer for peer in peers if peer != "cyconv"]
+    compared = "cyconv" in peers and others
+    header = ["network", *(PEERS[peer].label for peer in peers)]
+    if compared:
+        header += ["against the best", *(["against conv2d + autograd"] if "torch" in others else [])]
+    rows = []
+    for name, network in networks.items():
+        runs = {peer: find(network, peer, threads)[what] for peer in peers}
+        row = [name, *(show(values) for values in runs.values())]
+        if compared:
+            gains = {peer: ratio(runs[peer], runs["cyconv"]) for peer in others}
+            if what == "evaluation":
+                gains = {peer: ratio(runs["cyconv"], runs[peer]) for peer in others}
+            row.append(f"{min(gains.values()):.2f}×")
+            row += [f"{gains['torch']:.2f}×"] if "torch" in gains else []
+        rows.append(row)
+    return format_table(header, rows, markdown=True)
+
+
+def _own_table(section):
+    few, many = section["threads"][0], section["threads"][-1]
+    header = ["network", "MFLOP per update", "measured peak, GFLOP/s",
+              *(f"share of peak, {threads} thread{'s' * (threads > 1)}" for threads in section["threads"]),
+              "float64 / float32"]
+    header += [f"{few} → {many} threads"] if few != many else []
+    rows = []
+    for name, network in section["networks"].items():
+        run = find(network, "cyconv", many)
+        shares = [share_of_peak(network, find(network, "cyconv", threads)) for threads in section["threads"]]
+        row = [name, f"{network['step_flops'] / 1e6:.1f}", _spread(find_peak(network, many))]
+        row += [f"{share:.0%}" for share in shares]
+        row.append(f"{ratio(find(network, 'cyconv', many, 'float64')['step'], run['step']):.2f}")
+        row += [f"{ratio(find(network, 'cyconv', few)['step'], run['step']):.2f}×"] if few != many else []
+        rows.append(row)
+    return format_table(header, rows, markdown=True)
+
+
+def _shapes(section):
+    rows = []
+    for shape in section:
+        case = shape["case"]
+        hidden = ", ".join(str(n) for n in case["n_hidden"])
+        rows.append([shape["beside"], str(case["filter_size"]), str(case["n_filters"]), hidden,
+                     str(case["batch_size"]), _spread(shape["gflops"]),
+                     f"{statistics.median(shape['share']):.2f}"])
+    header = ["beside", "f", "nf", "nh", "batch", "GFLOP/s", "of the tuned shape's"]
+    return ["## Other shapes (cyconv)", format_table(header, rows, markdown=True)]
+
+
+def _memory(section):
+    rows = [[PEERS[name].label, f"{mib['held']:.0f}", f"{mib['peak']:.0f}"]
+            for name, mib in section["peers"].items()]
+    return [f"## Memory of training on {section['n_images']:,} images, MiB beyond the interpreter with NumPy",
+            format_table(["", "held", "peak"], rows, markdown=True)]
+
+
+def _imports(section):
+    rows = [[module, _spread([1000 * value for value in seconds])] for module, seconds in section.items()]
+    return ["## Import, milliseconds beyond NumPy's", format_table(["", "ms"], rows, markdown=True)]
+
+
+def _exercise(section):
+    rows = [[script, _spread(seconds)] for script, seconds in section.items()]
+    cyconv, torch = section.values()
+    return ["## The whole Exercise 3 (protocol batch1, one seed, pictures), seconds",
+            format_table(["script", "seconds"], rows, markdown=True),
+            f"cyconv takes {ratio(torch, cyconv):.2f}× less time than PyTorch."]
+
+
+def _spread(values):
+    median, low, high = statistics.median(values), min(values), max(values)
+    digits = 0 if median >= 100 else 1 if median >= 10 else 2
+    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

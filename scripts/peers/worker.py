@@ -1,0 +1,110 @@
+"""A process that holds one peer at one number of threads, and waits on a pipe between chunks.
+
+Peers run in processes of their own because thread pools of different
+libraries disturb each other, and because most libraries read their number of
+threads only once, from the environment. Requests and replies are JSON, one a
+line; a reply has either "value" or "error".
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Worker:
+    """The parent's end of the pipe; a context manager that ends the process."""
+
+    def __init__(self, name, threads):
+        self.name, self.threads = name, threads
+        environment = os.environ | {variable: str(threads) for variable in THREAD_VARIABLES}
+        environment.pop("OPENBLAS_CORETYPE", None)  # a pinned core type can halve NumPy's speed
+        script = Path(__file__).resolve().parent.parent / "benchmark.py"
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), "--worker", name, "--threads", str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def ask(self, request, **arguments):
+        """Send a request and wait for its value."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps({"request": request, **arguments}) + "\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        reply = json.loads(line) if line else {"error": "its process ended"}
+        if "error" in reply:
+            raise RuntimeError(f"{self.name} on {self.threads} thread(s), {request}: {reply['error']}")
+        return reply["value"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def serve(name, threads):
+    """Answer requests until the pipe closes. ``threads`` CPUs at most are used."""
+    limit_cpus(threads)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not get between the replies
+    peer = _Server(name)
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        request = arguments.pop("request")
+        try:
+            reply = {"value": getattr(peer, request)(**arguments)}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def limit_cpus(threads):
+    """Keep this process on ``threads`` of its CPUs: JAX has no other switch."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+class _Server:
+    def __init__(self, name):
+        self.name = name
+        self.timed = {}
+
+    def prepare(self, key, case, n_images, seconds):
+        from . import load
+        from .case import Case
+        from .timing import Timed
+
+        case = Case(**case | {"n_hidden": tuple(case["n_hidden"])})
+        self.timed[key] = Timed(load(self.name), case, n_images, seconds)
+        return self.timed[key].about
+
+    def drop(self, key):
+        del self.timed[key]
+
+    def step(self, key, seconds):
+        return self.timed[key].step(seconds)
+
+    def evaluation(self, key, seconds):
+        return self.timed[key].evaluation(seconds)
+
+    def peak(self, dtype, seconds):
+        import cyconv
+
+        cyconv.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        return cyconv.ops.measure_peak_flops(dtype, seconds)
+
+    def memory(self, n_images):
+        from .memory import resident
+
+        return resident(self.name, n_images)

@@ -1,0 +1,139 @@
+"""scripts/benchmark.py in miniature, the check that every peer must pass, and the whole run in PyTorch."""
+
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import cyconv
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def scripts_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setenv("PYTHONPATH", str(Path(cyconv.__file__).parents[1]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def call(tmp_path):
+    """call(*arguments): the script in a process of its own, in an empty folder."""
+    def called(*arguments):
+        return subprocess.run([sys.executable, SCRIPTS / "benchmark.py", *arguments], cwd=tmp_path, text=True,
+                              capture_output=True, timeout=120, env=dict(os.environ))
+
+    return called
+
+
+@pytest.fixture
+def small_case():
+    from peers.case import Case
+
+    return Case(filter_size=8, n_filters=3, n_hidden=(7,), batch_size=20)
+
+
+def test_miniature(call, tmp_path):
+    done = call("--sections", "steps", "memory", "imports", "--peers", "cyconv", "numpy",
+                "--architectures", "8,3,7", "--threads", "1", "--rounds", "2", "--seconds", "0.004",
+                "--images", "300", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    network = results["steps"]["networks"]["8,3,7"]
+    runs = [(run["peer"], run["threads"], run["dtype"]) for run in network["runs"]]
+    assert runs == [("cyconv", 1, "float32"), ("cyconv", 1, "float64"), ("numpy", 1, "float32")]
+    for run in network["runs"]:
+        assert run["error"] < 1e-4
+        assert len(run["step"]) == len(run["evaluation"]) == 2 and min(*run["step"], *run["evaluation"]) > 0
+    assert [probe["dtype"] for probe in network["peak"]] == ["float32", "float64"]
+    assert set(results["memory"]["peers"]) == {"cyconv", "numpy"} and list(results["imports"]) == ["cyconv"]
+    assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
+    text = (tmp_path / "out" / "benchmark.md").read_text()
+    assert "against the best" in text and "float64 / float32" in text and text in done.stdout
+
+
+def test_other_shapes_stand_beside_the_tuned_one(monkeypatch):
+    from peers import sections
+
+    monkeypatch.setattr(sections, "SHAPES", {"A3": [{"batch_size": 7}, {"n_hidden": (5, 4)}]})
+    options = SimpleNamespace(threads=[1], seconds=0.004, rounds=2, images=100)
+    found = sections.measure_shapes(options)
+    assert [shape["case"]["batch_size"] for shape in found] == [100, 7, 100]
+    assert found[0]["share"] == [1.0, 1.0] and all(min(shape["gflops"]) > 0 for shape in found)
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["--architectures", "7,3,50"], "f in 1, 2, 4, 8, 16, 32"),
+    (["--threads", "100000"], "--threads must be at most the"),
+    (["--images", "99"], "--images must be at least the batch size 100"),
+    (["--rounds", "0"], "must be a positive int"),
+])
+def test_mistakes_are_told_before_any_work(call, tmp_path, arguments, sentence):
+    done = call("--output", "out", *arguments)
+    assert done.returncode == 2 and sentence in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name, mflop", [("A1", 27.0), ("A2", 31.8), ("A3", 68.7), ("A4", 216), ("A2W", 126),
+                                         ("A5", 512)])
+def test_operations_of_a_step(name, mflop):
+    from peers.case import ARCHITECTURES, Case
+
+    assert Case(*ARCHITECTURES[name]).step_flops / 1e6 == pytest.approx(mflop, rel=4e-3)
+
+
+@pytest.mark.parametrize("name", ["cyconv", "numpy", "torch", "torch-manual", "jax"])
+def test_every_way_of_a_peer_agrees_with_the_reference(name, small_case):
+    import peers
+    from peers.case import check_peer
+
+    pytest.importorskip(peers.PEERS[name].requires)
+    peer_class = peers.load(name)
+    for variant in peer_class.VARIANTS:
+        assert check_peer(peer_class, small_case, variant) < 1e-4
+    if name != "jax":  # whose precision is a switch of the whole process
+        in_double = dataclasses.replace(small_case, dtype="float64")
+        assert check_peer(peer_class, in_double, peer_class.VARIANTS[0]) < 1e-10
+
+
+def test_a_peer_that_leaves_something_out_is_not_timed(small_case):
+    from peers.numpy_peer import NumpyPeer
+    from peers.timing import Timed
+
+    class WithoutDecay(NumpyPeer):
+        _update = staticmethod(lambda weight, step, decay: NumpyPeer._update(weight, step, 1.0))
+
+    with pytest.raises(ArithmeticError, match="WithoutDecay must agree with the reference"):
+        Timed(WithoutDecay, small_case, 100, 0.001)
+
+
+def test_a_worker_tells_what_went_wrong():
+    from peers.worker import Worker
+
+    with Worker("numpy", 1) as worker, pytest.raises(RuntimeError, match="numpy on 1 thread.*KeyError"):
+        worker.ask("step", key="nothing", seconds=0.001)
+
+
+def test_pytorch_learns_and_logs_as_the_trainer_does():
+    pytest.importorskip("torch")
+    script = importlib.import_module("exercise3_pytorch")
+    from cyconv.experiment import Run, run_experiment
+
+    data = cyconv.make_shapes(n_train=250, n_validation=60, n_test=70, seed=0)
+    run = Run("tiny", filter_size=8, n_filters=4, n_hidden=10, batch_size=20, step_size=15, n_cycles=1,
+              log_every=7)
+    result, ours = script.train(run, data), run_experiment(run, data, progress=False)
+    for key in ("update_steps", "learning_rates"):
+        np.testing.assert_array_equal(result.history[key], ours.history[key])
+    assert result.history["loss_train"][-1] < result.history["loss_train"][0]
+    assert result.history["cost_train"][-1] > result.history["loss_train"][-1]
+    assert result.confusion.sum() == len(data.test)
+    assert np.trace(result.confusion) / len(data.test) == pytest.approx(result.test["accuracy"])
