@@ -156,6 +156,16 @@ def test_progress_bar_only_where_wanted(capsys):
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_divergence_is_seen_without_logging(monkeypatch, seconds):
+    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    trainer = make_trainer(eta_max=1e20)
+    with pytest.raises(cyconv.DivergenceError, match="the cost is not finite") as caught:
+        fit(trainer, log_every=1000)
+    assert 1 <= caught.value.step <= 4
+    assert trainer.history["update_steps"].tolist() == [0] and not trainer.history.complete
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkeypatch, seconds):
     monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
     path = tmp_path / "c.npz"
@@ -189,12 +199,18 @@ def test_checkpoint_is_never_overwritten_by_a_diverged_state(tmp_path):
     assert cyconv.CyclicTrainer.resume(path).step == 5
 
 
+def test_a_diverged_state_is_no_snapshot():
+    trainer = make_trainer(snapshots=True)
+    spoil_at(trainer, 36)
+    with pytest.raises(cyconv.DivergenceError, match="step 36 "):
+        fit(trainer, log_every=100)
+    assert len(trainer.snapshots) == 1
+
+
 def spoil_at(trainer, step):
     """Let the update before ``step`` end in infinite parameters while its cost is still finite."""
-    network, original = trainer.network, trainer.network.train_steps
-    finite = type(network).parameters.fget
 
-    class Spoilt(type(network)):
+    class Spoilt(cyconv.Network):
         spoilt = False
 
         def train_steps(self, source, order, learning_rates, first_step, **options):
@@ -204,13 +220,12 @@ def spoil_at(trainer, step):
 
         @property
         def parameters(self):
-            mapping = {name: values.copy() for name, values in finite(self).items()}
+            mapping = {name: values.copy() for name, values in super().parameters.items()}
             if self.spoilt:
                 mapping["conv.bias"][0] = np.inf
             return mapping
 
-    assert original
-    network.__class__ = Spoilt
+    trainer.network.__class__ = Spoilt
 
 
 def test_errors_survive_the_way_from_another_process():
