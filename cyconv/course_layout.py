@@ -1,0 +1,341 @@
+"""Between the layouts of DD2424's assignment 3 and ours.
+
+The course keeps n images as the columns of a matrix (3072 × n, one colour
+plane after the other), filters as ``Fs`` (f, f, 3, nf), patches as ``MX``
+(n_p, 3f², n), and flattens the convolution's output patch by patch, all
+filters of a patch side by side: so are the columns of its ``W1`` ordered. We
+keep PyTorch's layouts: images (n, C, H, W), filters (nf, C, f, f), and the
+flattened output filter by filter. The values of a patch follow the order (row,
+column, channel) there, (channel, row, column) here; patches are counted row by
+row in both. The course's convolution has no bias.
+"""
+
+import zipfile
+
+import numpy as np
+
+from ._checks import check_array, check_finite, check_integer, describe
+from ._files import check_path
+
+#: Our names of what the course calls otherwise.
+NAMES = {"hidden.weight": "W1", "hidden.bias": "b1", "output.weight": "W2", "output.bias": "b2"}
+
+FLOATS = (np.float32, np.float64)
+
+
+def images_from_columns(columns, image_shape=(3, 32, 32)):
+    """Images (n, C, H, W) from a matrix with one image per column.
+
+    Parameters
+    ----------
+    columns : array_like, shape (C·H·W, n)
+        The course's ``X``: a column holds one colour plane after the other,
+        each row by row, as CIFAR-10 stores an image.
+    image_shape : tuple of int, default (3, 32, 32)
+
+    Returns
+    -------
+    ndarray, shape (n, C, H, W)
+        C-contiguous, of the dtype of ``columns``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the array does not have this shape.
+
+    Examples
+    --------
+    >>> images_from_columns([[1], [2], [3], [4]], (1, 2, 2))
+    array([[[[1, 2],
+             [3, 4]]]])
+    """
+    columns = check_array("columns", columns, (int(np.prod(image_shape)), "n"))
+    return np.ascontiguousarray(columns.T).reshape(-1, *image_shape)
+
+
+def images_to_columns(images):
+    """The inverse of `images_from_columns`.
+
+    Parameters
+    ----------
+    images : array_like, shape (n, C, H, W)
+
+    Returns
+    -------
+    ndarray, shape (C·H·W, n)
+
+    Examples
+    --------
+    >>> images_to_columns(np.arange(8).reshape(2, 1, 2, 2)).tolist()
+    [[0, 4], [1, 5], [2, 6], [3, 7]]
+    """
+    images = check_array("images", images, ("n", "C", "H", "W"))
+    return np.ascontiguousarray(images.reshape(len(images), -1).T)
+
+
+def filters_from_course(filters):
+    """Filters (nf, C, f, f) from the course's ``Fs``.
+
+    Parameters
+    ----------
+    filters : array_like, shape (f, f, C, nf)
+
+    Returns
+    -------
+    ndarray, shape (nf, C, f, f)
+
+    Examples
+    --------
+    >>> filters_from_course(np.zeros((4, 4, 3, 10))).shape
+    (10, 3, 4, 4)
+    """
+    filters = check_array("filters", filters, ("f", "f", "C", "nf"))
+    return np.ascontiguousarray(filters.transpose(3, 2, 0, 1))
+
+
+def filters_to_course(weight):
+    """The inverse of `filters_from_course`; ``.reshape(-1, nf)`` of it is the course's ``Fs_flat``.
+
+    Parameters
+    ----------
+    weight : array_like, shape (nf, C, f, f)
+
+    Returns
+    -------
+    ndarray, shape (f, f, C, nf)
+
+    Examples
+    --------
+    >>> filters_to_course(np.arange(12).reshape(1, 3, 2, 2)).reshape(-1).tolist()
+    [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+    """
+    weight = check_array("weight", weight, ("nf", "C", "f", "f"))
+    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+
+
+def patches_to_course(patches, channels=3):
+    """The course's ``MX`` from what `cyconv.ops.im2col` returns.
+
+    Parameters
+    ----------
+    patches : array_like, shape (n, C·f², n_p)
+    channels : int, default 3
+
+    Returns
+    -------
+    ndarray, shape (n_p, f²·C, n)
+
+    Examples
+    --------
+    >>> patches_to_course(np.arange(4).reshape(1, 4, 1), channels=2)[0, :, 0]
+    array([0, 2, 1, 3])
+    """
+    patches = check_array("patches", patches, ("n", "D", "n_p"))
+    n, size, n_patches = patches.shape
+    channels = check_integer("channels", channels, 1)
+    if size % channels:
+        raise ValueError(f"patches must hold a multiple of {channels} values each, but got {describe(patches)}")
+    apart = patches.reshape(n, channels, -1, n_patches)
+    return np.ascontiguousarray(apart.transpose(3, 2, 1, 0)).reshape(n_patches, size, n)
+
+
+def maps_to_course(maps):
+    """The course's ``conv_outputs`` from outputs of the convolution.
+
+    Parameters
+    ----------
+    maps : array_like, shape (n, nf, H/f, W/f)
+
+    Returns
+    -------
+    ndarray, shape (H/f, W/f, nf, n)
+        ``.reshape(-1, n)`` of its ReLU is the course's ``conv_flat``.
+
+    Examples
+    --------
+    >>> maps_to_course(np.zeros((5, 2, 8, 8))).shape
+    (8, 8, 2, 5)
+    """
+    maps = check_array("maps", maps, ("n", "nf", "rows", "columns"))
+    return np.ascontiguousarray(maps.transpose(2, 3, 1, 0))
+
+
+def hidden_from_course(weight, n_filters):
+    """The hidden layer's weight with columns in ``torch.flatten``'s order, from the course's ``W1``.
+
+    Parameters
+    ----------
+    weight : array_like, shape (nh, n_p·nf)
+        Column ``patch·nf + filter`` belongs to that filter at that patch.
+    n_filters : int
+
+    Returns
+    -------
+    ndarray, shape (nh, nf·n_p)
+        Column ``filter·n_p + patch``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the columns are no multiple of the filters.
+
+    Examples
+    --------
+    >>> hidden_from_course([[0, 1, 2, 3, 4, 5]], n_filters=2)
+    array([[0, 2, 4, 1, 3, 5]])
+    """
+    weight, n_filters = _check_hidden(weight, n_filters)
+    return np.ascontiguousarray(weight.reshape(len(weight), -1, n_filters).transpose(0, 2, 1)).reshape(weight.shape)
+
+
+def hidden_to_course(weight, n_filters):
+    """The inverse of `hidden_from_course`.
+
+    Parameters
+    ----------
+    weight : array_like, shape (nh, nf·n_p)
+    n_filters : int
+
+    Returns
+    -------
+    ndarray, shape (nh, n_p·nf)
+
+    Examples
+    --------
+    >>> hidden_to_course([[0, 2, 4, 1, 3, 5]], n_filters=2)
+    array([[0, 1, 2, 3, 4, 5]])
+    """
+    weight, n_filters = _check_hidden(weight, n_filters)
+    return np.ascontiguousarray(weight.reshape(len(weight), n_filters, -1).transpose(0, 2, 1)).reshape(weight.shape)
+
+
+def _check_hidden(weight, n_filters):
+    n_filters = check_integer("n_filters", n_filters, 1)
+    weight = check_array("weight", weight, ("nh", "nf·n_p"))
+    if weight.shape[1] % n_filters:
+        raise ValueError(f"weight must have a multiple of {n_filters} columns, but got {describe(weight)}")
+    return weight, n_filters
+
+
+def parameters_from_course(arrays):
+    """A mapping for `Network.set_parameters` from the course's ``Fs``, ``W1``, ``b1``, ``W2``, ``b2``.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array_like of float
+        ``Fs`` (f, f, C, nf), ``W1`` (nh, n_p·nf), ``W2`` (K, nh), and the biases
+        as vectors or as columns.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``"conv.bias"`` is zero.
+
+    Raises
+    ------
+    KeyError
+        If one of them is missing.
+    TypeError, ValueError
+        If shapes do not fit together, or a number is not finite.
+
+    Examples
+    --------
+    >>> arrays = {"Fs": np.zeros((4, 4, 3, 2)), "W1": np.zeros((10, 128)), "b1": np.zeros((10, 1)),
+    ...           "W2": np.zeros((10, 10)), "b2": np.zeros((10, 1))}
+    >>> {name: array.shape for name, array in parameters_from_course(arrays).items()}
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'conv.weight': (2, 3, 4, 4), 'conv.bias': (2,), 'hidden.weight': (10, 128), 'hidden.bias': (10,),
+     'output.weight': (10, 10), 'output.bias': (10,)}
+    """
+    filters = check_array("Fs", arrays["Fs"], ("f", "f", "C", "nf"), FLOATS)
+    n_filters = filters.shape[-1]
+    hidden = check_array("W1", arrays["W1"], ("nh", "n_p·nf"), FLOATS)
+    output = check_array("W2", arrays["W2"], ("K", len(hidden)), FLOATS)
+    biases = {name: np.asarray(arrays[name]) for name in ("b1", "b2")}
+    parameters = {
+        "conv.weight": filters_from_course(filters),
+        "conv.bias": np.zeros(n_filters, filters.dtype),
+        "hidden.weight": hidden_from_course(hidden, n_filters),
+        "hidden.bias": check_array("b1", biases["b1"].reshape(-1), (len(hidden),), FLOATS),
+        "output.weight": output,
+        "output.bias": check_array("b2", biases["b2"].reshape(-1), (len(output),), FLOATS),
+    }
+    for name, array in parameters.items():
+        check_finite(NAMES.get(name, "Fs"), array)
+    return parameters
+
+
+def gradients_to_course(gradients):
+    """``grad_Fs_flat``, ``grad_W1``, ``grad_b1``, ``grad_W2``, ``grad_b2`` from `Network.loss_and_gradients`.
+
+    Parameters
+    ----------
+    gradients : mapping of str to ndarray
+        Of a network with one filter size and one hidden layer.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``grad_Fs_flat`` (f²·C, nf), ``grad_W1`` (nh, n_p·nf), ``grad_W2`` (K, nh),
+        and the biases' as columns.
+
+    Examples
+    --------
+    >>> from cyconv import Network
+    >>> network = Network(filter_size=4, n_filters=2, n_hidden=10, dtype="float64")
+    >>> _, gradients = network.loss_and_gradients(np.zeros((1, 3, 32, 32)), [0])
+    >>> {name: array.shape for name, array in gradients_to_course(gradients).items()}
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'grad_Fs_flat': (48, 2), 'grad_W1': (10, 128), 'grad_b1': (10, 1), 'grad_W2': (10, 10), 'grad_b2': (10, 1)}
+    """
+    filters = gradients["conv.weight"]
+    return {
+        "grad_Fs_flat": filters_to_course(filters).reshape(-1, len(filters)),
+        "grad_W1": hidden_to_course(gradients["hidden.weight"], len(filters)),
+        "grad_b1": gradients["hidden.bias"][:, None],
+        "grad_W2": np.asarray(gradients["output.weight"]),
+        "grad_b2": gradients["output.bias"][:, None],
+    }
+
+
+def read_debug_file(path):
+    """The numeric arrays of the course's ``debug_info.npz`` or ``debug_conv_info.npz``, as float64.
+
+    Nothing is unpickled; members that are no arrays of numbers are left out.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict of str to ndarray of float64
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no ``.npz`` file, or is damaged.
+    """
+    path = check_path("path", path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path must be one of the course's .npz files, but there is no file {path}")
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            for name in file.files:
+                try:
+                    array = file[name]
+                except ValueError as error:
+                    if "allow_pickle" in str(error):
+                        continue
+                    raise
+                if array.dtype.kind in "biuf":
+                    arrays[name] = array.astype(np.float64)
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, SyntaxError,
+            zipfile.zlib.error) as error:
+        raise ValueError(
+            f"path must be one of the course's .npz files, but {path} is not one or is damaged: {error}"
+        ) from None
+    return arrays
