@@ -41,7 +41,7 @@ def draw_steps(results, path):
     axes.margins(y=0.1)
     labels = [_label(name, network["case"]) for name, network in networks.items()]
     axes.set_xticks(range(len(networks)), labels)
-    axes.set_ylabel("GFLOP/s; above the bars, microseconds per update")
+    axes.set_ylabel("GFLOP/s (above the bars: µs per update)")
     axes.spines[["top", "right"]].set_visible(False)
     batch_size = next(iter(networks.values()))["case"]["batch_size"]
     machine = results["machine"]

@@ -87,7 +87,10 @@ class Timed:
 
 
 def _microseconds(call, seconds):
-    """Mean time of a call over ``seconds``, after a quarter of that for warming up."""
+    """Mean time of a call over ``seconds``, after a quarter of that for warming up.
+
+    By then the threads of the peer before have stopped spinning as well.
+    """
     _repeat(call, seconds / 4)
     elapsed, count = _repeat(call, seconds)
     return 1e6 * elapsed / count
