@@ -1,0 +1,166 @@
+"""Several networks as one: the mean of their probabilities."""
+
+import numpy as np
+
+from ._checks import describe
+from .network import Evaluation, Network
+
+
+class Ensemble:
+    """Networks that vote with their probabilities.
+
+    The networks at the ends of the learning rate's cycles are each at a
+    minimum of its own, so that their mean is better than any one of them, and
+    costs no training (Huang et al. 2017, "Snapshot Ensembles: Train 1, get M
+    for free").
+
+    Parameters
+    ----------
+    networks : sequence of Network
+        At least one; of one image shape, number of classes and dtype. They are
+        referred to, not copied.
+
+    Attributes
+    ----------
+    networks : tuple of Network
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an entry is no network, or they do not fit each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.network import Network
+    >>> ensemble = Ensemble([Network(8, 4, 10, seed=seed) for seed in range(3)])
+    >>> X = np.zeros((2, 3, 32, 32), np.float32)
+    >>> ensemble.predict_proba(X).shape
+    (2, 10)
+    >>> len(ensemble)
+    3
+    """
+
+    def __init__(self, networks):
+        if isinstance(networks, Network) or not hasattr(networks, "__iter__"):
+            raise TypeError(f"networks must be a sequence of Network, but got {describe(networks)}")
+        self.networks = tuple(networks)
+        if not self.networks:
+            raise ValueError("networks must hold at least one network, but got none")
+        for network in self.networks:
+            if not isinstance(network, Network):
+                raise TypeError(f"networks must be a sequence of Network, but one entry is {describe(network)}")
+        kinds = {(network.image_shape, network.n_classes, str(network.dtype)) for network in self.networks}
+        if len(kinds) > 1:
+            listed = " and ".join(f"{shape}, {n} classes, {dtype}" for shape, n, dtype in sorted(kinds))
+            raise ValueError(f"networks must share image shape, number of classes and dtype, but got {listed}")
+
+    @classmethod
+    def from_snapshots(cls, network, snapshots):
+        """One network for each set of parameters.
+
+        Parameters
+        ----------
+        network : Network
+            Gives architecture and normaliser; is itself left as it is.
+        snapshots : sequence of dict of str to array
+            As `CyclicTrainer.snapshots` holds them.
+
+        Returns
+        -------
+        Ensemble
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are no snapshots, or one does not fit the network.
+        """
+        if not isinstance(network, Network):
+            raise TypeError(f"network must be a Network, but got {describe(network)}")
+        if not isinstance(snapshots, list | tuple):
+            raise TypeError(f"snapshots must be a sequence of dicts of arrays, but got {describe(snapshots)}")
+        if not snapshots:
+            raise ValueError("snapshots must hold at least one set of parameters, but got none")
+        networks = []
+        for snapshot in snapshots:
+            member = network.copy()
+            member.set_velocity(None)
+            member.set_parameters(snapshot)
+            networks.append(member)
+        return cls(networks)
+
+    def __len__(self):
+        return len(self.networks)
+
+    def __repr__(self):
+        return f"Ensemble of {len(self)}: {self.networks[0]!r}" + (len(self) > 1) * ", …"
+
+    def predict_proba(self, X):
+        """The mean of the networks' probabilities.
+
+        Parameters
+        ----------
+        X : array, (n, C, H, W), or Source
+            As for `Network.predict_proba`. Each network takes uint8 pixels
+            through its own normaliser, and a source through the source's.
+
+        Returns
+        -------
+        ndarray of the networks' dtype, (n, n_classes)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``X`` has the wrong dtype or shape or is not finite.
+        """
+        total = 0.0
+        for network in self.networks:
+            total = total + network.predict_proba(X).astype(np.float64)
+        return (total / len(self)).astype(self.networks[0].dtype)
+
+    def predict(self, X):
+        """The class that is most probable in the mean.
+
+        Parameters
+        ----------
+        X : array or Source
+            As for :meth:`predict_proba`.
+
+        Returns
+        -------
+        ndarray of int64, (n,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`predict_proba`.
+        """
+        return self.predict_proba(X).argmax(axis=1)
+
+    def evaluate(self, X, labels=None):
+        """Loss and accuracy of the mean.
+
+        Parameters
+        ----------
+        X : array or Source
+            As for :meth:`predict_proba`.
+        labels : array of int, (n,)
+            Left out where ``X`` is a source, which has its own.
+
+        Returns
+        -------
+        Evaluation
+            The loss is the cross-entropy of the mean probabilities; one that
+            is 0 in the dtype counts as its smallest normal number. The cost is
+            the loss: an ensemble is not trained, so nothing is penalised.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong dtype, shape or range.
+        """
+        labels = self.networks[0]._source(X, labels, needs_labels=True).labels
+        probabilities = self.predict_proba(X)
+        true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+        loss = float(-np.log(np.maximum(true, np.finfo(probabilities.dtype).tiny)).mean())
+        return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == labels)))
