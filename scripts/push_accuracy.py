@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""DD2424, Assignment 3, Exercise 5.1: the best accuracy of this family for a given time.
+
+Trains the recipe for 1, 5, 15 or 60 minutes on two cores (the number of
+updates is fixed; the time depends on the machine) and reads the test split
+once, at the end: for the network, for the mean of an image's and its mirror
+image's probabilities, and for the ensemble of the networks at the cycle ends.
+
+With --road, what each ingredient of the recipe gives: the recipe, the recipe
+without each of its ingredients, and the assignment's plain network, all with
+the same number of updates. A fifth of the training images is held out to
+judge by, and the test split is not read.
+"""
+
+import dataclasses
+import sys
+
+import numpy as np
+
+from cyconv import Dataset, Network, Split, cli, plots, report
+from cyconv._files import write_json, write_text
+from cyconv.experiment import Run, RunFiles, RunInterrupted, over_seeds, run_all
+
+OUTPUT = "results/push_accuracy"
+SEEDS = 3
+RECIPES = {
+    1: Run("minutes1", "1-minute recipe", filter_size=4, n_filters=32, n_hidden=300, step_size=1500, n_cycles=2,
+           growth=3.0, l2=5e-4, label_smoothing=0.1, dropout=0.1, flip=True, shift=1),
+    5: Run("minutes5", "5-minute recipe", filter_size=4, n_filters=64, n_hidden=500, step_size=2500, n_cycles=2,
+           growth=4.0, l2=5e-4, label_smoothing=0.1, dropout=0.2, flip=True, shift=2),
+    15: Run("minutes15", "15-minute recipe", filter_size=4, n_filters=80, n_hidden=600, step_size=4000, n_cycles=3,
+            growth=2.5, l2=5e-4, label_smoothing=0.1, dropout=0.3, flip=True, shift=2),
+    60: Run("minutes60", "60-minute recipe", filter_size=4, n_filters=120, n_hidden=1000, step_size=6000,
+            n_cycles=3, growth=2.5, l2=5e-4, label_smoothing=0.1, dropout=0.4, flip=True, shift=3),
+}
+ALWAYS = {"snapshots": True, "log_every": 1000}
+#: What a recipe is without each of its ingredients, if it has it.
+WITHOUT = {
+    "mirroring": {"flip": False},
+    "shifts": {"shift": 0},
+    "cutout": {"cutout": 0},
+    "dropout": {"dropout": 0.0},
+    "label smoothing": {"label_smoothing": 0.0},
+    "a smaller peak in later cycles": {"eta_max_decay": 1.0},
+    "the wide layers": {"filter_size": 4, "n_filters": 40, "n_hidden": 300},
+}
+PLAIN = {change: value for changes in WITHOUT.values() for change, value in changes.items()} | {"l2": 0.003}
+QUICK = {"filter_size": 8, "n_filters": 4, "n_hidden": 20, "step_size": 20, "n_cycles": 2, "log_every": 20}
+QUICK_REMARK = "A quick run, which only shows that everything works."
+ROAD_REMARK = "The test images were not looked at: a fifth of the training images stands in for them."
+INCOMPLETE_REMARK = "Incomplete: not every run reached its end."
+
+
+def parse(argv):
+    parser = cli.parser(__doc__, OUTPUT, SEEDS)
+    parser.add_argument("--minutes", type=int, choices=RECIPES, default=15,
+                        help="which recipe: about how long one run takes on two cores (default: 15)")
+    parser.add_argument("--road", action="store_true",
+                        help="measure on held-out training images what each ingredient of the recipe gives")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = parse(argv)
+    source, data = cli.open_data(arguments)
+    recipe = dataclasses.replace(RECIPES[arguments.minutes], **(ALWAYS | (QUICK if arguments.quick else {})))
+    script = "push_accuracy"
+    if arguments.road:
+        script, data = "push_accuracy --road", hold_out(data)
+        print(f"The road: {len(data.train):,} of the training images train, {len(data.validation):,} judge.")
+    runs = over_seeds(road(recipe) if arguments.road else [recipe], cli.n_seeds(arguments))
+    with cli.usage():
+        for run in runs:
+            run.check()
+    configuration = cli.configuration(script, arguments, runs, data)
+    folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+
+    if arguments.road:
+        results, code = walk(runs, data, folder, arguments.resume)
+    else:
+        results, code = cli.carry_out(runs, source, folder, arguments.resume)
+
+    complete = code == 0
+    remarks = arguments.road * [ROAD_REMARK] + arguments.quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
+    write = write_road if arguments.road else write_recipe
+    sections = [write(results, data, folder)] if results else []
+    if arguments.road:
+        results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
+    write_json(folder / cli.RESULTS, report.results_document(configuration, sections, results, complete))
+    write_text(folder / cli.SUMMARY, report.summary_document("Exercise 5.1", data, sections, remarks))
+    for line in [*(section.text() for section in sections), *remarks]:
+        print("\n" + line)
+    print("\n" + cli.last_line(data, source, folder, complete))
+    return code
+
+
+def write_recipe(results, data, folder):
+    """Draw the recipe's pictures; give back its section of the summary."""
+    run = results[0].run
+    cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().cycle_boundaries
+    where = f"\n{data.name}, {len(data.train):,} training images"
+    finished = [result for result in results if result.complete]
+    rows = rows_of(results, data, folder)
+    pictures = {
+        "curves": plots.plot_comparison({run.label: [r.history for r in finished or results]},
+                                        f"Learning curves, {cycles}{where}", boundaries),
+        "learning-rate": plots.plot_learning_rate(run.schedule(), f"Learning rate, {cycles}{where}"),
+        "filters": plots.plot_filters(
+            {f"{filters.shape[-1]} × {filters.shape[-1]}": filters for filters in results[0].filters},
+            f"Learned filters, seed {run.seed}{where}"),
+    }
+    if finished:
+        accuracy = {row.label: row.test_accuracy for row in rows}
+        pictures["accuracy"] = plots.plot_bars(accuracy, f"Test accuracy, {cycles}{where}", "test accuracy (%)", True)
+        pictures["confusion"] = plots.plot_confusion(
+            sum(result.confusion for result in finished), data.class_names,
+            f"Confusion matrix of the {run.label}{where}")
+    names = save(pictures, folder)
+    return report.Section(f"{run.label[0].upper()}{run.label[1:]}: {describe(run)}", rows, names, first="what is read")
+
+
+def rows_of(results, data, folder):
+    """The table's rows: the network, with mirror images, and the ensemble of its snapshots."""
+    (network,) = report.summarise(results)
+    network = dataclasses.replace(network, label="single network", ensemble_accuracy=[])
+    finished = sorted((result for result in results if result.complete), key=lambda result: result.run.seed)
+    if not finished:
+        return [network]
+    blank = dataclasses.replace(network, test_loss=[], validation_accuracy=[])
+    return [
+        network,
+        dataclasses.replace(blank, label="mean of image and mirror image",
+                            test_accuracy=[mirrored_accuracy(result, data.test, folder) for result in finished]),
+        dataclasses.replace(blank, label=f"ensemble of {finished[0].run.n_cycles} snapshots",
+                            test_accuracy=[result.test["ensemble_accuracy"] for result in finished]),
+    ]
+
+
+def mirrored_accuracy(result, split, folder):
+    """Accuracy when the probabilities of an image and of its mirror image are averaged."""
+    network = Network.load(RunFiles(folder.path, result.run).network)
+    mirrored = np.ascontiguousarray(split.images[..., ::-1])
+    probabilities = network.predict_proba(split.images) + network.predict_proba(mirrored)
+    return float(np.mean(probabilities.argmax(axis=1) == split.labels))
+
+
+def describe(run):
+    """The recipe in words."""
+    schedule = run.schedule()
+    augmentation = [*(["mirroring"] if run.flip else []),
+                    *([f"shifts up to {run.shift}"] if run.shift else []),
+                    *([f"cutout {run.cutout}"] if run.cutout else [])]
+    return (f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, {report.describe_cycles(schedule)}, "
+            f"{schedule.total_steps:,} updates, λ={run.l2:g}, dropout {run.dropout:g}, "
+            f"smoothing {run.label_smoothing:g}, {', '.join(augmentation) or 'no augmentation'}")
+
+
+def hold_out(data):
+    """The data to choose by: the last fifth of the training images judges, the test split is out of reach."""
+    cut = len(data.train) - len(data.train) // 5
+    train, held_out = (Split(data.train.images[part], data.train.labels[part])
+                       for part in (slice(cut), slice(cut, None)))
+    return Dataset(train, held_out, held_out, data.class_names, data.name)
+
+
+def road(recipe):
+    """The recipe, the recipe without each ingredient, and the assignment's plain network."""
+    runs = [dataclasses.replace(recipe, label="the recipe")]
+    for ingredient, changes in WITHOUT.items():
+        run = dataclasses.replace(recipe, name=f"{recipe.name}-without-{'-'.join(changes)}",
+                                  label=f"without {ingredient}", **changes)
+        if run != dataclasses.replace(recipe, name=run.name, label=run.label):
+            runs.append(run)
+    return [*runs, dataclasses.replace(recipe, name=f"{recipe.name}-plain", label="plain network", **PLAIN)]
+
+
+def walk(runs, data, folder, resume):
+    """As `cli.carry_out`, on held-out images."""
+    results, code = [], 0
+    try:
+        for result in run_all(runs, data, folder=folder.path, resume=resume):
+            results.append(result)
+            accuracy = f"validation accuracy {100 * result.history['acc_val'][-1]:.2f} %"
+            found = accuracy if result.complete else result.message
+            print(f"{result.run.label}, seed {result.run.seed}: {found}", flush=True)
+            code = code if result.complete else 1
+    except RunInterrupted as stop:
+        code = 128 + stop.signum
+        print(stop, flush=True)
+    except ValueError as error:
+        if not resume:
+            raise
+        raise cli.UsageError(cli.explain(error)) from error
+    return results, code
+
+
+@dataclasses.dataclass(frozen=True)
+class Road(report.Section):
+    """A section that tells accuracies on held-out images, and what each row lost against the first."""
+
+    def table(self, markdown=False):
+        recipe = np.mean(self.summaries[0].validation_accuracy or [np.nan])
+        rows = [[row.label, f"{row.n_parameters:,}", f"{len(row.seeds)}",
+                 report.format_mean(row.validation_accuracy, scale=100),
+                 f"{100 * (np.mean(row.validation_accuracy or [np.nan]) - recipe):+.2f}",
+                 report.format_mean(row.training_time, decimals=0)] for row in self.summaries]
+        header = ["", "parameters", "runs", "validation accuracy (%)", "points against the recipe",
+                  "training time (s)"]
+        return report.format_table(header, rows, markdown)
+
+    @property
+    def sentence(self):
+        groups = {row.label: row.validation_accuracy for row in self.summaries}
+        return report.noise_sentence(groups, "validation accuracy")
+
+    def text(self):
+        return f"{self.heading}\n\n{self.table()}\n\n{self.sentence}"
+
+    def markdown(self):
+        pictures = "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in self.pictures)
+        return f"## {self.heading}\n\n{self.table(markdown=True)}\n\n{self.sentence}\n\n{pictures}"
+
+
+def write_road(results, data, folder):
+    """Draw the road; give back its section of the summary."""
+    rows = [dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
+            for row in report.summarise(results)]
+    accuracy = {row.label: row.validation_accuracy for row in rows if row.validation_accuracy}
+    where = f"\n{data.name}, {len(data.train):,} training images, {len(data.validation):,} held out"
+    names = save({"road": plots.plot_bars(
+        accuracy, f"What each ingredient gives{where}", "validation accuracy (%)", True)}, folder) if accuracy else []
+    heading = (f"What each ingredient gives, judged on {len(data.validation):,} held-out training images: "
+               f"{describe(results[0].run)}")
+    return Road(heading, rows, names)
+
+
+def save(pictures, folder):
+    names = {f"{name}.png": figure for name, figure in pictures.items()}
+    for name, figure in names.items():
+        plots.save_figure(figure, folder / name)
+    return list(names)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_script(main))
