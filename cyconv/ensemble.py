@@ -49,11 +49,11 @@ class Ensemble:
             raise ValueError("networks must hold at least one network, but got none")
         for network in self.networks:
             if not isinstance(network, Network):
-                raise TypeError(f"networks must be a sequence of Network, but one entry is {describe(network)}")
+                raise TypeError(f"networks must hold only Network, but one entry is {describe(network)}")
         kinds = {(network.image_shape, network.n_classes, str(network.dtype)) for network in self.networks}
         if len(kinds) > 1:
             listed = " and ".join(f"{shape}, {n} classes, {dtype}" for shape, n, dtype in sorted(kinds))
-            raise ValueError(f"networks must share image shape, number of classes and dtype, but got {listed}")
+            raise ValueError(f"networks must have one image shape, number of classes and dtype, but got {listed}")
 
     @classmethod
     def from_snapshots(cls, network, snapshots):

@@ -81,7 +81,8 @@ def main(argv=None):
         results, code = cli.carry_out(runs, source, folder, arguments.resume)
 
     complete = code == 0
-    remarks = arguments.road * [ROAD_REMARK] + arguments.quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
+    remarks = [remark for remark, applies in (
+        (ROAD_REMARK, arguments.road), (QUICK_REMARK, arguments.quick), (INCOMPLETE_REMARK, not complete)) if applies]
     write = write_road if arguments.road else write_recipe
     sections = [write(results, data, folder)] if results else []
     if arguments.road:
@@ -111,28 +112,29 @@ def write_recipe(results, data, folder):
     }
     if finished:
         accuracy = {row.label: row.test_accuracy for row in rows}
-        pictures["accuracy"] = plots.plot_bars(accuracy, f"Test accuracy, {cycles}{where}", "test accuracy (%)", True)
+        title = f"Test accuracy, {cycles}{where}"
+        pictures["accuracy"] = plots.plot_bars(accuracy, title, "test accuracy (%)", True)
         pictures["confusion"] = plots.plot_confusion(
             sum(result.confusion for result in finished), data.class_names,
             f"Confusion matrix of the {run.label}{where}")
     names = save(pictures, folder)
-    return report.Section(f"{run.label[0].upper()}{run.label[1:]}: {describe(run)}", rows, names, first="what is read")
+    return report.Section(f"The {run.label}: {describe(run)}", rows, names, first="what is read")
 
 
 def rows_of(results, data, folder):
     """The table's rows: the network, with mirror images, and the ensemble of its snapshots."""
     (network,) = report.summarise(results)
     network = dataclasses.replace(network, label="single network", ensemble_accuracy=[])
-    finished = sorted((result for result in results if result.complete), key=lambda result: result.run.seed)
+    finished = [result for result in results if result.complete]
     if not finished:
         return [network]
     blank = dataclasses.replace(network, test_loss=[], validation_accuracy=[])
+    mirrored = [mirrored_accuracy(result, data.test, folder) for result in finished]
+    ensemble = [result.test["ensemble_accuracy"] for result in finished]
     return [
         network,
-        dataclasses.replace(blank, label="mean of image and mirror image",
-                            test_accuracy=[mirrored_accuracy(result, data.test, folder) for result in finished]),
-        dataclasses.replace(blank, label=f"ensemble of {finished[0].run.n_cycles} snapshots",
-                            test_accuracy=[result.test["ensemble_accuracy"] for result in finished]),
+        dataclasses.replace(blank, label="mean of image and mirror image", test_accuracy=mirrored),
+        dataclasses.replace(blank, label=f"ensemble of {finished[0].run.n_cycles} snapshots", test_accuracy=ensemble),
     ]
 
 
@@ -150,8 +152,8 @@ def describe(run):
     augmentation = [*(["mirroring"] if run.flip else []),
                     *([f"shifts up to {run.shift}"] if run.shift else []),
                     *([f"cutout {run.cutout}"] if run.cutout else [])]
-    return (f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, {report.describe_cycles(schedule)}, "
-            f"{schedule.total_steps:,} updates, λ={run.l2:g}, dropout {run.dropout:g}, "
+    return (f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, "
+            f"{report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, λ={run.l2:g}, dropout {run.dropout:g}, "
             f"smoothing {run.label_smoothing:g}, {', '.join(augmentation) or 'no augmentation'}")
 
 
@@ -227,11 +229,13 @@ def write_road(results, data, folder):
             for row in report.summarise(results)]
     accuracy = {row.label: row.validation_accuracy for row in rows if row.validation_accuracy}
     where = f"\n{data.name}, {len(data.train):,} training images, {len(data.validation):,} held out"
-    names = save({"road": plots.plot_bars(
-        accuracy, f"What each ingredient gives{where}", "validation accuracy (%)", True)}, folder) if accuracy else []
+    pictures = {}
+    if accuracy:
+        title = f"What each ingredient gives{where}"
+        pictures["road"] = plots.plot_bars(accuracy, title, "validation accuracy (%)", True)
     heading = (f"What each ingredient gives, judged on {len(data.validation):,} held-out training images: "
                f"{describe(results[0].run)}")
-    return Road(heading, rows, names)
+    return Road(heading, rows, save(pictures, folder))
 
 
 def save(pictures, folder):
