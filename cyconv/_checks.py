@@ -6,6 +6,7 @@ order. Nothing here allocates more than a mask the size of its input.
 
 import numbers
 import operator
+import os
 
 import numpy as np
 
@@ -14,7 +15,10 @@ def describe(value):
     """Say briefly what ``value`` is, for the "but got" half of a sentence."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:       # integers of thousands of digits, and whatever a stranger's class does
+        text = "a value"
     if len(text) > 60:
         text = text[:57] + "..."
     return f"{text} ({type(value).__name__})"
@@ -91,7 +95,8 @@ def check_array(name, value, shape, dtypes=None):
         The argument's name, for the sentence.
     value : array_like
         What the caller passed. Subclasses (matrices, masked arrays with no
-        masked element) become plain arrays; any strides are accepted.
+        masked element) become plain arrays; any strides are accepted, and what
+        is not aligned to its dtype is copied.
     shape : tuple of (int or str or None)
         Expected shape; a str or None stands for any length and is shown.
     dtypes : sequence of dtype, optional
@@ -104,6 +109,8 @@ def check_array(name, value, shape, dtypes=None):
         If the dtype is not accepted, or the value cannot be an array.
     ValueError
         If the shape does not fit or an element is masked.
+    MemoryError
+        If the array stands for more bytes than this machine has, as a broadcast one may.
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked elements, but got {int(np.ma.count_masked(value))} of them")
@@ -121,7 +128,18 @@ def check_array(name, value, shape, dtypes=None):
             listed = " or ".join(str(dtype) for dtype in accepted)
             raise TypeError(f"{name} must have dtype {listed}, but got {describe(array)}")
         array = array.astype(native, copy=False)
-    return array
+    check_memory(name, array.nbytes)
+    return array if array.flags.aligned else array.copy()
+
+
+def check_memory(what, n_bytes):
+    """Raise MemoryError before an allocation that this machine cannot hold."""
+    try:
+        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        limit = 2**48
+    if n_bytes > limit:
+        raise MemoryError(f"{what} needs {n_bytes:,} bytes, but this machine has {limit:,} bytes of memory")
 
 
 def check_finite(name, array):
@@ -143,8 +161,11 @@ def check_finite(name, array):
 
 
 def check_labels(name, value, n_images, n_classes):
-    """Return class indices as contiguous int32 of shape (n_images,)."""
-    labels = check_array(name, value, (n_images,))
+    """Return class indices as contiguous int32 of shape (n_images,).
+
+    They are a copy: the kernels index with them, and the caller's array may change later.
+    """
+    labels = check_array(name, value, (n_images,)).copy()
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, but got {describe(labels)}")
     if labels.size and (labels.min() < 0 or labels.max() >= n_classes):

@@ -99,11 +99,12 @@ def save_arrays(path, kind, version, header, arrays):
         np.savez(file, __header__=np.frombuffer(text.encode("utf-8"), dtype=np.uint8), **arrays)
 
 
-def load_arrays(path, kind, version, max_bytes=2**33):
+def load_arrays(path, kind, version):
     """Read what :func:`save_arrays` wrote: ``(header, arrays)``.
 
     The sizes that the archive and each array's own header declare are
-    checked before anything is expanded; no pickle is executed.
+    checked before anything is read: :func:`save_arrays` compresses nothing, so
+    no file may hold more than its own length. No pickle is executed.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def load_arrays(path, kind, version, max_bytes=2**33):
         raise FileNotFoundError(f"path must be a cyconv {kind} file, but there is no file {path}")
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = _read_members(archive, max_bytes)
+            arrays = _read_members(archive, path.stat().st_size)
         header = json.loads(arrays.pop("__header__").tobytes().decode("utf-8"))
         if not isinstance(header, dict):
             raise ValueError("its header is no mapping")
@@ -151,12 +152,13 @@ def _read_members(archive, max_bytes):
 
 def _read_array(member, size):
     version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=10_000)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(member, max_header_size=10_000)
-    else:
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
         raise ValueError(f"unknown array format {version}")
+    try:
+        shape, fortran, dtype = readers[version](member, max_header_size=10_000)
+    except Exception as error:      # NumPy's parser lets through whatever Python's raises
+        raise ValueError(f"an array's header cannot be read: {describe(error)}") from None
     if dtype.hasobject or dtype.kind not in "biufUS":
         raise ValueError(f"arrays of dtype {dtype} are not read")
     count = 1

@@ -15,6 +15,7 @@ from .randomness import INITIALISATION, standard_normal
 from .source import Source
 
 FORMAT_VERSION = 1
+_FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
 OPERATIONS_PER_CALL = 4e9   # of one kernel call: about 50 ms, after which Ctrl-C is heard
 
 
@@ -53,6 +54,15 @@ def _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes):
     return Layout(image_shape, sizes, filters, hidden, n_classes, np.ndim(filter_size) == 0, np.ndim(n_hidden) == 0)
 
 
+def _check_normalizer(value, image_shape):
+    if value is None:
+        return
+    if not isinstance(value, Normalizer):
+        raise TypeError(f"normalizer must be a Normalizer or None, but got {describe(value)}")
+    if value.mean.shape != image_shape:
+        raise ValueError(f"normalizer must be of images of shape {image_shape}, but got one of {value.mean.shape}")
+
+
 class Network:
     """A patchify ConvNet: convolution with stride = filter width, dense layers, softmax.
 
@@ -82,6 +92,7 @@ class Network:
     ----------
     normalizer : Normalizer or None
         Set by training on uint8 images; then uint8 images are taken everywhere.
+        The one attribute that may be assigned.
 
     Raises
     ------
@@ -112,11 +123,21 @@ class Network:
         self.seed = ops.check_seed(seed)
         self.dtype = ops.check_float_dtype(dtype)
         self.normalizer = None
+        # Twice: while they are drawn, the initial numbers lie in arrays of their own.
+        ops.check_memory("a network of these sizes", 2 * self._layout.size * self.dtype.itemsize)
         self._store = ops.aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
         self._velocity = None
         self._lock = threading.RLock()
         self._workspaces = {}
         self._initialise()
+
+    def __setattr__(self, name, value):
+        """What the kernels rely on stays as it was checked."""
+        if name == "normalizer":
+            _check_normalizer(value, self.image_shape)
+        elif name in _FIXED and name in self.__dict__:
+            raise AttributeError(f"{name} of a network cannot be changed, but got {describe(value)}")
+        object.__setattr__(self, name, value)
 
     def _initialise(self):
         arrays = {}
@@ -200,6 +221,7 @@ class Network:
         """
         arrays = self._checked("mapping", mapping)
         with self._lock:
+            self._store[:] = 0      # the padding too: a run that diverged leaves NaN there
             self._layout.pack(arrays, self._store)
 
     def _checked(self, name, mapping):
@@ -535,7 +557,7 @@ class Network:
         if order.size < rates.size * batch_size:
             raise ValueError(f"order must hold at least n_steps*batch_size = {rates.size * batch_size} image numbers, "
                              f"but got {order.size}")
-        order = np.ascontiguousarray(order[:rates.size * batch_size], np.int64)
+        order = np.array(order[:rates.size * batch_size], np.int64)     # the kernel's own: nobody may change it now
         if order.size and (order.min() < 0 or order.max() >= source.n_images):
             raise ValueError(f"order must lie in 0..{source.n_images - 1}, but got {order.min()}..{order.max()}")
         if augmentation is None:

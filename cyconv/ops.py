@@ -17,7 +17,8 @@ import time
 import numpy as np
 
 from . import threads
-from ._checks import (check_array, check_finite, check_flag, check_integer, check_labels, check_real, describe)
+from ._checks import (
+    check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
 from ._kernels import processor
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .layout import UNITS_PAD, padded
@@ -84,16 +85,6 @@ def show_config():
 def threads_for_call():
     """Threads for the next kernel: one where the build has no OpenMP."""
     return threads.threads_for_call() if processor.openmp_version() else 1
-
-
-def check_memory(what, n_bytes):
-    """Raise MemoryError before an allocation that this machine cannot hold."""
-    try:
-        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        limit = 2**48
-    if n_bytes > limit:
-        raise MemoryError(f"{what} needs {n_bytes:,} bytes, but this machine has {limit:,} bytes of memory")
 
 
 def aligned_zeros(n, dtype, what):
@@ -248,7 +239,7 @@ def gather_batch(images, order, filter_size, scale, offset, augmentation=None, s
     """
     images = check_array("images", images, ("n", "C", "H", "W"), (np.uint8,))
     _require_images("images", images)
-    order = check_array("order", order, ("m",))
+    order = check_array("order", order, ("m",)).copy()      # the kernel indexes with it: nobody may change it now
     if order.dtype.kind not in "iu":
         raise TypeError(f"order must be integers, but got {describe(order)}")
     if order.size and (order.min() < 0 or order.max() >= images.shape[0]):
@@ -580,16 +571,25 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
     """
     if not isinstance(weight, np.ndarray) or weight.dtype not in FLOATS or not weight.flags.writeable:
         raise TypeError(f"weight must be a writable array of float32 or float64, but got {describe(weight)}")
+    check_array("weight", weight, weight.shape)
     gradient = check_array("gradient", gradient, weight.shape, (weight.dtype,))
-    if np.may_share_memory(weight, gradient) and np.shares_memory(weight, gradient):
+    if _overlap(weight, gradient):
         raise ValueError("gradient must not share memory with weight, but it does")
     learning_rate = check_real("learning_rate", learning_rate, 0)
     l2 = check_real("l2", l2, 0)
-    flat = np.ascontiguousarray(weight).reshape(-1)
+    flat = np.require(weight, requirements=["C", "ALIGNED", "ENSUREARRAY"]).reshape(-1)
     specialised(kernels.sgd_update, weight.dtype)(
         flat, np.ascontiguousarray(gradient).reshape(-1), learning_rate, l2)
     if not np.may_share_memory(flat, weight):
         weight[...] = flat.reshape(weight.shape)
+
+
+def _overlap(a, b):
+    """Whether two arrays share an element; where that is too hard to tell, they are taken to."""
+    try:
+        return np.shares_memory(a, b, max_work=100_000)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def shuffled_order(n, seed, epoch):

@@ -10,12 +10,13 @@ class Source:
 
     The images stay where and as they are (uint8 stays uint8, no second copy);
     each batch is normalised and cut into patches while it is gathered. A
-    source serves every network of its image shape and dtype.
+    source serves every network of its image shape and dtype. It cannot be changed.
 
     Attributes
     ----------
     n_images : int
     labels : ndarray of int32, (n,), or None
+        Read-only.
     """
 
     def __init__(self, network, images, labels, normalizer, name="images"):
@@ -38,6 +39,15 @@ class Source:
             check_finite(name, self.values)
         else:
             raise TypeError(f"{name} must have dtype uint8, float32 or float64, but got {describe(array)}")
+        if self.labels is not None:
+            self.labels.flags.writeable = False
+        self._sealed = True
+
+    def __setattr__(self, name, value):
+        """The kernels rely on what was checked here."""
+        if getattr(self, "_sealed", False):
+            raise AttributeError(f"{name} of a source cannot be changed, but got {describe(value)}")
+        object.__setattr__(self, name, value)
 
     def _take_pixels(self, name, array, normalizer):
         if normalizer is None:
