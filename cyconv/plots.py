@@ -11,12 +11,13 @@ import math
 
 import numpy as np
 
-from ._checks import check_array, check_integer, describe
+from ._checks import check_array, check_integer, check_real, describe
 from ._files import atomic_write
 
 DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), "-", (0, (5, 1.5)), (0, (1.5, 1)))
+_MARKS = "osD^vPX"
 _GREY = "#6b6b6b"
 
 _STYLE = {
@@ -300,6 +301,54 @@ def plot_confusion(confusion, class_names, title):
     bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
     bar.set_label("% of the true class")
     bar.outline.set_visible(False)
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
+def plot_search(rounds, title, chosen=None):
+    """Validation accuracy against the weight decay λ on a logarithmic axis, rounds told apart.
+
+    Parameters
+    ----------
+    rounds : mapping of str to mapping of float to sequence of float
+        For each round, under its label, the accuracies in 0..1 of the runs of
+        every λ > 0: a small dot each, and a large mark at their mean.
+    title : str
+    chosen : float, optional
+        A λ to mark with an upright line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If a λ is not above 0, or has no accuracy or one that is not finite.
+    """
+    figure, (axes,) = _figure(6.4, 4.0)
+    for place, (label, groups) in enumerate(rounds.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        means = {}
+        for l2, values in sorted(groups.items()):
+            values = 100 * _values(l2, values)
+            check_real("λ", l2, 0, None, "()")
+            means[l2] = values.mean()
+            if len(values) > 1:
+                axes.plot([l2] * len(values), values, ".", color=_pale(colour), markersize=5, zorder=1.5)
+        axes.plot(list(means), list(means.values()), _MARKS[place % len(_MARKS)], color=colour, label=label,
+                  markersize=6.5, markeredgecolor="white", markeredgewidth=0.6, zorder=2.5)
+    axes.set_xscale("log")
+    axes.set_xlabel("weight decay λ")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.grid(axis="y")
+    sizes = {len(values) for groups in rounds.values() for values in groups.values()}
+    if max(sizes, default=1) > 1:
+        axes.plot([], [], ".", color=_pale(_GREY), markersize=5, label="each run")
+    if chosen is not None:
+        axes.axvline(chosen, color=_GREY, linewidth=0.9, zorder=0.5, label=f"λ = {chosen:.3g}, best mean")
+    figure.legend(loc="outside lower center", ncols=5)
     figure.suptitle(title)
     return figure
 
