@@ -183,16 +183,17 @@ def _check_parameters(architecture, what, arrays):
 
 def _shapes(architecture):
     """Name -> shape of the parameters that a network of this architecture has."""
-    sizes, filters, hidden = (as_sizes(key, architecture[key]) for key in ("filter_size", "n_filters", "n_hidden"))
+    names = ("filter_size", "n_filters", "n_hidden")
+    sizes, filters, hidden = (as_sizes(name, architecture[name]) for name in names)
     image_shape = ops.check_image_shape(architecture["image_shape"])
     for filter_size in sizes:
         ops.check_filter_size(filter_size, *image_shape[1:])
     n_classes = check_integer("n_classes", architecture["n_classes"], 1)
-    single = [np.ndim(architecture[key]) == 0 for key in ("filter_size", "n_hidden")]
+    single = [np.ndim(architecture[name]) == 0 for name in ("filter_size", "n_hidden")]
     return Layout(image_shape, sizes, filters, hidden, n_classes, *single).shapes
 
 
 def _texts(name, value, keys):
-    if not isinstance(value, dict) or set(value) != set(keys) or not all(isinstance(v, str) for v in value.values()):
+    if not isinstance(value, dict) or {key: type(value[key]) for key in value} != dict.fromkeys(keys, str):
         raise ValueError(f"{name} must map {', '.join(keys)} to texts, but got {describe(value)}")
     return value

@@ -126,14 +126,14 @@ class History:
         """
         history = cls()
         if not isinstance(header, dict) or set(header) != {"complete", *TIMES}:
-            raise ValueError(f"a history's header must hold complete, {', '.join(TIMES)}, but got {describe(header)}")
+            raise ValueError(f"header must hold complete and {', '.join(TIMES)}, but got {describe(header)}")
         if not isinstance(header["complete"], bool):
             raise TypeError(f"complete must be True or False, but got {describe(header['complete'])}")
         history.complete = header["complete"]
         for key in TIMES:
             setattr(history, key, check_real(key, header[key], 0))
         if set(curves) != set(CURVES):
-            raise ValueError(f"a history must hold the curves {', '.join(CURVES)}, but got {', '.join(curves)}")
+            raise ValueError(f"a history must hold the curves {', '.join(CURVES)}, but got {list(curves)}")
         n_points = curves["update_steps"].size
         for key in CURVES:
             check_array(key, curves[key], (n_points,), [np.int64 if key == "update_steps" else np.float64])

@@ -127,7 +127,9 @@ class CyclicSchedule:
         try:
             steps = np.asarray(step)
         except ValueError:
-            raise TypeError(f"step must be an integer or an array of integers, but got {describe(step)}") from None
+            raise TypeError(
+                f"step must be an integer or an array of integers, but got {describe(step)}"
+            ) from None
         if steps.ndim == 0:
             return float(self._rates(np.int64(check_integer("step", step, 0, self.total_steps))))
         if steps.dtype.kind not in "iu":

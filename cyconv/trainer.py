@@ -5,7 +5,6 @@ import dataclasses
 import os
 import signal
 import sys
-import threading
 import time
 import warnings
 
@@ -14,6 +13,7 @@ import numpy as np
 from . import ops
 from ._checks import check_flag, check_integer, check_real, describe
 from ._files import check_path
+from ._signals import Abort, SignalsNoted
 from .augmentation import Augmentation
 from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
 from .datasets import Normalizer, Split
@@ -75,7 +75,7 @@ class CyclicTrainer:
     seed : int, default 0
         Of shuffling, dropout and augmentation; in 0..2**64 - 1.
     momentum : float, default 0.0
-        In [0, 1).
+        In [0, 1); the velocity starts from zero.
     dropout : float, default 0.0
         In [0, 1): probability that a hidden unit is dropped.
     augmentation : Augmentation, optional
@@ -214,16 +214,15 @@ class CyclicTrainer:
             n_train_evaluated = check_integer("n_train_evaluated", n_train_evaluated, 1)
         self._check_split("train", train)
         self._check_split("validation", validation)
-        if len(train) < self._options["batch_size"]:
-            raise ValueError(
-                f"train must hold at least one batch of {self._options['batch_size']} images, but got {len(train)}"
-            )
+        batch_size = self._options["batch_size"]
+        if len(train) < batch_size:
+            raise ValueError(f"train must hold at least batch_size = {batch_size} images, but got {len(train)}")
         if self._ended is not None:
             raise RuntimeError(f"fit must be called on a trainer with steps left, but {self._ended}")
 
-        with _Signals() as signals:
+        with SignalsNoted() as signals:
             run = _Run(self, signals, log_every, checkpoint, checkpoint_every)
-            with contextlib.suppress(_Abort):
+            with contextlib.suppress(Abort):
                 with signals.abortable():
                     run.prepare(train, validation, n_train_evaluated)
                 if not self.history.complete:
@@ -277,10 +276,12 @@ class CyclicTrainer:
         """
         state = read_checkpoint(path)
         with blaming_the_file(path):
-            options = {key: value for key, value in state.settings.items() if key not in ("network", "schedule")}
+            options = dict(state.settings)
+            del options["network"]
+            schedule = CyclicSchedule(**options.pop("schedule"))
             if options["augmentation"] is not None:
                 options["augmentation"] = Augmentation(**options["augmentation"])
-            trainer = cls(state.network, CyclicSchedule(**state.settings["schedule"]), **options)
+            trainer = cls(state.network, schedule, **options)
             if trainer.settings != state.settings:
                 raise ValueError("its settings are incomplete")
             trainer.step, trainer.history, trainer.snapshots = state.step, state.history, state.snapshots
@@ -328,8 +329,8 @@ class _Run:
     def interruption(self, and_then=""):
         signum = self.signals.received
         error = Interrupted(
-            f"training was interrupted by {signal.Signals(signum).name} after {self.trainer.step} of {self.total} "
-            f"update steps{and_then}"
+            f"training was interrupted by {signal.Signals(signum).name} "
+            f"after {self.trainer.step} of {self.total} update steps{and_then}"
         )
         error.signum = int(signum)
         return error
@@ -342,27 +343,32 @@ class _Run:
         for name, fingerprint in fingerprints.items():
             if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
                 raise ValueError(
-                    f"{name} must be the data that this run began with, but got a split with another fingerprint"
+                    f"{name} must be the data that this run began with, but its fingerprint is another"
                 )
         self.fingerprints = fingerprints
         if trainer.history.complete:
             return
         self.normalizer = normalizer = network.normalizer or Normalizer.fit(train.images)
-        self.source = self.train_evaluated = network.prepare(train.images, train.labels, normalizer=normalizer)
+        self.source = network.prepare(train.images, train.labels, normalizer=normalizer)
+        self.train_evaluated = self.source
         if n_train_evaluated is not None and n_train_evaluated < len(train):
             first = slice(n_train_evaluated)
-            self.train_evaluated = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
+            self.train_evaluated = network.prepare(
+                train.images[first], train.labels[first], normalizer=normalizer
+            )
         self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
 
     def train(self, bar):
         """Update, log and save until the end or a signal."""
         trainer, signals, first = self.trainer, self.signals, self.trainer.step
-        trainer.network.normalizer = self.normalizer
-        trainer._fingerprints = self.fingerprints
+        if trainer._fingerprints is None:
+            trainer.network.normalizer = self.normalizer
+            trainer.network.set_velocity(None)
+            trainer._fingerprints = self.fingerprints
         while True:
             if signals.received is None:
-                with contextlib.suppress(_Abort):
+                with contextlib.suppress(Abort):
                     self.log(bar)
             if trainer.step == self.total == trainer.history.last_step:
                 trainer.history.complete = True
@@ -392,9 +398,8 @@ class _Run:
         rate = trainer.schedule(step)
         history.append(step, rate, train, validation)
         if bar is not None:
-            bar.set_postfix_str(
-                f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %", refresh=False
-            )
+            text = f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %"
+            bar.set_postfix_str(text, refresh=False)
 
     def is_due(self, first):
         step = self.trainer.step
@@ -466,51 +471,6 @@ class _Run:
         self.trainer._ended = "on this one training diverged"
         self.note_time()
         raise error
-
-
-class _Abort(BaseException):
-    """Raised by a signal where nothing has changed yet."""
-
-
-class _Signals:
-    """Takes SIGINT and SIGTERM over, in the main thread; `received` is the first that came.
-
-    A signal is only noted, for the loop to see between two updates; inside
-    `abortable`, where nothing is changed, it also raises at once.
-    """
-
-    def __enter__(self):
-        self.received = None
-        self._raises = False
-        self._previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                previous = signal.getsignal(signum)
-                if previous not in (None, signal.SIG_IGN):  # nohup's choice stands
-                    self._previous[signum] = previous
-                    signal.signal(signum, self._receive)
-        return self
-
-    def __exit__(self, *_):
-        for signum, previous in self._previous.items():
-            signal.signal(signum, previous)
-
-    @contextlib.contextmanager
-    def abortable(self):
-        self._raises = True
-        try:
-            if self.received is not None:
-                raise _Abort
-            yield
-        finally:
-            self._raises = False
-
-    def _receive(self, signum, frame):
-        if self.received is None:
-            self.received = signum
-        if self._raises:
-            self._raises = False
-            raise _Abort
 
 
 @contextlib.contextmanager

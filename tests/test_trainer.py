@@ -11,6 +11,15 @@ from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, ma
 import cyconv
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """So small a network gains nothing from more, and a busy machine makes them wait for each other."""
+    n = cyconv.get_num_threads()
+    cyconv.set_num_threads(1)
+    yield
+    cyconv.set_num_threads(n)
+
+
 @pytest.fixture
 def data():
     return make_data()
@@ -47,7 +56,8 @@ def test_fit_is_its_updates(data, options):
 
 
 @pytest.mark.parametrize(
-    "log_every, steps", [(7, [0, 7, 14, 21, 28, 35, 36]), (12, [0, 12, 24, 36]), (50, [0, 36]), (10**12, [0, 36])]
+    "log_every, steps",
+    [(7, [0, 7, 14, 21, 28, 35, 36]), (12, [0, 12, 24, 36]), (50, [0, 36]), (10**12, [0, 36])],
 )
 def test_logged_steps(log_every, steps):
     assert fit(make_trainer(), log_every=log_every)["update_steps"].tolist() == steps
@@ -107,6 +117,19 @@ def test_normalizer_is_fitted_unless_there_is_one(data):
     fit(pretrained)
     assert pretrained.network.normalizer is own
     assert digest(pretrained) != digest(trainer)
+
+
+def test_velocity_starts_from_zero():
+    first = make_trainer(momentum=0.9)
+    fit(first)
+    assert first.network.velocity is not None
+    fresh = make_network()
+    fresh.set_parameters(first.network.parameters)
+    fresh.normalizer = first.network.normalizer
+    trainers = [cyconv.CyclicTrainer(n, first.schedule, 20, momentum=0.9) for n in (first.network, fresh)]
+    for trainer in trainers:
+        fit(trainer)
+    assert digest(trainers[0]) == digest(trainers[1])
 
 
 def test_only_the_first_training_images_are_evaluated(data):
@@ -209,19 +232,19 @@ def test_a_diverged_state_is_no_snapshot():
 
 def spoil_at(trainer, step):
     """Let the update before ``step`` end in infinite parameters while its cost is still finite."""
+    spoilt = []
 
     class Spoilt(cyconv.Network):
-        spoilt = False
-
         def train_steps(self, source, order, learning_rates, first_step, **options):
             costs = super().train_steps(source, order, learning_rates, first_step=first_step, **options)
-            self.spoilt = first_step + len(learning_rates) >= step
+            if first_step + len(learning_rates) >= step:
+                spoilt.append(True)
             return costs
 
         @property
         def parameters(self):
             mapping = {name: values.copy() for name, values in super().parameters.items()}
-            if self.spoilt:
+            if spoilt:
                 mapping["conv.bias"][0] = np.inf
             return mapping
 
@@ -308,7 +331,7 @@ def test_data_that_do_not_fit():
         ((train, wide), r"^validation must hold images of the network's shape \(3, 8, 8\)"),
         ((eleven, validation), r"^train must hold labels in 0..9, but got 10"),
         ((train, eleven), r"^validation must hold labels in 0..9, but got 10"),
-        ((few, validation), "^train must hold at least one batch of 20 images, but got 19"),
+        ((few, validation), "^train must hold at least batch_size = 20 images, but got 19"),
     ]:
         with pytest.raises((TypeError, ValueError), match=sentence):
             fit(make_trainer(), data=splits)

@@ -39,7 +39,8 @@ def make_network(seed=0, **changes):
 def make_trainer(step_size=6, n_cycles=2, eta_max=0.05, **changes):
     """Two cycles of 12 and 24 update steps unless changed; an epoch has five."""
     schedule = cyconv.CyclicSchedule(1e-4, eta_max, step_size, n_cycles)
-    return cyconv.CyclicTrainer(make_network(), schedule, **{"batch_size": 20, "l2": 0.01, "seed": 1, **changes})
+    settings = {"batch_size": 20, "l2": 0.01, "seed": 1, **changes}
+    return cyconv.CyclicTrainer(make_network(), schedule, **settings)
 
 
 def fit(trainer, data=None, **options):
@@ -61,6 +62,7 @@ def digest(trainer):
 def main():
     """tiny_run.py CHECKPOINT STEP_SIZE CHECKPOINT_EVERY: start or go on; the last line is the digest."""
     path, step_size, every = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    cyconv.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent ignores
     if os.path.exists(path):
         trainer = cyconv.CyclicTrainer.resume(path)
