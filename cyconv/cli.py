@@ -68,16 +68,16 @@ def positive_number(text):
     return number
 
 
-def parser(description, output, seeds=3):
-    """An argument parser with the options that all experiments have.
+def study_parser(description, output, resumable=False):
+    """An argument parser with the options of every script that computes something on a data set.
 
     Parameters
     ----------
     description : str
     output : str
         Default of ``--output``.
-    seeds : int
-        Default of ``--seeds``; one with ``--quick``.
+    resumable : bool, default False
+        Whether there is a ``--resume`` beside ``--overwrite``.
 
     Returns
     -------
@@ -93,14 +93,34 @@ def parser(description, output, seeds=3):
                       "validates (default: full)")
     made.add_argument("--output", metavar="FOLDER", default=output,
                       help="where results go (default: %(default)s)")
-    made.add_argument("--seeds", metavar="N", type=positive_integer,
-                      help=f"runs of each configuration, seeds 0 to N-1 (default: {seeds}; 1 with --quick)")
     made.add_argument("--threads", metavar="N", type=positive_integer,
                       help="threads to compute with (default: the CPUs this process may use)")
     made.add_argument("--quick", action="store_true", help="a few seconds that show that everything works")
     earlier = made.add_mutually_exclusive_group()
-    earlier.add_argument("--resume", action="store_true", help="go on with what the output folder holds")
+    if resumable:
+        earlier.add_argument("--resume", action="store_true", help="go on with what the output folder holds")
     earlier.add_argument("--overwrite", action="store_true", help="replace what the output folder holds")
+    return made
+
+
+def parser(description, output, seeds=3):
+    """An argument parser with the options that all experiments have.
+
+    Parameters
+    ----------
+    description : str
+    output : str
+        Default of ``--output``.
+    seeds : int
+        Default of ``--seeds``; one with ``--quick``.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
+    made = study_parser(description, output, resumable=True)
+    made.add_argument("--seeds", metavar="N", type=positive_integer,
+                      help=f"runs of each configuration, seeds 0 to N-1 (default: {seeds}; 1 with --quick)")
     made.set_defaults(default_seeds=seeds)
     return made
 
@@ -177,7 +197,8 @@ class OutputFolder:
                 if not resume:
                     raise ValueError(
                         "--output must be a folder without results of another configuration, but "
-                        f"{self.path} holds some: choose another folder, or give --resume or --overwrite"
+                        f"{self.path} holds some: choose another folder or give --overwrite"
+                        + " or --resume" * bool(configuration["runs"])
                     )
                 configuration = self._joined(held, configuration)
         if overwrite:

@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+"""DD2424, Assignment 3, Exercises 1 and 2: is the convolution right, and are the gradients?
+
+On the first training images of CIFAR-10, or of the drawn shapes without it:
+
+- the convolution by loops, matrix products, an Einstein sum and the Cython
+  kernels, against the loops in float64, with the time each takes;
+- the analytic gradients against finite differences (float64), against the
+  NumPy reference and, where PyTorch is installed, against its autograd;
+- with ``--debug-file``, every step against the course's own numbers.
+
+    python scripts/verify_gradients.py
+    python scripts/verify_gradients.py --debug-file debug_info.npz
+
+Prints a table, writes it and results.json to the output folder, and ends with
+exit code 1 if any comparison is out of tolerance.
+"""
+
+import importlib.util
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from cyconv import Network, Normalizer, cli, get_num_threads, ops, reference, report
+from cyconv import course_layout as course
+from cyconv._files import write_json, write_text
+from cyconv.experiment import ARCHITECTURES, describe_data
+
+OUTPUT = "results/verify-gradients"
+N_IMAGES, N_ROUNDS, N_COORDINATES = 100, 5, 40
+QUICK = {"N_IMAGES": 10, "N_ROUNDS": 1, "N_COORDINATES": 8}
+N_DIFFERENCED = 5       # images under the finite differences, as in the course's debug file
+STEP = 1e-5
+L2, LABEL_SMOOTHING = 0.003, 0.1
+TOLERANCE = {"float64": 1e-11, "float32": 5e-5}
+DIFFERENCE_TOLERANCE = 1e-6
+DEBUG_TOLERANCE = 1e-8
+
+# Beyond the four of Exercise 3: filters of several sizes side by side, and several hidden layers.
+NETWORKS = {
+    **{run.label: {"filter_size": run.filter_size, "n_filters": run.n_filters, "n_hidden": run.n_hidden}
+       for run in ARCHITECTURES},
+    "branches f=2, 4, 8": {"filter_size": (2, 4, 8), "n_filters": (3, 10, 20), "n_hidden": 50},
+    "hidden 30, 17": {"filter_size": 4, "n_filters": 11, "n_hidden": (30, 17)},
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results that should agree: ``error`` is the 2-norm of their difference over that of the second.
+
+    ``passed_over`` counts coordinates where the cost has no derivative.
+    """
+
+    what: str
+    network: str
+    dtype: str
+    error: float
+    tolerance: float
+    passed_over: int = 0
+
+    @property
+    def agrees(self):
+        """bool: also false for an error that is not a number."""
+        return self.error <= self.tolerance
+
+
+def main(argv=None):
+    parser = cli.study_parser(__doc__, OUTPUT)
+    parser.add_argument("--debug-file", metavar="PATH", help="the course's debug_info.npz or debug_conv_info.npz")
+    arguments = parser.parse_args(argv)
+    sizes = QUICK if arguments.quick else {name: globals()[name] for name in QUICK}
+    with cli.usage():
+        debug = None if arguments.debug_file is None else course.read_debug_file(arguments.debug_file)
+        from_file = [] if debug is None else compare_debug_file(debug)
+    _, data = cli.open_data(arguments)
+    configuration = {"script": "verify_gradients", "quick": arguments.quick, "protocol": arguments.protocol,
+                     "data": describe_data(data), "debug_file": debug is not None, "runs": []}
+    folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+
+    X = Normalizer.fit(data.train.images)(data.train.images[: sizes["N_IMAGES"]]).astype(np.float64)
+    labels = data.train.labels[: sizes["N_IMAGES"]]
+    comparisons, times = compare_convolutions(X, sizes["N_ROUNDS"])
+    comparisons += compare_gradients(X, labels, sizes["N_COORDINATES"])
+    every = comparisons + from_file
+    right = all(comparison.agrees for comparison in every)
+
+    verdict = conclusion(every)
+    threads = f"{get_num_threads()} thread" + "s" * (get_num_threads() > 1)
+    sections = [
+        (f"Milliseconds to convolve {len(X)} images, ReLU included, {threads}, {data.name}", times_table(times)),
+        (f"Relative errors of convolutions and gradients, {data.name}", errors_table(comparisons)),
+    ]
+    if from_file:
+        sections.append(("Relative errors against the course's debug file", errors_table(from_file)))
+    remarks = [verdict]
+    if importlib.util.find_spec("torch") is None:
+        remarks.append("PyTorch is not installed: its gradients were not compared.")
+    write_json(folder / cli.RESULTS, {
+        "data_set": data.name, "configuration": configuration, "versions": report.describe_versions(),
+        "machine": report.describe_machine(), "all_agree": right, "convolution_milliseconds": times,
+        "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in every],
+    })
+    write_text(folder / cli.SUMMARY, "\n\n".join([
+        f"# Exercises 1 and 2, convolution and gradients: {data.name}", *remarks,
+        *(f"## {heading}\n\n{table(True)}" for heading, table in sections)]) + "\n")
+    for heading, table in sections:
+        print(f"\n{heading}\n\n{table(False)}")
+    print("\n" + "\n".join(remarks))
+    print(f"Results on {data.name} are in {folder}")
+    return 0 if right else 1
+
+
+def convolve_cython(images, weight, bias):
+    """What the kernels make of it, ReLU included, in the shape of the others' results."""
+    f = weight.shape[-1]
+    n, _, height, width = images.shape
+    maps = ops.patch_matmul_forward(ops.im2col(images, f), weight.reshape(len(weight), -1), bias)
+    return maps.reshape(n, len(weight), height // f, width // f)
+
+
+def with_relu(convolve):
+    """One of the reference's convolutions, followed by the ReLU that the kernels have built in."""
+    return lambda *arguments: np.maximum(convolve(*arguments), 0)
+
+
+WAYS = {
+    "loops": with_relu(reference.convolve_loops),
+    "matmul": with_relu(reference.convolve_matmul),
+    "einsum": with_relu(reference.convolve_einsum),
+    "Cython": convolve_cython,
+}
+
+
+def compare_convolutions(X, n_rounds):
+    """Exercise 1: four ways to convolve, in both precisions, in turns; the truth is the loops' in float64."""
+    comparisons, times = [], []
+    for run in ARCHITECTURES:
+        generator = np.random.default_rng(run.filter_size)
+        weight = generator.standard_normal((run.n_filters, 3, run.filter_size, run.filter_size))
+        bias = generator.standard_normal(run.n_filters)
+        truth = WAYS["loops"](X, weight, bias)
+        for dtype in ("float64", "float32"):
+            converted = [array.astype(dtype) for array in (X, weight, bias)]
+            for way, convolve in WAYS.items():
+                if (way, dtype) != ("loops", "float64"):
+                    comparisons.append(Comparison(f"convolution: {way}", run.label, dtype,
+                                                  relative_error(convolve(*converted), truth), TOLERANCE[dtype]))
+            milliseconds = {way: [] for way in WAYS}
+            for _ in range(n_rounds):
+                for way, convolve in WAYS.items():
+                    milliseconds[way].append(mean_milliseconds(convolve, converted))
+            times.append({"network": run.label, "dtype": dtype,
+                          **{way: float(np.median(values)) for way, values in milliseconds.items()}})
+    return comparisons, times
+
+
+def mean_milliseconds(convolve, arguments, seconds=0.02):
+    """Time of a call, after one to warm up: the mean over as many as fit into ``seconds``, at least one."""
+    if convolve is not WAYS["loops"]:
+        convolve(*arguments)
+    start, count, elapsed = time.perf_counter(), 0, 0.0
+    while elapsed < seconds:
+        convolve(*arguments)
+        count += 1
+        elapsed = time.perf_counter() - start
+    return 1e3 * elapsed / count
+
+
+def compare_gradients(X, labels, n_coordinates):
+    """Exercise 2: analytic gradients against finite differences, the reference and PyTorch."""
+    comparisons = []
+    for label, settings in NETWORKS.items():
+        for dtype in ("float64", "float32"):
+            network = Network(**settings, seed=0, dtype=dtype, image_shape=X.shape[1:])
+            network.set_parameters(with_biases(network.parameters))
+            parameters, images = network.parameters, X.astype(dtype)
+            _, gradients = network.loss_and_gradients(images, labels, L2, LABEL_SMOOTHING)
+            peers = {"NumPy reference": reference.loss_and_gradients(parameters, images, labels, L2, LABEL_SMOOTHING)[1]}
+            if importlib.util.find_spec("torch") is not None:
+                peers["PyTorch"] = autograd(parameters, images, labels)
+            for peer, theirs in peers.items():
+                error = max(relative_error(gradients[name], theirs[name]) for name in gradients)
+                comparisons.append(Comparison(f"gradients: {peer}", label, dtype, error, TOLERANCE[dtype]))
+            if dtype == "float64":
+                few = slice(N_DIFFERENCED)
+                comparisons.append(compare_differences(network, X[few], labels[few], n_coordinates, label))
+    return comparisons
+
+
+def with_biases(parameters):
+    """The parameters, with random numbers for the zeros that biases start from."""
+    generator = np.random.default_rng(0)
+    return {name: np.asarray(0.1 * generator.standard_normal(array.shape), array.dtype) if array.ndim == 1 else array
+            for name, array in parameters.items()}
+
+
+def compare_differences(network, X, labels, n_coordinates, label):
+    """Gradients against central differences at some coordinates of every array of parameters.
+
+    Where a step switches a ReLU on or off the cost has a kink, and the
+    difference quotient is no derivative: such a coordinate is passed over.
+    """
+    _, gradients = network.loss_and_gradients(X, labels, L2, LABEL_SMOOTHING)
+    parameters = {name: array.copy() for name, array in network.parameters.items()}
+    generator = np.random.default_rng(1)
+    probe, worst, n_passed_over = network.copy(), 0.0, 0
+
+    def beside(name, index, step):
+        """Cost, and which ReLUs are on, one step away."""
+        kept = parameters[name][index]
+        parameters[name][index] = kept + step
+        probe.set_parameters(parameters)
+        layers = reference.forward(parameters, X)
+        parameters[name][index] = kept
+        on = [array > 0 for layer, array in layers.items() if layer not in ("output", "probabilities")]
+        return probe.loss_and_gradients(X, labels, L2, LABEL_SMOOTHING)[0], on
+
+    for name, array in parameters.items():
+        analytic, numeric = [], []
+        for place in generator.permutation(array.size):
+            if len(numeric) == n_coordinates:
+                break
+            index = np.unravel_index(place, array.shape)
+            (above, on_above), (below, on_below) = beside(name, index, STEP), beside(name, index, -STEP)
+            if any((a != b).any() for a, b in zip(on_above, on_below)):
+                n_passed_over += 1
+                continue
+            analytic.append(gradients[name][index])
+            numeric.append((above - below) / (2 * STEP))
+        worst = max(worst, relative_error(np.array(analytic), np.array(numeric)))
+    return Comparison("gradients: finite differences", label, "float64", worst, DIFFERENCE_TOLERANCE, n_passed_over)
+
+
+def autograd(parameters, X, labels):
+    """PyTorch's gradients of the same cost."""
+    import torch
+    from torch.nn import functional as F
+
+    tensors = {name: torch.tensor(array, requires_grad=True) for name, array in parameters.items()}
+    layers = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
+    x, branches = torch.tensor(X), []
+    for layer in layers:
+        weight, bias = tensors[f"{layer}.weight"], tensors[f"{layer}.bias"]
+        if layer.startswith("conv"):
+            branches.append(F.relu(F.conv2d(x, weight, bias, stride=weight.shape[-1])).flatten(1))
+            continue
+        if layer.startswith("hidden") and branches:
+            x, branches = torch.cat(branches, 1), []
+        x = F.linear(x, weight, bias)
+        x = x if layer == "output" else F.relu(x)
+    # PyTorch spreads ε over all K classes, the assignment over the K - 1 wrong ones.
+    n_classes = x.shape[1]
+    smoothing = LABEL_SMOOTHING * n_classes / (n_classes - 1)
+    loss = F.cross_entropy(x, torch.tensor(labels), label_smoothing=smoothing)
+    weights = [tensor for name, tensor in tensors.items() if name.endswith("weight")]
+    (loss + L2 * sum(weight.square().sum() for weight in weights)).backward()
+    return {name: tensor.grad.numpy() for name, tensor in tensors.items()}
+
+
+def compare_debug_file(arrays):
+    """Every step that the file has numbers for, computed from what the file gives, in its layouts.
+
+    Raises
+    ------
+    ValueError
+        If it lacks what the steps start from, or its shapes do not fit together.
+    """
+    missing = [name for name in ("X", "Fs") if name not in arrays]
+    if missing:
+        raise ValueError(f"--debug-file must hold at least X and Fs, but it lacks {' and '.join(missing)}")
+    images = course.images_from_columns(arrays["X"])
+    weight = course.filters_from_course(arrays["Fs"])
+    f, n_filters, n = weight.shape[-1], len(weight), len(images)
+    bias = np.zeros(n_filters)
+    patches = ops.im2col(images, f)
+    found = {
+        "MX": course.patches_to_course(patches),
+        "conv_outputs": course.maps_to_course(reference.convolve_matmul(images, weight, bias)),
+        "conv_flat": course.maps_to_course(convolve_cython(images, weight, bias)).reshape(-1, n),
+    }
+    found["conv_outputs_mat"] = found["conv_outputs"].reshape(-1, n_filters, n)
+    layers = ("W1", "b1", "W2", "b2")
+    if all(name in arrays for name in layers):
+        parameters = course.parameters_from_course(arrays)
+        n_hidden, n_classes = len(arrays["W1"]), len(arrays["W2"])
+        network = Network(filter_size=f, n_filters=n_filters, n_hidden=n_hidden, dtype="float64",
+                          n_classes=n_classes)
+        network.set_parameters(parameters)
+        outputs = network.forward(images)
+        found |= {"X1": outputs["hidden"].T, "P": outputs["probabilities"].T}
+        if "Y" in arrays:
+            _, gradients = network.loss_and_gradients(images, np.ascontiguousarray(arrays["Y"].T))
+            found |= course.gradients_to_course(gradients)
+    compared = [name for name in found if name in arrays]
+    if not compared:
+        raise ValueError(f"--debug-file must hold results to compare with, but it has only {', '.join(arrays)}")
+    return [Comparison(f"debug file: {name}", f"f={f}, nf={n_filters}, n={n}", "float64",
+                       squeezed_error(found[name], arrays[name]), DEBUG_TOLERANCE) for name in compared]
+
+
+def squeezed_error(ours, theirs):
+    """Relative error, axes of length one left aside; infinite where shapes differ all the same."""
+    ours, theirs = np.squeeze(ours), np.squeeze(theirs)
+    return relative_error(ours, theirs) if ours.shape == theirs.shape else float("inf")
+
+
+def relative_error(ours, theirs):
+    """2-norm of the difference over the 2-norm of ``theirs``, both in float64."""
+    ours, theirs = (np.asarray(array, np.float64).ravel() for array in (ours, theirs))
+    return float(np.linalg.norm(ours - theirs) / (np.linalg.norm(theirs) or 1.0))
+
+
+def finite(number):
+    """The number, or None where JSON has none."""
+    return number if np.isfinite(number) else None
+
+
+def conclusion(comparisons):
+    wrong = [c for c in comparisons if not c.agrees]
+    if not wrong:
+        return f"All {len(comparisons)} comparisons agree within their tolerances."
+    worst = max(wrong, key=lambda c: c.error / c.tolerance if np.isfinite(c.error) else np.inf)
+    return (f"{len(wrong)} of {len(comparisons)} comparisons are out of tolerance, the worst of them "
+            f"{worst.what}, {worst.network}, {worst.dtype}: {worst.error:.1e}, more than {worst.tolerance:.0e}.")
+
+
+def times_table(times):
+    """Milliseconds of each way, as a function that gives the table as text or Markdown."""
+    rows = [[row["network"], row["dtype"], *(f"{row[way]:,.2f}" for way in WAYS),
+             f"{min(row[way] for way in WAYS if way != 'Cython') / row['Cython']:.1f}×"] for row in times]
+    return lambda markdown: report.format_table(["network", "dtype", *WAYS, "best other / Cython"], rows, markdown)
+
+
+def errors_table(comparisons):
+    """A row for what is compared in each precision, a column for each network."""
+    networks = list(dict.fromkeys(c.network for c in comparisons))
+    rows = {}
+    for c in comparisons:
+        row = rows.setdefault((c.what, c.dtype, f"{c.tolerance:.0e}"), dict.fromkeys(networks, ""))
+        row[c.network] = f"{c.error:.1e}" if c.agrees else f"WRONG {c.error:.1e}"
+    header = ["compared", "dtype", "tolerance", *networks]
+    cells = [[*key, *row.values()] for key, row in rows.items()]
+    return lambda markdown: report.format_table(header, cells, markdown)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_script(main))
