@@ -36,6 +36,8 @@ FAST = [
     # let other passes take the nests apart before that.
     "--param=max-completely-peel-times=7", "--param=max-completely-peeled-insns=3000",
     "-fno-loop-interchange", "-fno-tree-loop-distribute-patterns", "-fno-inline-functions-called-once",
+    # Allocate registers for a function as a whole: by loops, the update's tile keeps its inputs on the stack.
+    "-fira-region=one",
     "-DCYTHON_INLINE=inline __attribute__((always_inline))",
 ]
 SLOW = ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer"]

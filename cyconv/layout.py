@@ -226,7 +226,9 @@ class Layout:
         batch = thread if evaluation else cursor
         n_blocks = -(-batch_size // block)
         act = [batch.take(rows * ld) for ld in self.ld]
-        grad = [0 if evaluation else batch.take(rows * ld) for ld in self.ld]
+        keep_grad = not all(branch["patch_inner"] for branch in self.branches)
+        grad = [0 if evaluation else batch.take(rows * ld) for ld in self.ld[1:]]
+        grad.insert(0, 0 if evaluation else cursor.take(rows * self.ld[0]) if keep_grad else thread.take(block * self.ld[0]))
         branches = []
         for branch in self.branches:
             own = dict(branch, shares=0)
@@ -247,7 +249,8 @@ class Layout:
         tasks = self.tasks()
         plan = {
             "n_classes": self.n_classes, "n_tasks": len(tasks), "block": block, "branches": branches,
-            "dense": self.dense, "ld": self.ld, "act": act, "grad": grad, "scratch": cursor.used,
+            "dense": self.dense, "ld": self.ld, "act": act, "grad": grad, "keep_grad": keep_grad,
+            "scratch": cursor.used,
             "scratch_size": thread.used, "rows": row_space, "z": z,
         }
         total = cursor.used + n_threads * thread.used

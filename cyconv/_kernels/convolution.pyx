@@ -9,70 +9,64 @@
 #   P runs along the vector lanes, so that an odd number of filters wastes none; it is padded to PAD.
 #
 # Order
-#   Forward: tiles of ROWS filters times a few vectors; with fewer patches than a tile is wide, a tile
-#   spans several images. Backward: tiles of ROWS filters times a few patch values, summed over
+#   Forward: tiles of ROWS filters times a few vectors; where one vector holds all patches, a tile spans
+#   several images. Backward: tiles of ROWS filters times a few patch values, summed over
 #   the images of the block in their order; the caller adds the blocks in theirs.
 
 
 cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real* weight, const real* bias,
-                           const real** x, real** out) noexcept nogil:
+                           const real* x, idx x_v, real* out, idx out_v) noexcept nogil:
+    """vectors are x_v apart in x, out_v apart in the output"""
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
     cdef real t
-    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, ld_x, <const char*>weight, 0, &acc[0][0][0])
+    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, x_v, ld_x, <const char*>weight, 0, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):
                 t = acc[i][v][lane] + bias[i]
-                out[v][i*ld_x + lane] = 0 if t < 0 else t     # NaN stays NaN
+                out[v*out_v + i*ld_x + lane] = 0 if t < 0 else t     # NaN stays NaN
 
 
 cdef inline void conv_column(int vectors, idx n_filters, idx n_d, idx ld_x, const real* weight, const real* bias,
-                             const real** x, real** out) noexcept nogil:
+                             const real* x, idx x_v, real* out, idx out_v) noexcept nogil:
     """all filters against the same vectors of patches"""
     cdef idx f = 0
-    cdef int v
-    cdef real* o[MAX_VECTORS]
-    for v in range(vectors):
-        o[v] = out[v]
     while f + ROWS <= n_filters:
-        conv_tile(ROWS, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+        conv_tile(ROWS, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
         f += ROWS
-        for v in range(vectors):
-            o[v] += ROWS*ld_x
     if n_filters - f == 4:
-        conv_tile(4, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+        conv_tile(4, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
     elif n_filters - f == 3:
-        conv_tile(3, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+        conv_tile(3, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
     elif n_filters - f == 2:
-        conv_tile(2, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+        conv_tile(2, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
     elif n_filters - f == 1:
-        conv_tile(1, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, o)
+        conv_tile(1, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
 
 
 cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, const real* weight,
                        const real* bias, const real* x, idx x_size, real* h, idx ld_h) noexcept nogil:
     """n_p patches of each image, of which the padding to ld_x comes out as zero"""
-    cdef const real* from_[MAX_VECTORS]
-    cdef real* to[MAX_VECTORS]
-    cdef int v, i, lanes = lanes_of(weight), vectors = vectors_of(weight)
-    cdef idx vectors_left = n_images*(ld_x//lanes), image = 0, p = 0, f
-    while vectors_left > 0:
-        v = 0
-        while v < vectors and v < vectors_left:
-            from_[v] = x + image*x_size + p
-            to[v] = h + image*ld_h + p
+    cdef int lanes = lanes_of(weight), vectors = vectors_of(weight)
+    cdef idx image = 0, p, f
+    if ld_x == lanes:       # a tile spans several images
+        while image + vectors <= n_images:
+            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h)
+            image += vectors
+    while image < n_images:
+        p = 0
+        while p + vectors*lanes <= ld_x:
+            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes,
+                        h + image*ld_h + p, lanes)
+            p += vectors*lanes
+        while vectors > 2 and p + 2*lanes <= ld_x:
+            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes)
+            p += 2*lanes
+        while p < ld_x:
+            conv_column(1, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes)
             p += lanes
-            if p == ld_x:
-                p = 0
-                image += 1
-            v += 1
-        vectors_left -= v
-        if v == vectors:
-            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, from_, to)
-        else:
-            for i in range(v):
-                conv_column(1, n_filters, n_d, ld_x, weight, bias, from_ + i, to + i)
+        image += 1
     if n_p < ld_x:
         for image in range(n_images):
             for f in range(n_filters):

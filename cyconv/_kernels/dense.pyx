@@ -17,7 +17,7 @@
 #   Backward and step: outer tiles along the inputs, over units and over images in their order.
 
 cdef enum:
-    CHUNK = 640         # inputs in a chunk of the forward pass
+    CHUNK = 800         # most inputs in a chunk of the forward pass
 
 
 cdef idx dense_scratch(idx n_rows, idx n_units) noexcept nogil:
@@ -114,14 +114,11 @@ cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const r
                                      idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da,
                                      Ahead* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
-    cdef const real* b[MAX_VECTORS]
     cdef const char* lines
     cdef idx step = 0
     cdef int i, v, lane, lanes = lanes_of(dc)
-    for v in range(vectors):
-        b[v] = w + v*lanes
     lines = take_lines(ahead, n_units, dc, &step)
-    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, b, ld_w, lines, step, &acc[0][0][0])
+    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, w, lanes, ld_w, lines, step, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             if masked:
@@ -175,13 +172,10 @@ cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc
                              const Update* update, real* w, real* sink, idx ld_w, const real* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real squares[MAX_LANES]
-    cdef const real* b[MAX_VECTORS]
     cdef int i, v, lane, lanes = lanes_of(dc)
     cdef real decay = <real>update.decay, rate = <real>update.rate
     cdef real keep = <real>update.keep, pull = <real>update.pull, total = 0
-    for v in range(vectors):
-        b[v] = a + v*lanes
-    outer_accumulate(rows, vectors, n_images, dc, 1, ld_dc, b, ld_a, <const char*>ahead, ld_a*<idx>sizeof(real),
+    outer_accumulate(rows, vectors, n_images, dc, 1, ld_dc, a, lanes, ld_a, <const char*>ahead, ld_a*<idx>sizeof(real),
                      &acc[0][0][0])
     if update.squares:
         for lane in range(lanes):

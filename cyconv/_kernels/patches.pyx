@@ -119,6 +119,17 @@ cdef inline void gather_plain(const Images* images, idx image, idx f, idx side, 
             deal_out(f, grid*grid, rows, grid*grid, out + (c*f + y)*f*grid*grid)
 
 
+cdef inline void gather_values(const Images* images, idx image, idx f, idx ld_x, real* out) noexcept nogil:
+    """gather_image patch-major and without augmentation: a patch's rows are runs of f pixels; f is a constant"""
+    cdef idx c, y, py, px, grid_w = images.width//f, start = 0
+    for c in range(images.channels):
+        for py in range(images.height//f):
+            for y in range(f):
+                for px in range(grid_w):
+                    normalise_row(images, image, start, f, out + (py*grid_w + px)*ld_x + (c*f + y)*f)
+                    start += f
+
+
 cdef void gather_image(const Images* images, idx image, const Augment* augment, idx f, bint patch_inner, idx ld_x,
                        real* rows, real* out) noexcept nogil:
     cdef idx grid_h = images.height//f, grid_w = images.width//f, n_p = grid_h*grid_w, width = images.width
@@ -135,6 +146,13 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
             return
         if f == 8:
             gather_plain(images, image, 8, 32, out)
+            return
+    if not patch_inner and not augment.active:
+        if f == 16:
+            gather_values(images, image, 16, ld_x, out)
+            return
+        if f == 32:
+            gather_values(images, image, 32, ld_x, out)
             return
     if augment.active:
         place = draw_placement(augment, images, image)

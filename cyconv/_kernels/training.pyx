@@ -56,7 +56,8 @@ cdef struct Plan:
     Dense[MAX_DENSE] dense
     idx[MAX_DENSE + 1] ld               # row length of each level
     idx[MAX_DENSE + 1] act              # activations of each level
-    idx[MAX_DENSE + 1] grad             # their gradients
+    idx[MAX_DENSE + 1] grad             # their gradients; level 0's only of the block, in the scratch, unless
+    bint keep_grad                      # phase two needs it for the whole batch, for a patch-major branch
     idx scratch, scratch_size           # thread 0's scratch, and the size of each
     idx rows, z                         # in the scratch
 
@@ -139,6 +140,7 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
     cdef const Branch* branch
     cdef const Dense* dense
     cdef real* logits = level(plan, plan.act, workspace, top, first)
+    cdef real* d_h = level(plan, plan.grad, workspace, 0, first) if plan.keep_grad else scratch + plan.grad[0]
     cdef real* shares
     cdef real scale = <real>(1.0/(1.0 - batch.dropout))
     forward_block(plan, batch, params, order + first, first, n, first, workspace, scratch)
@@ -151,14 +153,14 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
         dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, workspace, l + 1, first),
                              plan.ld[l + 1], params + dense.weight, dense.ld_w, True,
                              level(plan, plan.act, workspace, l, first), plan.ld[l], scale if l > 0 else <real>1,
-                             level(plan, plan.grad, workspace, l, first), ahead)
+                             level(plan, plan.grad, workspace, l, first) if l > 0 else d_h, ahead)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
         if branch.patch_inner:
             shares = workspace + branch.shares + block*branch.n_filters*(branch.n_values + 1)
             conv_backward(n, branch.n_filters, branch.n_values, branch.ld_x,
-                          level(plan, plan.grad, workspace, 0, first) + branch.column, plan.ld[0], scratch + branch.x,
-                          branch.x_size, shares, shares + branch.n_filters*branch.n_values)
+                          d_h + branch.column, plan.ld[0], scratch + branch.x, branch.x_size, shares,
+                          shares + branch.n_filters*branch.n_values)
 
 
 cdef struct Rule:
@@ -437,6 +439,7 @@ cdef Plan read_plan(dict description) except *:
         plan.ld[i] = description["ld"][i]
         plan.act[i] = description["act"][i]
         plan.grad[i] = description["grad"][i]
+    plan.keep_grad = description["keep_grad"]
     plan.scratch = description["scratch"]
     plan.scratch_size = description["scratch_size"]
     plan.rows = description["rows"]
