@@ -205,6 +205,150 @@ def plot_train_validation(histories, title, boundaries=None):
 
 
 @_styled
+def plot_gap(histories, title, boundaries=()):
+    """How much larger the validation loss is than the training loss, runs against each other.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of History
+        What each line shows: the mean over these runs; the band around it
+        reaches from the lowest to the highest.
+    title : str
+    boundaries : sequence of int, optional
+        Update steps where cycles end, drawn as thin upright lines.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axes,) = _figure(6.4, 3.4)
+    for place, (label, runs) in enumerate(histories.items()):
+        _draw_curve(axes, runs, lambda history: history["loss_val"] - history["loss_train"], place, label)
+    _mark_cycles(axes, boundaries)
+    axes.axhline(0, color=_GREY, linewidth=0.8)
+    axes.set_xlabel("update step")
+    axes.set_ylabel("validation − training loss")
+    axes.grid(axis="y")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
+def plot_lr_range(results, title):
+    """Learning-rate range tests: the cost while the learning rate rises, one panel for each network.
+
+    Dots are the costs of single batches, lines their moving means, one of each
+    for every run. The suggested range, the geometric mean over the runs, is
+    shaded and written above.
+
+    Parameters
+    ----------
+    results : mapping of str to sequence of LrRangeResult
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no network, or a network has no result.
+    """
+    if not results or not all(results.values()):
+        raise ValueError("results must hold at least one network, and a result for each, but got none")
+    columns = min(3, len(results))
+    rows = math.ceil(len(results) / columns)
+    figure, axes = _figure(0.9 + 3.1 * columns, 0.8 + 2.6 * rows, rows, columns, sharex=True)
+    for panel, (label, runs) in zip(axes, results.items()):
+        for place, run in enumerate(runs):
+            colour = COLOURS[place % len(COLOURS)]
+            panel.plot(run.learning_rates, run.costs, ".", color=colour, markersize=2, alpha=0.2, markeredgewidth=0)
+            panel.plot(run.learning_rates, run.smoothed, color=colour, linestyle=DASHES[place % len(DASHES)])
+        ends = geometric_mean_range(runs)
+        text = "no range suggested"
+        if ends:
+            panel.axvspan(*ends, color="#e9e9e9", linewidth=0, zorder=0)
+            for end in ends:
+                panel.axvline(end, color=_GREY, linewidth=0.9)
+            text = f"suggested: {ends[0]:.1e} to {ends[1]:.1e}"
+        panel.set_title(f"{label}\n{text}")
+        low = min(run.smoothed.min() for run in runs)
+        start = max(run.smoothed[: max(1, len(run.smoothed) // 10)].max() for run in runs)
+        panel.set_ylim(low - 0.15 * (start - low), start + 0.35 * (start - low))
+        panel.set_xscale("log")
+        panel.grid(axis="y")
+    for panel in axes[len(results):]:
+        panel.set_axis_off()
+    for place, panel in enumerate(axes[: len(results)]):
+        if place % columns == 0:
+            panel.set_ylabel("cost of the batch")
+        if place + columns >= len(results):
+            panel.set_xlabel("learning rate η")
+            panel.tick_params(axis="x", labelbottom=True)
+    figure.supxlabel("dots: costs of batches; lines: their moving means, one for each run", fontsize=8, color=_GREY)
+    figure.suptitle(title)
+    return figure
+
+
+def geometric_mean_range(results):
+    """The range that several `LrRangeResult` of one network suggest.
+
+    Returns
+    -------
+    (float, float) or None
+        Geometric means of ``eta_min`` and ``eta_max`` over the runs that
+        suggest any; None where none does.
+    """
+    ends = np.array([(run.eta_min, run.eta_max) for run in results if run.eta_min is not None])
+    return tuple(np.exp(np.log(ends).mean(axis=0)).tolist()) if len(ends) else None
+
+
+@_styled
+def plot_panels(panels, title, xlabel, ylabel):
+    """Measured times against a size, one panel per kind, both axes logarithmic.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to mapping of int to sequence of float
+        For each panel's heading, each line's label and each place on the
+        x axis: the measurements. A line goes through the medians; a bar spans
+        the lowest to the highest.
+    title, xlabel, ylabel : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if not panels:
+        raise ValueError("panels must hold at least one panel, but got none")
+    count = len(panels)
+    figure, axes = _figure(1.0 + 2.3 * count, 3.6, 1, count, sharey=True)
+    places = sorted({x for lines in panels.values() for line in lines.values() for x in line})
+    for panel, (heading, lines) in zip(axes, panels.items()):
+        for place, (label, line) in enumerate(lines.items()):
+            middle = np.array([np.median(values) for values in line.values()])
+            low, high = (np.array([end(values) for values in line.values()]) for end in (np.min, np.max))
+            panel.errorbar(list(line), middle, [middle - low, high - middle], color=COLOURS[place % len(COLOURS)],
+                           linestyle=DASHES[place % len(DASHES)], marker="o", markersize=4, capsize=2.5,
+                           elinewidth=1, label=label)
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_xticks(places, [str(place) for place in places])
+        panel.minorticks_off()
+        panel.margins(x=0.12)
+        panel.set_title(heading)
+        panel.set_xlabel(xlabel)
+        panel.grid(axis="y")
+    axes[0].set_ylabel(ylabel)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(title)
+    return figure
+
+
+@_styled
 def plot_learning_rate(schedule, title):
     """The learning rate over all update steps of a `CyclicSchedule`.
 
@@ -393,15 +537,16 @@ def _say_what_is_drawn(figure, groups):
 
 
 def _draw_curve(axes, runs, key, place, label):
-    """Mean over the runs at the steps they share, and the range as a band."""
+    """Mean over the runs at the steps they share, and the range as a band; a key may be a function of a history."""
     runs = [history for history in runs if len(history)]
     if not runs:
         return
     steps = runs[0]["update_steps"]
     for history in runs[1:]:
         steps = np.intersect1d(steps, history["update_steps"])
-    curves = np.stack([h[key][np.isin(h["update_steps"], steps)] for h in runs])
-    if key.startswith("acc"):
+    curve = key if callable(key) else lambda history: history[key]
+    curves = np.stack([curve(h)[np.isin(h["update_steps"], steps)] for h in runs])
+    if not callable(key) and key.startswith("acc"):
         curves = 100 * curves
     colour = COLOURS[place % len(COLOURS)]
     if len(runs) > 1:

@@ -136,4 +136,4 @@ def test_drawing_leaves_matplotlib_as_it_was():
 def test_neither_pyplot_nor_a_window_is_needed():
     code = ("import sys; from cyconv import plots; plots.plot_bars({'a': [1.0]}, 't', 's'); "
             "assert 'matplotlib.pyplot' not in sys.modules")
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
