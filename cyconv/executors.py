@@ -1,0 +1,221 @@
+"""Many independent calls, carried out on any `concurrent.futures.Executor`, none lost and none given twice.
+
+There is no scheduler here: processes come from the standard library, a
+cluster from ``dask.distributed``, ranks from ``mpi4py.futures``. What is here
+is how to open each of them, and what to do when workers die.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor, as_completed
+from functools import partial
+
+from ._checks import check_choice, check_integer, describe
+from .trainer import Interrupted
+
+KINDS = ("process", "dask", "mpi", "serial")
+MAX_BREAKS = 3
+
+_PACKAGES = {"dask": "distributed", "mpi": "mpi4py"}
+
+
+def executor_opener(kind, n_workers=1, address=None):
+    """What opens an executor of the kind, and a fresh one each time it is called.
+
+    Parameters
+    ----------
+    kind : {"process", "dask", "mpi", "serial"}
+        ``"process"``: a pool of local processes, started afresh (spawned, not
+        forked). ``"dask"``: the cluster at ``address``, or else a local one
+        of ``n_workers`` processes with one thread each, on the loopback
+        interface. ``"mpi"``: the ranks of ``mpiexec -n N python -m
+        mpi4py.futures SCRIPT``, or as many as the MPI library can start.
+        ``"serial"``: no executor; calls run in the calling thread.
+    n_workers : int, default 1
+        Processes to start; without meaning to ``"serial"`` and at an ``address``.
+    address : str, optional
+        Of a running Dask scheduler, such as ``"tcp://127.0.0.1:8786"``. Its
+        workers need this package, and one thread each (``--nthreads 1``).
+
+    Returns
+    -------
+    callable
+        Without arguments; gives a context manager whose value is an executor
+        or None. Leaving it by an exception ends what still runs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused.
+    ModuleNotFoundError
+        If the kind needs a package that is not installed.
+
+    Examples
+    --------
+    >>> opened = executor_opener("serial")
+    >>> [result for _, result in spread(abs, [(-1,), (2,)], opened)]
+    [1, 2]
+    """
+    check_choice("kind", kind, KINDS)
+    check_integer("n_workers", n_workers, 1, 10_000)
+    if address is not None and kind != "dask":
+        raise ValueError(f"address must be None unless kind is 'dask', but got {describe(address)}")
+    package = _PACKAGES.get(kind)
+    if package and importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(
+            f"kind {kind!r} must have {package} installed, but it is not: pip install 'cyconv[{kind}]'"
+        )
+    if kind == "dask":
+        return partial(_dask, n_workers, address)
+    return partial({"process": _processes, "mpi": _mpi, "serial": _serial}[kind], n_workers)
+
+
+def spread(function, calls, opened, max_breaks=MAX_BREAKS):
+    """Call ``function`` with every tuple of arguments; yield each result as it is there.
+
+    What was lost with its worker (the process was killed, the node went away)
+    is submitted again, to a fresh executor; what had come back by then is not.
+
+    Parameters
+    ----------
+    function : callable
+        For other processes: importable there by its name.
+    calls : iterable of tuple
+        Arguments, for other processes picklable.
+    opened : callable
+        See `executor_opener`; also any class or function that gives an
+        `concurrent.futures.Executor` when called without arguments.
+    max_breaks : int
+        So many executors in a row may break without a single result.
+
+    Yields
+    ------
+    call : tuple
+        One of ``calls``, each once.
+    result : object
+        What ``function`` returned. In order of ``calls`` without executor;
+        as they finish with one.
+
+    Raises
+    ------
+    ChildProcessError
+        If workers died ``max_breaks`` times in a row with no result in between.
+    Exception
+        Whatever ``function`` raises ends the work.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> sorted(result for _, result in spread(pow, [(2, 3), (3, 2)], ThreadPoolExecutor))
+    [8, 9]
+    """
+    pending = dict(enumerate(calls))
+    breaks = 0
+    while pending:
+        if breaks == max_breaks:
+            raise ChildProcessError(
+                f"workers ended {breaks} times in a row before any of their {len(pending)} calls did"
+            )
+        breaks += 1
+        with opened() as executor:
+            for key, result in _pass(function, pending, executor):
+                breaks = 0
+                yield pending.pop(key), result
+
+
+def _pass(function, pending, executor):
+    """One executor's worth of results: ``(key, result)`` of every call that it did not lose."""
+    if executor is None:
+        for key in list(pending):
+            yield key, function(*pending[key])
+        return
+    keys = {}
+    with contextlib.suppress(BrokenExecutor):  # what could not be submitted stays pending
+        for key, call in pending.items():
+            keys[executor.submit(function, *call)] = key
+    try:
+        for future in as_completed(list(keys)):
+            error = _error_of(future)
+            if error is None:
+                yield keys.pop(future), future.result()
+            elif not isinstance(error, _losses()):
+                raise error
+    finally:
+        for future in keys:
+            future.cancel()
+
+
+def _error_of(future):
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
+
+
+def _losses():
+    """How executors tell that a call's worker is gone: it says nothing against the call."""
+    scheduler = sys.modules.get("distributed.scheduler")
+    killed = (scheduler.KilledWorker,) if scheduler else ()
+    return BrokenExecutor, CancelledError, Interrupted, *killed  # Interrupted: the worker's own SIGTERM
+
+
+def _serial(n_workers):
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _processes(n_workers):
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n_workers, context, initializer=_begin_worker)
+    try:
+        yield pool
+    finally:
+        # All that was asked for is there, or is wanted no more: nobody waits for a run's end.
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker():
+    """Ctrl-C is the parent's to act on; and no worker outlives its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _dask(n_workers, address):
+    from distributed import Client, LocalCluster
+
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            address = stack.enter_context(LocalCluster(
+                n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
+                dashboard_address=None, silence_logs=logging.ERROR,
+            ))
+        client = stack.enter_context(Client(address))
+        executor = client.get_executor(pure=False)
+        stack.callback(executor.shutdown, wait=False)
+        yield executor
+
+
+@contextlib.contextmanager
+def _mpi(n_workers):
+    from mpi4py.futures import MPIPoolExecutor
+
+    executor = MPIPoolExecutor(n_workers)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
