@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -70,12 +71,17 @@ def threads_for_call():
 
 def default_threads():
     """The number of threads where none was chosen."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isdigit() and int(asked) > 0:
-        return min(int(asked), MAX_THREADS)
+    asked = _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    if asked:
+        return min(asked, MAX_THREADS)
     if _in_worker():
         return 1
     return max(1, min(_affinity(), _quota(), MAX_THREADS))
+
+
+def _positive(text):
+    """The number that a text of the system's holds; 0 if it holds none."""
+    return int(text) if re.fullmatch(r"\s*[0-9]{1,18}\s*", text) else 0
 
 
 def _in_worker():
@@ -108,10 +114,9 @@ def _quota(root=Path("/sys/fs/cgroup"), membership=Path("/proc/self/cgroup")):
 def _group_quota(folder):
     limit, _, period = _read(folder / "cpu.max").strip().partition(" ")
     if not limit:
-        limit, period = _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()
-    if limit.isdigit() and period.isdigit() and int(period) > 0:
-        return max(1, math.ceil(int(limit) / int(period)))
-    return math.inf
+        limit, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    limit, period = _positive(limit), _positive(period)
+    return math.ceil(limit / period) if limit and period else math.inf
 
 
 def _read(path):

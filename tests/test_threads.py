@@ -1,0 +1,201 @@
+"""How many threads run, and that forked and spawned processes and Python threads get on with them."""
+
+import os
+import sys
+import threading
+
+import pytest
+from builds import HAS_OPENMP, run_program
+from tiny_run import EVERYTHING, digest, fit, make_trainer
+
+import cyconv
+from cyconv import threads
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch):
+    monkeypatch.setattr(threads, "_chosen", None)
+
+
+# The default -------------------------------------------------------------------
+
+
+@pytest.fixture
+def four_processors(monkeypatch):
+    """A process that may use four processors, without a quota and with nothing said in the environment."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "_affinity", lambda: 4)
+    monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
+    monkeypatch.setattr(threads, "_in_worker", lambda: False)
+
+
+def test_default_is_what_this_process_may_use(four_processors, monkeypatch):
+    assert cyconv.get_num_threads() == 4
+    monkeypatch.setattr(threads, "_quota", lambda: 2)
+    assert cyconv.get_num_threads() == 2
+    monkeypatch.setattr(threads, "_affinity", lambda: 1)
+    assert cyconv.get_num_threads() == 1
+
+
+def test_worker_of_a_pool_takes_one(four_processors, monkeypatch):
+    monkeypatch.setattr(threads, "_in_worker", lambda: True)
+    assert cyconv.get_num_threads() == 1
+    cyconv.set_num_threads(3)
+    assert cyconv.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("text, expected", [("3", 3), ("3,2", 3), (" 5 ", 5), ("0", 4), ("-1", 4), ("", 4), ("many", 4),
+                                            ("1.5", 4), ("99999", 256), ("9" * 5000, 4), ("\u00b2", 4)])
+def test_environment_variable(four_processors, monkeypatch, text, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert cyconv.get_num_threads() == expected
+
+
+@linux
+def test_affinity_mask():
+    found = run_program("processes.py", "affinity", OMP_NUM_THREADS=None)
+    assert found["1"] == 1
+    assert all(1 <= n <= int(allowed) for allowed, n in found.items())
+
+
+# The control group's quota -----------------------------------------------------
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("200000 100000\n", 2), ("150000 100000\n", 2), ("50000 100000\n", 1), ("1000 100000", 1), ("300000 50000\n", 6),
+    ("max 100000\n", float("inf")), ("", float("inf")), ("nonsense", float("inf")), ("100000 0\n", float("inf")),
+    ("-1 100000\n", float("inf")), ("1e5 100000\n", float("inf")),
+])
+def test_quota_of_version_2(tmp_path, text, expected):
+    write(tmp_path / "fs/a/b/cpu.max", text)
+    write(tmp_path / "membership", "0::/a/b\n")
+    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == expected
+
+
+@pytest.mark.parametrize("place", ["fs/cpu.max", "fs/a/cpu.max", "fs/a/b/cpu.max"])
+def test_smallest_quota_on_the_way_up_counts(tmp_path, place):
+    for name in ("fs/cpu.max", "fs/a/cpu.max", "fs/a/b/cpu.max"):
+        write(tmp_path / name, "800000 100000")
+    write(tmp_path / place, "300000 100000")
+    write(tmp_path / "cpu.max", "100000 100000")    # above the root: not ours
+    write(tmp_path / "membership", "0::/a/b\n")
+    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == 3
+
+
+def test_quota_of_version_1(tmp_path):
+    write(tmp_path / "fs/cpu/a/cpu.cfs_quota_us", "250000\n")
+    write(tmp_path / "fs/cpu/a/cpu.cfs_period_us", "100000\n")
+    write(tmp_path / "membership", "5:memory:/a\n4:cpu,cpuacct:/a\n0::/\n")
+    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == 3
+    write(tmp_path / "fs/cpu/a/cpu.cfs_quota_us", "-1\n")
+    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
+
+
+@pytest.mark.parametrize("membership", [None, "", "0::\n", "::::", "0::/../../..\n", "nonsense\n\n"])
+def test_quota_where_there_is_none(tmp_path, membership):
+    if membership is not None:
+        write(tmp_path / "membership", membership)
+    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
+
+
+def test_quota_of_this_machine():
+    assert threads._quota() >= 1
+
+
+# Processes and Python threads --------------------------------------------------
+
+
+@pytest.fixture(params=["2", "5"])
+def omp_num_threads(request):
+    return request.param
+
+
+@linux
+def test_fork_after_threads_ran(omp_num_threads):
+    found = run_program("processes.py", "fork", OMP_NUM_THREADS=omp_num_threads)
+    assert found["child"] == found["grandchild"] == [found["expected"], 1]
+    assert found["afterwards"] == [found["expected"], int(omp_num_threads)]
+
+
+@linux
+def test_fork_before_any_thread_ran():
+    found = run_program("processes.py", "fork_untouched", OMP_NUM_THREADS="2")
+    assert found["child"] == [found["expected"], 2]
+
+
+@linux
+@pytest.mark.parametrize("case", ["fork_pool", "spawn_pool", "executor"])
+def test_workers_do_not_oversubscribe(case):
+    found = run_program("processes.py", case, OMP_NUM_THREADS=None)
+    assert found["found"] == [[bits, 1, 0] for bits in found["expected"]]
+
+
+@linux
+def test_forked_workers_stay_alone_whatever_is_asked():
+    found = run_program("processes.py", "fork_pool", OMP_NUM_THREADS="3")
+    assert found["found"] == [[bits, 1, 0] for bits in found["expected"]]
+
+
+def test_networks_in_python_threads(omp_num_threads):
+    found = run_program("processes.py", "python_threads", OMP_NUM_THREADS=omp_num_threads)
+    assert found["found"] == found["expected"]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_two_trainers_in_two_python_threads(n_threads):
+    cyconv.set_num_threads(n_threads)
+    options = [EVERYTHING, {"momentum": 0.5}]
+    expected, found = [], [None, None]
+    for each in options:
+        trainer = make_trainer(**each)
+        fit(trainer)
+        expected.append(digest(trainer))
+
+    def run(i):
+        trainer = make_trainer(**options[i])
+        fit(trainer)
+        found[i] = digest(trainer)
+
+    running = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert found == expected
+
+
+def test_one_network_in_several_python_threads(make_network, rng):
+    """Calls take turns; what each returns is as if it were alone."""
+    cyconv.set_num_threads(2)
+    network = make_network(n_hidden=40)
+    X = [rng.standard_normal((n, 3, 32, 32)).astype("float32") for n in (7, 30, 101)]
+    labels = [rng.integers(0, 10, len(images)) for images in X]
+    expected = [(network.predict_proba(x).tobytes(), network.loss_and_gradients(x, y)[0]) for x, y in zip(X, labels)]
+    wrong = []
+
+    def run(i):
+        for _ in range(20):
+            got = (network.predict_proba(X[i]).tobytes(), network.loss_and_gradients(X[i], labels[i])[0])
+            if got != expected[i]:
+                wrong.append(i)
+
+    running = [threading.Thread(target=run, args=(i,)) for i in range(3)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert wrong == []
+
+
+def test_threadpoolctl_sees_the_runtime():
+    pytest.importorskip("threadpoolctl")
+    if not HAS_OPENMP:
+        pytest.skip("built without OpenMP")
+    assert "openmp" in run_program("processes.py", "openmp")
