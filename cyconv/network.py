@@ -659,7 +659,7 @@ class Network:
                 raise ValueError("its parameters do not fit its architecture")
             network = cls(**architecture)
             network.set_parameters(parameters)
-            if "normalizer/mean" in arrays:
+            if any(name.startswith("normalizer/") for name in arrays):
                 network.normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/std"])
         except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path must be a cyconv network file, but {path} is damaged: {error}") from None

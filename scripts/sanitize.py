@@ -1,0 +1,88 @@
+"""Build the kernels with the compiler's sanitizers, or bounds-checked, and run their tests on every build.
+
+    python scripts/sanitize.py address      AddressSanitizer and UndefinedBehaviorSanitizer
+    python scripts/sanitize.py bounds       Cython with bounds checks, C without optimisation
+    python scripts/sanitize.py thread       ThreadSanitizer (see below)
+
+The tree is copied into a temporary folder and built there; nothing is written beside the sources. Needed: gcc with
+its sanitizer libraries, Cython, setuptools, pytest and hypothesis. The exit code is 0 when everything ran clean.
+
+Leak checking is off: the interpreter itself keeps memory to its end, and the kernels allocate none.
+ThreadSanitizer does not know GNU OpenMP's barriers, which synchronise without calls that it sees, and reports
+every access across them; so the kernels' own reports are only meaningful with an OpenMP runtime that was built
+for it, and this kind is not part of the default.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ["test_kernels.py", "test_network.py", "test_training.py", "test_door.py"]
+FLAGS = {"address": "address,undefined", "thread": "thread", "bounds": ""}
+LIBRARIES = {"address": ["libasan.so", "libubsan.so"], "thread": ["libtsan.so"], "bounds": []}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", default=["address", "bounds"], choices=list(FLAGS), metavar="kind",
+                        help="address, bounds or thread; address and bounds unless given")
+    parser.add_argument("--isa", nargs="+", help="instruction sets; all that this machine can run unless given")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="files in tests/, or pytest's ids there")
+    parser.add_argument("--keep", type=Path, help="build in this folder and keep it")
+    args = parser.parse_args()
+    failed = [kind for kind in args.kinds if not check(kind, args)]
+    print("failed: " + ", ".join(failed) if failed else "all clean")
+    return 1 if failed else 0
+
+
+def check(kind, args):
+    """Build one kind and run the tests on each instruction set; whether all went well."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "cyconv" if args.keep is None else args.keep / kind
+        copy_tree(folder)
+        print(f"== {kind}: building in {folder}", flush=True)
+        build = dict(os.environ, CYCONV_SANITIZE=FLAGS[kind], CYCONV_DEBUG="1")
+        subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=build, check=True)
+        environment = test_environment(kind, folder)
+        code = "from cyconv._kernels import processor; print(*processor.instruction_sets())"
+        sets = args.isa or subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True,
+                                          capture_output=True, text=True).stdout.split()
+        return all([run_tests(kind, name, folder, environment, args.tests) for name in sets])
+
+
+def copy_tree(folder):
+    """The sources and tests, without anything that was built."""
+    built = shutil.ignore_patterns("*.so", "*.c", "*.pyd", "__pycache__", "build")
+    for name in ("cyconv", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=built, dirs_exist_ok=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / name)
+
+
+def test_environment(kind, folder):
+    libraries = [subprocess.run([os.environ.get("CC", "gcc"), f"-print-file-name={name}"], check=True,
+                                capture_output=True, text=True).stdout.strip() for name in LIBRARIES[kind]]
+    return dict(
+        os.environ,
+        PYTHONPATH=str(folder),
+        LD_PRELOAD=" ".join(libraries),
+        PYTHONMALLOC="malloc",      # so that every array is a block that the sanitizer watches
+        OMP_NUM_THREADS="3",
+        ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:halt_on_error=1",
+        UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
+    )
+
+
+def run_tests(kind, instruction_set, folder, environment, tests):
+    print(f"== {kind}: {instruction_set}", flush=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=short", *tests]
+    return subprocess.run(command, cwd=folder / "tests", env=dict(environment, CYCONV_ISA=instruction_set)).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
