@@ -10,9 +10,10 @@ refer to is measured in the same rounds by a loop of fused multiply-adds.
     python scripts/benchmark.py --sections steps --architectures A1 8,40,50 --peers cyconv numpy --threads 2
 
 Sections: ``steps`` (time of an update, evaluation, float64, threads),
-``shapes`` (how the throughput holds between the tuned shapes), ``memory``,
-``imports``, and ``exercise`` (the whole of Exercise 3 against PyTorch; minutes,
-hence only when named).
+``shapes`` (how the throughput holds between the tuned shapes), ``extras`` (what
+augmentation, dropout and momentum cost), ``memory``, ``imports``, and
+``exercise`` (the whole of Exercise 3 against PyTorch; minutes, hence only when
+named).
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 import peers
 from peers.case import ARCHITECTURES
 
-SECTIONS = ("steps", "shapes", "memory", "imports", "exercise")
+SECTIONS = ("steps", "shapes", "extras", "memory", "imports", "exercise")
 N_IMAGES = 10_000
 
 

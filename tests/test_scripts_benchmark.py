@@ -42,7 +42,7 @@ def small_case():
 
 
 def test_miniature(call, tmp_path):
-    done = call("--sections", "steps", "memory", "imports", "--peers", "cyconv", "numpy",
+    done = call("--sections", "steps", "extras", "memory", "imports", "--peers", "cyconv", "numpy",
                 "--architectures", "8,3,7", "--threads", "1", "--rounds", "2", "--seconds", "0.004",
                 "--images", "300", "--output", "out")
     assert done.returncode == 0, done.stderr
@@ -54,10 +54,11 @@ def test_miniature(call, tmp_path):
         assert run["error"] < 1e-4
         assert len(run["step"]) == len(run["evaluation"]) == 2 and min(*run["step"], *run["evaluation"]) > 0
     assert [probe["dtype"] for probe in network["peak"]] == ["float32", "float64"]
+    assert list(results["extras"]) == ["8,3,7"] and min(results["extras"]["8,3,7"]["all three"]) > 0
     assert set(results["memory"]["peers"]) == {"cyconv", "numpy"} and list(results["imports"]) == ["cyconv"]
     assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
     text = (tmp_path / "out" / "benchmark.md").read_text()
-    assert "against the best" in text and "float64 / float32" in text and text in done.stdout
+    assert "against the best" in text and "dropout 0.3" in text and "float64 / float32" in text and text in done.stdout
 
 
 def test_other_shapes_stand_beside_the_tuned_one(monkeypatch):

@@ -26,8 +26,8 @@ class CyconvPeer:
     def parameters(self):
         return self.network.parameters
 
-    def train(self, order, learning_rates):
-        self.network.train_steps(self.source, order, learning_rates, batch_size=self.batch_size, l2=L2)
+    def train(self, order, learning_rates, **extras):
+        self.network.train_steps(self.source, order, learning_rates, batch_size=self.batch_size, l2=L2, **extras)
 
     def evaluate(self):
         loss, _, accuracy = self.network.evaluate(self.source)

@@ -100,6 +100,24 @@ def measure_shapes(options):
     return found
 
 
+def measure_extras(options):
+    """What augmentation, dropout and momentum cost cyconv, on the largest number of threads.
+
+    Returns
+    -------
+    dict
+        For each network, and in it for each extra: microseconds of an update, per round.
+    """
+    found = {}
+    with Worker("cyconv", options.threads[-1]) as worker:
+        for name, shape in options.architectures:
+            _say(f"extras of {name}")
+            case = dataclasses.asdict(Case(*shape, batch_size=options.batch_size))
+            found[name] = worker.ask("extras", case=case, n_images=options.images, rounds=options.rounds,
+                                     seconds=options.seconds / 2)
+    return found
+
+
 def measure_memory(options):
     """MiB that 49,000 training images (fewer if ``--images`` says so) and the step hold.
 

@@ -12,8 +12,8 @@ def describe(results):
     machine = results["machine"]
     parts = ["# Benchmark", f"{machine['processor']} ({machine['architecture']}), kernels for "
              f"{machine['instruction_set']}. Median (lowest–highest) of all rounds."]
-    for name, write in (("steps", _steps), ("shapes", _shapes), ("memory", _memory), ("imports", _imports),
-                        ("exercise", _exercise)):
+    for name, write in (("steps", _steps), ("shapes", _shapes), ("extras", _extras), ("memory", _memory),
+                        ("imports", _imports), ("exercise", _exercise)):
         if name in results:
             parts += write(results[name])
     return "\n\n".join(parts) + "\n"
@@ -105,6 +105,16 @@ def _shapes(section):
                      f"{statistics.median(shape['share']):.2f}"])
     header = ["beside", "f", "nf", "nh", "batch", "GFLOP/s", "of the tuned shape's"]
     return ["## Other shapes (cyconv)", format_table(header, rows, markdown=True)]
+
+
+def _extras(section):
+    extras = next(iter(section.values()))
+    header = ["network", "plain, µs per update", *(name for name in extras if name != "plain")]
+    rows = [[network, _spread(times["plain"]),
+             *(f"{ratio(times[name], times['plain']) - 1:+.0%}" for name in header[2:])]
+            for network, times in section.items()]
+    return ["## What augmentation, dropout and momentum add to an update (cyconv)",
+            format_table(header, rows, markdown=True)]
 
 
 def _memory(section):

@@ -75,7 +75,7 @@ class Timed:
 
     def _step(self, peer, seconds):
         peer.set_parameters(self.start)  # so that no chunk drifts into other numbers than the last
-        return _microseconds(lambda: peer.train(next(self.orders), self.rates), seconds) / len(self.rates)
+        return microseconds(lambda: peer.train(next(self.orders), self.rates), seconds) / len(self.rates)
 
     def evaluation(self, seconds):
         """Thousand images a second: forward pass, loss and accuracy of all images, again and again."""
@@ -83,10 +83,10 @@ class Timed:
 
     def _evaluation(self, peer, seconds):
         peer.set_parameters(self.start)
-        return _microseconds(peer.evaluate, seconds)
+        return microseconds(peer.evaluate, seconds)
 
 
-def _microseconds(call, seconds):
+def microseconds(call, seconds):
     """Mean time of a call over ``seconds``, after a quarter of that for warming up.
 
     By then the threads of the peer before have stopped spinning as well.

@@ -98,6 +98,12 @@ class _Server:
     def evaluation(self, key, seconds):
         return self.timed[key].evaluation(seconds)
 
+    def extras(self, case, n_images, rounds, seconds):
+        from .case import Case
+        from .extras import time_extras
+
+        return time_extras(Case(**case | {"n_hidden": tuple(case["n_hidden"])}), n_images, rounds, seconds)
+
     def peak(self, dtype, seconds):
         import cyconv
 
