@@ -231,7 +231,7 @@ class Layout:
         grad.insert(0, 0 if evaluation else cursor.take(rows * self.ld[0]) if keep_grad else thread.take(block * self.ld[0]))
         branches = []
         for branch in self.branches:
-            own = dict(branch, shares=0)
+            own = dict(branch, shares=0, tables=cursor.take(2 * math.prod(self.image_shape)))
             if branch["patch_inner"]:
                 own["x"] = thread.take(block * branch["x_size"])
                 if not evaluation:

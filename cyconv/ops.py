@@ -272,12 +272,13 @@ def _gather(images, order, filter_size, scale, offset, augmentation, seed, epoch
         return patches
     n_threads = threads_for_call()
     rows = np.empty((n_threads, (height // f + 1) * width), dtype)
+    tables = np.empty(2 * channels * height * width, dtype)
     images = np.ascontiguousarray(images)
     specialised(kernels.gather_batch, dtype)(
         images if pixels else None, None if pixels else images, np.ascontiguousarray(order, np.int64), f,
         None if scale is None else np.ascontiguousarray(scale),
         None if offset is None else np.ascontiguousarray(offset),
-        augmentation.flip, augmentation.shift, augmentation.cutout, seed, epoch, patches, rows, n_threads)
+        augmentation.flip, augmentation.shift, augmentation.cutout, seed, epoch, patches, rows, tables, n_threads)
     return patches
 
 

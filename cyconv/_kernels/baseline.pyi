@@ -18,6 +18,7 @@ def gather_batch(
     epoch: int,
     patches: NDArray[np.floating],
     rows: NDArray[np.floating],
+    tables: NDArray[np.floating],
     n_threads: int,
 ) -> None: ...
 def col2im(

@@ -11,12 +11,14 @@
 #   Gathered, patch-innermost: X[d*ld_x + p] (lanes over patches); or patch-major: X[p*ld_x + d] (lanes over values).
 #
 # Order of work
-#   Rows (c, y, :) with the same y mod f are normalised into `rows`, one behind the other; what lies there is
-#   patch after patch with f values each, and is dealt out into f streams. The usual widths are
-#   compile-time constants, for which the compiler deals with vector permutations.
+#   In general (gather_image): rows (c, y, :) with the same y mod f are normalised into `rows`, one behind the
+#   other; what lies there is patch after patch with f values each, and is dealt out into f streams.
+#   For uint8 images of 32 x 32 without augmentation (gather_pixels): the bytes of a channel are dealt out first, by
+#   vector permutations, since f is a constant there, and then normalised in one run, with scale and offset dealt out
+#   likewise beforehand (`tables`). Both give the same bits: a value is one multiply-add.
 #
 # Ownership
-#   `rows` holds grid_h*W + W elements and belongs to the calling thread.
+#   `rows` holds grid_h*W + W elements and belongs to the calling thread; `tables` are written once a call.
 
 cdef struct Images:
     const unsigned char* pixels     # uint8 images, or NULL
@@ -108,26 +110,116 @@ cdef inline void deal_out(idx f, idx n_p, const real* rows, idx ld_x, real* out)
             out[x*ld_x + p] = rows[p*f + x]
 
 
-cdef inline void gather_plain(const Images* images, idx image, idx f, idx side, real* out) noexcept nogil:
-    """gather_image for square images, patch-innermost and without augmentation; f and side are constants"""
-    cdef real rows[32*16]
-    cdef idx c, y, py, grid = side//f
-    for c in range(images.channels):
+cdef enum:
+    SIDE = 32                       # of the images that gather_pixels knows
+    CHANNEL = SIDE*SIDE
+
+
+cdef inline void halve(idx n, const unsigned char* pixels, unsigned char* even, unsigned char* odd) noexcept nogil:
+    cdef idx i
+    for i in range(n):
+        even[i] = pixels[2*i]
+        odd[i] = pixels[2*i + 1]
+
+
+cdef inline void deal_row(idx f, const unsigned char* rows, unsigned char* out) noexcept nogil:
+    """out[x*n_p + p] = rows[p*f + x]; f is a constant. Eight streams at once are too many for the vectoriser."""
+    cdef unsigned char halves[CHANNEL]
+    cdef unsigned char quarters[CHANNEL]
+    cdef idx n_p = CHANNEL//(f*f), p, x, i, j
+    if f == 8:              # stream x = i + 2*j + 4*(odd at last)
+        halve(4*n_p, rows, halves, halves + 4*n_p)
+        for i in range(2):
+            halve(2*n_p, halves + 4*n_p*i, quarters, quarters + 2*n_p)
+            for j in range(2):
+                halve(n_p, quarters + 2*n_p*j, out + (i + 2*j)*n_p, out + (i + 2*j + 4)*n_p)
+    else:
+        for p in range(n_p):
+            for x in range(f):
+                out[x*n_p + p] = rows[p*f + x]
+
+
+cdef inline void deal_channel(idx f, bint patch_inner, const unsigned char* pixels, unsigned char* out) noexcept nogil:
+    """One channel's bytes in the order of the patches: value by value, or patch by patch. f is a constant."""
+    cdef unsigned char rows[CHANNEL]
+    cdef idx grid = SIDE//f, y, py, px, x
+    if patch_inner:
         for y in range(f):
             for py in range(grid):
-                normalise_row(images, image, (c*side + py*f + y)*side, side, rows + py*side)
-            deal_out(f, grid*grid, rows, grid*grid, out + (c*f + y)*f*grid*grid)
+                for x in range(SIDE):
+                    rows[py*SIDE + x] = pixels[(py*f + y)*SIDE + x]
+            deal_row(f, rows, out + y*SIDE*grid)
+    else:
+        for py in range(grid):
+            for px in range(grid):
+                for y in range(f):
+                    for x in range(f):
+                        out[((py*grid + px)*f + y)*f + x] = pixels[(py*f + y)*SIDE + px*f + x]
 
 
-cdef inline void gather_values(const Images* images, idx image, idx f, idx ld_x, real* out) noexcept nogil:
-    """gather_image patch-major and without augmentation: a patch's rows are runs of f pixels; f is a constant"""
-    cdef idx c, y, py, px, grid_w = images.width//f, start = 0
+cdef inline void normalise_run(idx n, const unsigned char* dealt, const real* scale, const real* offset,
+                               real* out) noexcept nogil:
+    cdef idx i
+    for i in range(n):
+        out[i] = dealt[i]*scale[i] + offset[i]
+
+
+cdef inline void gather_width(const Images* images, const long long* order, idx first, idx n, idx f, bint patch_inner,
+                              const real* tables, idx x_size, real* out) noexcept nogil:
+    """gather_pixels for one filter width, a constant: a channel of all images, while its tables are in cache"""
+    cdef unsigned char dealt[CHANNEL]
+    cdef idx size = images.channels*CHANNEL, n_p = CHANNEL//(f*f), c, i, p, image
+    cdef const real* scale
+    cdef const real* offset
     for c in range(images.channels):
-        for py in range(images.height//f):
-            for y in range(f):
-                for px in range(grid_w):
-                    normalise_row(images, image, start, f, out + (py*grid_w + px)*ld_x + (c*f + y)*f)
-                    start += f
+        scale = tables + c*CHANNEL
+        offset = scale + size
+        for i in range(n):
+            image = order[i] if order != NULL else first + i
+            deal_channel(f, patch_inner, images.pixels + image*size + c*CHANNEL, dealt)
+            if patch_inner:
+                normalise_run(CHANNEL, dealt, scale, offset, out + i*x_size + c*CHANNEL)
+            else:
+                for p in range(n_p):
+                    normalise_run(f*f, dealt + p*f*f, scale + p*f*f, offset + p*f*f,
+                                  out + i*x_size + (p*images.channels + c)*f*f)
+
+
+cdef inline bint is_plain(const Images* images, const Augment* augment, idx f, bint patch_inner) noexcept nogil:
+    """whether gather_pixels knows these images, this width and this layout"""
+    if images.pixels == NULL or augment.active or images.height != SIDE or images.width != SIDE:
+        return False
+    return (f == 2 or f == 4 or f == 8) if patch_inner else (f == 16 or f == 32)
+
+
+cdef void gather_pixels(const Images* images, const long long* order, idx first, idx n, idx f, bint patch_inner,
+                        const real* tables, idx x_size, real* out) noexcept nogil:
+    """Images order[0..n), or first..first+n where there is no order: bytes are put in the order of the patches
+    before they become numbers four times as long. `tables`: scale and offset, each (C, H*W) in that order."""
+    if f == 2:
+        gather_width(images, order, first, n, 2, True, tables, x_size, out)
+    elif f == 4:
+        gather_width(images, order, first, n, 4, True, tables, x_size, out)
+    elif f == 8:
+        gather_width(images, order, first, n, 8, True, tables, x_size, out)
+    elif f == 16:
+        gather_width(images, order, first, n, 16, False, tables, x_size, out)
+    else:
+        gather_width(images, order, first, n, 32, False, tables, x_size, out)
+
+
+cdef void fill_tables(const Images* images, idx f, bint patch_inner, real* tables) noexcept nogil:
+    """scale and offset in the order in which gather_pixels wants them"""
+    cdef idx grid = SIDE//f, size = images.channels*CHANNEL, c, y, x, d, p, to, start = 0
+    for c in range(images.channels):
+        for y in range(SIDE):
+            for x in range(SIDE):
+                d = (y % f)*f + x % f
+                p = (y//f)*grid + x//f
+                to = c*CHANNEL + (d*grid*grid + p if patch_inner else p*f*f + d)
+                tables[to] = (<const real*>images.scale)[start]
+                tables[size + to] = (<const real*>images.offset)[start]
+                start += 1
 
 
 cdef void gather_image(const Images* images, idx image, const Augment* augment, idx f, bint patch_inner, idx ld_x,
@@ -137,23 +229,6 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
     cdef real* o
     cdef real* spare = rows + grid_h*width
     cdef Placement place
-    if patch_inner and not augment.active and images.height == 32 and width == 32:
-        if f == 2:
-            gather_plain(images, image, 2, 32, out)
-            return
-        if f == 4:
-            gather_plain(images, image, 4, 32, out)
-            return
-        if f == 8:
-            gather_plain(images, image, 8, 32, out)
-            return
-    if not patch_inner and not augment.active:
-        if f == 16:
-            gather_values(images, image, 16, ld_x, out)
-            return
-        if f == 32:
-            gather_values(images, image, 32, ld_x, out)
-            return
     if augment.active:
         place = draw_placement(augment, images, image)
     for c in range(images.channels):
@@ -182,11 +257,12 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
 
 def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const long long[::1] order,
                  idx filter_size, const real[:, :, ::1] scale, const real[:, :, ::1] offset, bint flip, idx shift,
-                 idx cutout, uint64 seed, uint64 epoch, real[:, :, ::1] patches, real[:, ::1] rows, int n_threads):
+                 idx cutout, uint64 seed, uint64 epoch, real[:, :, ::1] patches, real[:, ::1] rows, real[::1] tables,
+                 int n_threads):
     """Fill ``patches`` (n, D, P) from uint8 ``pixels`` or, where those are None, from real ``values``."""
     cdef Images images
     cdef Augment augment
-    cdef idx n = order.shape[0], i
+    cdef idx n = order.shape[0], i, x_size = patches.shape[1]*patches.shape[2]
     images.pixels = NULL
     images.values = NULL
     images.scale = NULL
@@ -205,7 +281,14 @@ def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, :
     augment.cutout = cutout
     augment.bits = address(seed_bits(seed, PURPOSE_AUGMENTATION), epoch)
     with nogil:
-        if n_threads == 1:
+        if is_plain(&images, &augment, filter_size, True):
+            fill_tables(&images, filter_size, True, &tables[0])
+            if n_threads == 1:
+                gather_pixels(&images, &order[0], 0, n, filter_size, True, &tables[0], x_size, &patches[0, 0, 0])
+            else:
+                for i in prange(n, schedule="static", num_threads=n_threads):
+                    gather_pixels(&images, &order[i], 0, 1, filter_size, True, &tables[0], x_size, &patches[i, 0, 0])
+        elif n_threads == 1:
             for i in range(n):
                 gather_image(&images, order[i], &augment, filter_size, True, patches.shape[2], &rows[0, 0],
                              &patches[i, 0, 0])

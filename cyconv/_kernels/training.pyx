@@ -42,6 +42,7 @@ cdef struct Branch:
     idx weight, bias    # offsets in the parameters
     idx x               # the patches: of a block in the scratch; patch-major: of the batch in the workspace
     idx shares          # patch-innermost: in the workspace, n_filters*(n_values + 1) a block
+    idx tables          # in the workspace: what gather_pixels needs
 
 cdef struct Dense:
     idx n_units, n_inputs, ld_w, weight, bias
@@ -73,6 +74,7 @@ cdef struct Batch:
     double* losses
     int* correct
     double* squares                     # a slot for each task
+    const void* workspace               # where the branches' tables are
 
 
 cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
@@ -96,6 +98,15 @@ cdef void drop_units(idx n, idx n_units, idx ld, real* a, double dropout, uint64
                 a[i*ld + 2*j + 1] = 0 if (bits >> 32) < threshold else a[i*ld + 2*j + 1]*scale
 
 
+cdef void fill_branch_tables(const Plan* plan, const Batch* batch, real* workspace) noexcept nogil:
+    cdef const Branch* branch
+    cdef idx b
+    for b in range(plan.n_branches):
+        branch = &plan.branch[b]
+        if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
+            fill_tables(&batch.images, branch.filter_size, branch.patch_inner, workspace + branch.tables)
+
+
 cdef void forward_block(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx first,
                         idx n, idx row, real* base, real* scratch) noexcept nogil:
     """Images order[0..n), or first..first+n where there is no order, through the network, into rows row..row+n
@@ -108,10 +119,14 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
         own = scratch + branch.x if branch.patch_inner else base + branch.x + row*branch.x_size
-        for i in range(n):
-            image = order[i] if order != NULL else first + i
-            gather_image(&batch.images, image, &batch.augment, branch.filter_size, branch.patch_inner, branch.ld_x,
-                         scratch + plan.rows, own + i*branch.x_size)
+        if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
+            gather_pixels(&batch.images, order, first, n, branch.filter_size, branch.patch_inner,
+                          <const real*>batch.workspace + branch.tables, branch.x_size, own)
+        else:
+            for i in range(n):
+                image = order[i] if order != NULL else first + i
+                gather_image(&batch.images, image, &batch.augment, branch.filter_size, branch.patch_inner, branch.ld_x,
+                             scratch + plan.rows, own + i*branch.x_size)
         if branch.patch_inner:
             conv_forward(n, branch.n_filters, branch.n_values, branch.n_patches, branch.ld_x, params + branch.weight,
                          params + branch.bias, own, branch.x_size, level(plan, plan.act, base, 0, row) + branch.column,
@@ -495,6 +510,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     batch.losses = &losses[0]
     batch.correct = &correct[0]
     batch.squares = &squares[0]
+    batch.workspace = &workspace[0]
     course.n_steps = learning_rates.shape[0]
     course.steps_per_epoch = steps_per_epoch
     course.first_step = first_step
@@ -506,6 +522,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     course.gradients_only = gradients_only
     course.seed = seed
     with nogil:
+        fill_branch_tables(&own, &batch, &workspace[0])
         run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
                   &params[0] if sink is None else &sink[0], &workspace[0], n_threads)
 
@@ -530,7 +547,9 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     batch.dropout = 0
     batch.losses = &losses[0]
     batch.correct = &correct[0]
+    batch.workspace = base
     with nogil:
+        fill_branch_tables(&own, &batch, base)
         if n_threads == 1:
             for b in range(n_blocks):
                 evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch, out)
