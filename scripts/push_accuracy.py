@@ -23,28 +23,31 @@ from cyconv.experiment import Run, RunFiles, RunInterrupted, over_seeds, run_all
 
 OUTPUT = "results/push_accuracy"
 SEEDS = 3
+
+
+def recipe_for(minutes, **settings):
+    return Run(f"minutes{minutes}", f"{minutes}-minute recipe", filter_size=(4, 8), n_cycles=2, growth=3.0,
+               eta_max=0.05, momentum=0.9, l2=5e-4, label_smoothing=0.1, flip=True, snapshots=True, log_every=1000,
+               **settings)
+
+
 RECIPES = {
-    1: Run("minutes1", "1-minute recipe", filter_size=4, n_filters=32, n_hidden=300, step_size=1500, n_cycles=2,
-           growth=3.0, l2=5e-4, label_smoothing=0.1, dropout=0.1, flip=True, shift=1),
-    5: Run("minutes5", "5-minute recipe", filter_size=4, n_filters=64, n_hidden=500, step_size=2500, n_cycles=2,
-           growth=4.0, l2=5e-4, label_smoothing=0.1, dropout=0.2, flip=True, shift=2),
-    15: Run("minutes15", "15-minute recipe", filter_size=4, n_filters=80, n_hidden=600, step_size=4000, n_cycles=3,
-            growth=2.5, l2=5e-4, label_smoothing=0.1, dropout=0.3, flip=True, shift=2),
-    60: Run("minutes60", "60-minute recipe", filter_size=4, n_filters=120, n_hidden=1000, step_size=6000,
-            n_cycles=3, growth=2.5, l2=5e-4, label_smoothing=0.1, dropout=0.4, flip=True, shift=3),
+    1: recipe_for(1, n_filters=(24, 32), n_hidden=300, step_size=2000, dropout=0.1, shift=1),
+    5: recipe_for(5, n_filters=(40, 64), n_hidden=500, step_size=4000, dropout=0.1, shift=3),
+    15: recipe_for(15, n_filters=(48, 80), n_hidden=600, step_size=7000, dropout=0.2, shift=3),
+    60: recipe_for(60, n_filters=(64, 128), n_hidden=1000, step_size=16000, dropout=0.3, shift=4),
 }
-ALWAYS = {"snapshots": True, "log_every": 1000}
-#: What a recipe is without each of its ingredients, if it has it.
+#: What a recipe is without each of its ingredients.
 WITHOUT = {
     "mirroring": {"flip": False},
     "shifts": {"shift": 0},
-    "cutout": {"cutout": 0},
     "dropout": {"dropout": 0.0},
     "label smoothing": {"label_smoothing": 0.0},
-    "a smaller peak in later cycles": {"eta_max_decay": 1.0},
-    "the wide layers": {"filter_size": 4, "n_filters": 40, "n_hidden": 300},
+    "momentum, η up to 0.3": {"momentum": 0.0, "eta_max": 0.3},
+    "8 × 8 filters, 40 of 4 × 4": {"filter_size": 4, "n_filters": 40},
 }
-PLAIN = {change: value for changes in WITHOUT.values() for change, value in changes.items()} | {"l2": 0.003}
+PLAIN = {"filter_size": 4, "n_filters": 40, "n_hidden": 300, "eta_max": 0.1, "momentum": 0.0, "l2": 0.003,
+         "label_smoothing": 0.0, "dropout": 0.0, "flip": False, "shift": 0}
 QUICK = {"filter_size": 8, "n_filters": 4, "n_hidden": 20, "step_size": 20, "n_cycles": 2, "log_every": 20}
 QUICK_REMARK = "A quick run, which only shows that everything works."
 ROAD_REMARK = "The test images were not looked at: a fifth of the training images stands in for them."
@@ -63,7 +66,7 @@ def parse(argv):
 def main(argv=None):
     arguments = parse(argv)
     source, data = cli.open_data(arguments)
-    recipe = dataclasses.replace(RECIPES[arguments.minutes], **(ALWAYS | (QUICK if arguments.quick else {})))
+    recipe = dataclasses.replace(RECIPES[arguments.minutes], **(QUICK if arguments.quick else {}))
     script = "push_accuracy"
     if arguments.road:
         script, data = "push_accuracy --road", hold_out(data)
@@ -153,8 +156,9 @@ def describe(run):
                     *([f"shifts up to {run.shift}"] if run.shift else []),
                     *([f"cutout {run.cutout}"] if run.cutout else [])]
     return (f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, "
-            f"{report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, λ={run.l2:g}, dropout {run.dropout:g}, "
-            f"smoothing {run.label_smoothing:g}, {', '.join(augmentation) or 'no augmentation'}")
+            f"{report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, η up to {run.eta_max:g}, "
+            f"momentum {run.momentum:g}, λ={run.l2:g}, dropout {run.dropout:g}, smoothing {run.label_smoothing:g}, "
+            f"{', '.join(augmentation) or 'no augmentation'}")
 
 
 def hold_out(data):
