@@ -120,6 +120,23 @@ def lr_range_test(network, source, eta_low=1e-5, eta_high=1.0, n_steps=500, batc
     return LrRangeResult(rates, costs, smoothed, eta_min, eta_max, diverged=len(costs) < n_steps)
 
 
+def geometric_mean_range(results):
+    """The range that several range tests of one architecture suggest together.
+
+    Parameters
+    ----------
+    results : sequence of LrRangeResult
+
+    Returns
+    -------
+    (float, float) or None
+        Geometric means of ``eta_min`` and ``eta_max`` over the tests that
+        suggest any; None where none does.
+    """
+    ends = np.array([(found.eta_min, found.eta_max) for found in results if found.eta_min is not None])
+    return tuple(np.exp(np.log(ends).mean(axis=0)).tolist()) if len(ends) else None
+
+
 def _as_source(network, source):
     if isinstance(source, Source):
         return source

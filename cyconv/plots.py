@@ -13,6 +13,7 @@ import numpy as np
 
 from ._checks import check_array, check_integer, check_real, describe
 from ._files import atomic_write
+from .lr_range import geometric_mean_range
 
 DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -290,19 +291,6 @@ def plot_lr_range(results, title):
     figure.supxlabel("dots: costs of batches; lines: their moving means, one for each run", fontsize=8, color=_GREY)
     figure.suptitle(title)
     return figure
-
-
-def geometric_mean_range(results):
-    """The range that several `LrRangeResult` of one network suggest.
-
-    Returns
-    -------
-    (float, float) or None
-        Geometric means of ``eta_min`` and ``eta_max`` over the runs that
-        suggest any; None where none does.
-    """
-    ends = np.array([(run.eta_min, run.eta_max) for run in results if run.eta_min is not None])
-    return tuple(np.exp(np.log(ends).mean(axis=0)).tolist()) if len(ends) else None
 
 
 @_styled

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv.lr_range import DIVERGED, _divergence, _smooth, _suggest, lr_range_test
+from cyconv.lr_range import (DIVERGED, LrRangeResult, _divergence, _smooth, _suggest, geometric_mean_range,
+                             lr_range_test)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,15 @@ def test_nothing_is_suggested_where_nothing_falls(rng):
     rates = np.geomspace(1e-5, 1.0, 500)
     rising = 3 + rates + 0.1 * rng.standard_normal(500)
     assert _suggest(rates, rising, _smooth(rising, 25), window=25) == (None, None)
+
+
+def test_several_tests_together_suggest_geometric_means():
+    def suggesting(eta_min, eta_max):
+        return LrRangeResult(*3 * [np.ones(1)], eta_min, eta_max, diverged=False)
+
+    ends = geometric_mean_range([suggesting(1e-4, 1e-2), suggesting(None, None), suggesting(1e-2, 1.0)])
+    assert ends == pytest.approx((1e-3, 1e-1))
+    assert geometric_mean_range([suggesting(None, None)]) is None
 
 
 def test_smoothing_is_a_mean_around_each_step(rng):
