@@ -10,7 +10,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from ._files import write_json
+from . import report
+from ._files import write_json, write_text
 from .datasets import find_cifar10
 from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, run_all
 from .threads import set_num_threads
@@ -299,6 +300,40 @@ def _line(result):
         return what + result.message
     return what + (f"test accuracy {100 * result.test['accuracy']:.2f} %, "
                    f"{result.history.training_time:.1f} s, {result.updates_per_second:,.0f} updates/s")
+
+
+def write_up(title, configuration, sections, results, data, source, folder, code, remarks=()):
+    """Write results.json and summary.md; print the sections and the last line.
+
+    Parameters
+    ----------
+    title : str
+        Of the summary.
+    configuration : dict
+        See `configuration`.
+    sections : sequence of Section
+    results : sequence of Result
+    data : Dataset
+    source : DataSource
+    folder : OutputFolder
+    code : int
+        The script's exit code so far; not 0 means that results are missing.
+    remarks : sequence of str
+        What a reader must know besides.
+
+    Returns
+    -------
+    int
+        ``code``
+    """
+    complete = code == 0
+    remarks = [*remarks, *report.remarks(configuration["quick"], complete)]
+    write_json(folder / RESULTS, report.results_document(configuration, sections, results, complete))
+    write_text(folder / SUMMARY, report.summary_document(title, data, sections, remarks))
+    for text in [*(section.text() for section in sections), *remarks]:
+        print("\n" + text)
+    print("\n" + last_line(data, source, folder, complete))
+    return code
 
 
 def configuration(script, arguments, runs, data):

@@ -8,6 +8,7 @@ remain apart for colour-blind readers; lines differ in their dashes as well.
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -71,6 +72,30 @@ def save_figure(figure, path):
     """
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def save_figures(figures, folder):
+    """Write figures to a folder, under names to which ``.png`` is added.
+
+    Parameters
+    ----------
+    figures : mapping of str to matplotlib.figure.Figure
+    folder : path-like or OutputFolder
+
+    Returns
+    -------
+    list of str
+        The files' names.
+
+    Raises
+    ------
+    OSError
+        If one cannot be written.
+    """
+    names = {f"{name}.png": figure for name, figure in figures.items()}
+    for name, figure in names.items():
+        save_figure(figure, Path(folder, name))
+    return list(names)
 
 
 @_styled
