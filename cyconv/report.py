@@ -207,7 +207,7 @@ def ensemble_row(summary, n_snapshots):
         It took no training of its own, and was measured on nothing but test data.
     """
     return replace(
-        summary, name=f"{summary.name}-ensemble", label=f"{summary.label}: ensemble of {n_snapshots} snapshots",
+        summary, name=f"{summary.name}-ensemble", label=f"{summary.label}: ensemble of {n_snapshots}",
         n_parameters=n_snapshots * summary.n_parameters, test_accuracy=summary.ensemble_accuracy, test_loss=[],
         validation_accuracy=[], loss_gap=[], ensemble_accuracy=[], training_time=[], updates_per_second=[])
 

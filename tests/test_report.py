@@ -103,7 +103,7 @@ def test_an_ensemble_has_a_row_of_its_own():
         result.test["ensemble_accuracy"] = 0.6 + result.run.seed / 10
     single, = report.summarise(results)
     row = report.ensemble_row(single, 4)
-    assert row.label == "label of a: ensemble of 4 snapshots" and row.n_parameters == 4 * 1234
+    assert row.label == "label of a: ensemble of 4" and row.n_parameters == 4 * 1234
     assert set(row.document()) == {"name", "label", "n_parameters", "seeds", "unfinished", "test_accuracy"}
     assert row.test_accuracy == pytest.approx([0.6, 0.7])
     table = report.summary_table([single, row]).splitlines()
