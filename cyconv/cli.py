@@ -104,7 +104,7 @@ def study_parser(description, output, resumable=False):
     return made
 
 
-def parser(description, output, seeds=3):
+def parser(description, output, seeds=3, resumable=True):
     """An argument parser with the options that all experiments have.
 
     Parameters
@@ -114,12 +114,14 @@ def parser(description, output, seeds=3):
         Default of ``--output``.
     seeds : int
         Default of ``--seeds``; one with ``--quick``.
+    resumable : bool, default True
+        Whether there is a ``--resume``.
 
     Returns
     -------
     argparse.ArgumentParser
     """
-    made = study_parser(description, output, resumable=True)
+    made = study_parser(description, output, resumable)
     made.add_argument("--seeds", metavar="N", type=positive_integer,
                       help=f"runs of each configuration, seeds 0 to N-1 (default: {seeds}; 1 with --quick)")
     made.set_defaults(default_seeds=seeds)

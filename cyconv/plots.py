@@ -284,7 +284,7 @@ def plot_lr_range(results, title):
     """
     if not results or not all(results.values()):
         raise ValueError("results must hold at least one network, and a result for each, but got none")
-    columns = min(3, len(results))
+    columns = 2 if len(results) == 4 else min(3, len(results))
     rows = math.ceil(len(results) / columns)
     figure, axes = _figure(0.9 + 3.1 * columns, 0.8 + 2.6 * rows, rows, columns, sharex=True)
     for panel, (label, runs) in zip(axes, results.items()):

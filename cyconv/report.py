@@ -382,6 +382,8 @@ def noise_sentence(groups, quantity="test accuracy", scale=100, unit=" points", 
     noise = [pair for pair in pairs if pair.is_noise]
     if not noise:
         return f"Every difference in {quantity} exceeds {errors}: none is within noise."
+    if len(noise) == len(pairs) > 1:
+        return f"Every difference in {quantity} is within noise, that is, at most {errors}."
     listed = "; ".join(f"{pair.first} and {pair.second} ({scale * abs(pair.value):.{decimals}f}{unit} apart)"
                        for pair in noise)
     rest = "; every other difference is larger" if len(noise) < len(pairs) else ""
@@ -480,8 +482,6 @@ def summary_document(title, data, sections, remarks=()):
     str
         Markdown.
     """
-    machine = describe_machine()
-    versions = ", ".join(f"{name} {version}" for name, version in describe_versions().items())
     return "\n\n".join([
         f"# {title}: {data.name}",
         *(f"**{remark}**" for remark in remarks),
@@ -489,8 +489,7 @@ def summary_document(title, data, sections, remarks=()):
         "Numbers are mean ± standard deviation over runs that differ in their seed; the test images were "
         "looked at once, at the end of each run. Updates per second leave out the time spent in evaluation. "
         + NOISE_RULE,
-        f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}, "
-        f"{machine['instruction_set']} kernels; {versions}.",
+        machine_sentence(),
         *(section.markdown() for section in sections),
     ]) + "\n"
 
@@ -539,6 +538,14 @@ def describe_machine():
         "threads": get_num_threads(),
         "system": platform.system(),
     }
+
+
+def machine_sentence():
+    """str: processor, threads, kernels and versions in one sentence."""
+    machine = describe_machine()
+    versions = ", ".join(f"{name} {version}" for name, version in describe_versions().items())
+    return (f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}, "
+            f"{machine['instruction_set']} kernels; {versions}.")
 
 
 def describe_versions():

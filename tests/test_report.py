@@ -62,6 +62,9 @@ def test_the_sentence_names_the_pairs_within_noise():
     assert "every other difference is larger" in sentence
     gaps = {"one": [0.500, 0.502], "two": [0.700, 0.702]}
     assert "(0.003 nats)" in report.noise_sentence(gaps, "loss gap", scale=1, unit=" nats", decimals=3)
+    alike = report.noise_sentence({name: [0.5, 0.6] for name in "abc"})
+    assert alike == ("Every difference in test accuracy is within noise, that is, at most two standard errors "
+                     "(14.14 points).")
     assert "no two groups" in report.noise_sentence({"one": [0.5, 0.6], "none": []})
 
 
