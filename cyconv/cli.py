@@ -163,10 +163,10 @@ def open_data(arguments):
     return source, data
 
 
-def last_line(data, source, folder, complete=True):
+def last_line(data, source, folder, complete=True, resumable=True):
     """The script's last line: which data the results are of, and where they are."""
     other = ", since CIFAR-10 was not found," if source.folder is None else ""
-    what = "Results" if complete else "Incomplete results (--resume goes on)"
+    what = "Results" if complete else "Incomplete results" + " (--resume goes on)" * resumable
     return f"{what} on {data.name}{other} are in {folder}"
 
 

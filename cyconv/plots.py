@@ -337,7 +337,7 @@ def plot_panels(panels, title, xlabel, ylabel):
     if not panels:
         raise ValueError("panels must hold at least one panel, but got none")
     count = len(panels)
-    figure, axes = _figure(1.0 + 2.3 * count, 3.6, 1, count, sharey=True)
+    figure, axes = _figure(max(5.6, 1.0 + 2.3 * count), 3.6, 1, count, sharey=True)
     places = sorted({x for lines in panels.values() for line in lines.values() for x in line})
     for panel, (heading, lines) in zip(axes, panels.items()):
         for place, (label, line) in enumerate(lines.items()):

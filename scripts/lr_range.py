@@ -160,8 +160,8 @@ def mean_and_factor(logs):
 def conclude(found, data):
     """The suggestion for each network in one sentence."""
     ranges = {label: geometric_mean_range(tests.values()) for label, tests in found.items()}
-    suggested = "; ".join(f"{label}: {ends[0]:.1e} to {ends[1]:.1e}" if ends else f"{label}: none, the cost did not fall"
-                          for label, ends in ranges.items())
+    suggested = "; ".join(f"{label} from {ends[0]:.1e} to {ends[1]:.1e}" if ends else
+                          f"{label} none, the cost did not fall" for label, ends in ranges.items())
     return f"Suggested ranges on {data.name}: {suggested}."
 
 

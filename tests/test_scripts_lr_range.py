@@ -75,7 +75,7 @@ def test_a_cost_that_does_not_fall_gives_no_suggestion(script, run_script, stric
     network, = strict_json(tmp_path / "results" / "lr_range" / "results.json")["networks"]
     assert network["eta_min"] == {"geometric_mean": None, "log10": None, "each": [None]}
     output = capsys.readouterr().out
-    assert "2: two, seed 0: the cost did not fall" in output and "2: two: none, the cost did not fall" in output
+    assert "2: two, seed 0: the cost did not fall" in output and "2: two none, the cost did not fall" in output
 
 
 def test_divergence_is_told(script, run_script, strict_json, tmp_path, capsys):
