@@ -334,6 +334,8 @@ def plot_panels(panels, title, xlabel, ylabel):
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     if not panels:
         raise ValueError("panels must hold at least one panel, but got none")
     count = len(panels)
@@ -348,6 +350,8 @@ def plot_panels(panels, title, xlabel, ylabel):
                            elinewidth=1, label=label)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
         panel.set_xticks(places, [str(place) for place in places])
         panel.minorticks_off()
         panel.margins(x=0.12)

@@ -122,7 +122,9 @@ class Data:
         """The images with mean 0 and standard deviation 1 in every pixel, (n, 3, 32, 32)."""
         scale = np.asarray(self.normalizer.scale, dtype)
         offset = np.asarray(self.normalizer.offset, dtype)
-        return self.images * scale + offset
+        pixels = self.images * scale
+        pixels += offset
+        return pixels
 
     def patches(self, case, rows):
         """Normalised images cut into patches, resident in memory.

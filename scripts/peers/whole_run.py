@@ -11,8 +11,8 @@ def train(peer_class, case, variant, data, rates, seed):
     """Lay out the training images, train, and read the test accuracy.
 
     All peers start from the same parameters and see the same batches in the
-    same order; nothing is logged on the way. Neither loading the data nor
-    reading the test accuracy is part of the time.
+    same order; nothing is logged on the way. The time to lay out the images is
+    kept apart: the first to touch memory pays for it.
 
     Parameters
     ----------
