@@ -29,8 +29,8 @@ _LAZY = ("executors", "experiment", "plots", "report", "reference", "search")
 
 __all__ = [
     "Augmentation", "CyclicSchedule", "CyclicTrainer", "Dataset", "DivergenceError", "Ensemble", "Evaluation",
-    "History", "Interrupted", "LrRangeResult", "Network", "Normalizer", "Split", "download_cifar10", "find_cifar10",
-    "get_num_threads", "load_cifar10", "lr_range_test", "make_shapes", "set_num_threads", "show_config",
+    "History", "Interrupted", "LrRangeResult", "Network", "Normalizer", "Split", "download_cifar10",
+    "find_cifar10", "get_num_threads", "load_cifar10", "lr_range_test", "make_shapes", "set_num_threads", "show_config",
 ]
 
 

@@ -606,5 +606,6 @@ def _read_test(trainer, data):
     n_classes = len(data.class_names)
     confusion = np.bincount(test.labels * n_classes + network.predict(source), minlength=n_classes**2)
     if trainer.snapshots:
-        measured["ensemble_accuracy"] = Ensemble.from_snapshots(network, trainer.snapshots).evaluate(source).accuracy
+        ensemble = Ensemble.from_snapshots(network, trainer.snapshots)
+        measured["ensemble_accuracy"] = ensemble.evaluate(source).accuracy
     return measured, confusion.reshape(n_classes, n_classes).astype(np.int64)

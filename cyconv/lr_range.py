@@ -12,8 +12,8 @@ from .source import Source
 
 FALL_AT_ETA_MIN, FALL_AT_ETA_MAX = 0.1, 0.95
 DIVERGED = 4.0
-# Standard errors that the lowest of all windows must lie below the first one: costs that only scatter get there in
-# one test of about seventy.
+# Standard errors that the lowest of all windows must lie below the first one: costs that only scatter get
+# there in one test of about seventy.
 NOISE = 5.0
 
 
@@ -194,7 +194,7 @@ def _suggest(rates, costs, smoothed, window):
     inside = slice(window // 2, len(smoothed) - window // 2)  # where the mean is over a whole window
     best = inside.start + int(np.argmin(smoothed[inside]))
     fall = start - smoothed[best]
-    # From neighbouring steps, between which nothing but the batch changes much, by the median: no jump counts.
+    # From neighbouring steps, between which little but the batch changes, by the median: no jump counts.
     deviation = np.median(np.abs(np.diff(costs))) / (0.6745 * np.sqrt(2))
     if fall <= NOISE * deviation / np.sqrt(window):
         return None, None

@@ -208,8 +208,8 @@ def ensemble_row(summary, n_snapshots):
     """
     return replace(
         summary, name=f"{summary.name}-ensemble", label=f"{summary.label}: ensemble of {n_snapshots}",
-        n_parameters=n_snapshots * summary.n_parameters, test_accuracy=summary.ensemble_accuracy, test_loss=[],
-        validation_accuracy=[], loss_gap=[], ensemble_accuracy=[], training_time=[], updates_per_second=[])
+        n_parameters=n_snapshots * summary.n_parameters, test_accuracy=summary.ensemble_accuracy,
+        test_loss=[], validation_accuracy=[], loss_gap=[], ensemble_accuracy=[], training_time=[], updates_per_second=[])
 
 
 def by_label(results):
@@ -422,7 +422,8 @@ def describe_origin(data, quick=False, complete=True):
     -------
     str
     """
-    return f"{data.name}, {len(data.train):,} training images" + "; quick run" * quick + "; incomplete" * (not complete)
+    text = f"{data.name}, {len(data.train):,} training images"
+    return text + "; quick run" * quick + "; incomplete" * (not complete)
 
 
 def remarks(quick, complete):

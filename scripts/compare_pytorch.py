@@ -66,7 +66,8 @@ def parse(argv):
 def main(argv=None):
     arguments = parse(argv)
     if "torch" not in peers.installed():
-        raise cli.UsageError("PyTorch must be installed for this comparison, but it is not: pip install torch")
+        raise cli.UsageError("PyTorch must be installed for this comparison, but it is not: "
+                             "pip install torch")
     source, data = cli.open_data(arguments)
     defaults = QUICK if arguments.quick else FULL
     runs = [dataclasses.replace(run, step_size=defaults["step_size"]) for run in ARCHITECTURES
@@ -76,7 +77,8 @@ def main(argv=None):
         "data": describe_data(data), "runs": [], "filter_sizes": arguments.filter_sizes,
         "filters": arguments.filters, "rounds": arguments.rounds, "seconds": defaults["seconds"],
         "n_images": min(defaults["n_images"], len(data.train)),
-        "threads": get_num_threads(), "seeds": cli.n_seeds(arguments), "networks": [run.to_dict() for run in runs]}
+        "threads": get_num_threads(), "seeds": cli.n_seeds(arguments),
+        "networks": [run.to_dict() for run in runs]}
     folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
 
     found, code = {"steps": [], "runs": []}, 0
@@ -101,8 +103,8 @@ def measure_steps(workers, source, configuration, found):
         for n_filters in configuration["filters"]:
             case = Case(filter_size, n_filters, (N_HIDDEN,))
             described = dataclasses.asdict(case)
-            about = {name: worker.ask("prepare", key="case", case=described, n_images=n_images, seconds=seconds / 3,
-                                      source=dataclasses.asdict(source), measures=["step"])
+            about = {name: worker.ask("prepare", key="case", case=described, n_images=n_images,
+                                      seconds=seconds / 3, source=dataclasses.asdict(source), measures=["step"])
                      for name, worker in workers.items()}
             times = {name: [] for name in workers}
             for _ in range(configuration["rounds"]):
@@ -112,8 +114,7 @@ def measure_steps(workers, source, configuration, found):
                 worker.ask("drop", key="case")
             found.append({"filter_size": filter_size, "n_filters": n_filters, "n_hidden": N_HIDDEN,
                           "n_parameters": case.n_parameters, "checked": about, "microseconds": times})
-            print(f"f={filter_size}, nf={n_filters}, an update: " + ", ".join(
-                f"{WAYS[name]} {statistics.median(values):,.0f} µs" for name, values in times.items()), flush=True)
+            print(f"f={filter_size}, nf={n_filters}, an update: {medians(times, 0)} µs", flush=True)
 
 
 def measure_runs(workers, source, runs, n_seeds, found):
@@ -136,9 +137,11 @@ def measure_runs(workers, source, runs, n_seeds, found):
                       "n_updates": schedule.total_steps, "variants": variants,
                       **{key: {name: [one[what] for one in each] for name, each in whole.items()}
                          for key, what in MEASURED.items()}})
-        print(f"{run.label}, a whole run: " + ", ".join(
-            f"{WAYS[name]} {statistics.median(values):,.1f} s" for name, values in found[-1]["seconds"].items()),
-            flush=True)
+        print(f"{run.label}, a whole run: {medians(found[-1]['seconds'], 2)} s", flush=True)
+
+
+def medians(times, decimals):
+    return ", ".join(f"{WAYS[name]} {statistics.median(values):,.{decimals}f}" for name, values in times.items())
 
 
 def write_results(found, configuration, data, folder, complete):
@@ -149,11 +152,14 @@ def write_results(found, configuration, data, folder, complete):
     where = report.describe_origin(data, quick, complete)
     parts = [(f"One update, {data.name}: {about}; microseconds", steps_table(found["steps"]), STEPS_PICTURE,
               [conclude("An update", [step["microseconds"] for step in found["steps"]])])]
-    panels = {f"f = {size}": {WAYS[name]: {step["n_filters"]: step["microseconds"][name] for step in found["steps"]
-                                           if step["filter_size"] == size} for name in WAYS}
-              for size in dict.fromkeys(step["filter_size"] for step in found["steps"])}
-    plots.save_figure(plots.plot_panels(panels, f"Time of an update: {about}\n{where}", "number of filters nf",
-                                        "microseconds per update"), folder / STEPS_PICTURE)
+    panels = {}
+    for step in found["steps"]:
+        panel = panels.setdefault(f"f = {step['filter_size']}", {})
+        for name, label in WAYS.items():
+            panel.setdefault(label, {})[step["n_filters"]] = step["microseconds"][name]
+    figure = plots.plot_panels(panels, f"Time of an update: {about}\n{where}", "number of filters nf",
+                               "microseconds per update")
+    plots.save_figure(figure, folder / STEPS_PICTURE)
     write_text(folder / STEPS_CSV, steps_csv(found["steps"], data))
     if found["runs"]:
         updates = f"{found['runs'][0]['n_updates']:,} updates"
@@ -161,14 +167,15 @@ def write_results(found, configuration, data, folder, complete):
             (f"Whole runs of Exercise 3's networks, {data.name}: {updates}, {about}; seconds",
              runs_table(found["runs"]), RUNS_PICTURE,
              [conclude("A whole run", [run["seconds"] for run in found["runs"]])]),
-            (f"What whole runs end at, {data.name}: test accuracy (%), and seconds to lay out the images before",
+            (f"What whole runs end at, {data.name}: test accuracy, and the time to lay out the images before",
              ends_table(found["runs"]), None, [conclude_accuracies(found["runs"])]),
         ]
-        lines = {WAYS[name]: {run["filter_size"]: run["seconds"][name] for run in found["runs"]} for name in WAYS}
+        lines = {label: {run["filter_size"]: run["seconds"][name] for run in found["runs"]}
+                 for name, label in WAYS.items()}
         counts = ", ".join(str(run["n_filters"]) for run in found["runs"])
-        plots.save_figure(plots.plot_panels({"": lines}, f"Whole runs: {updates}, {about}\n{where}",
-                                            f"filter width f (with nf = {counts} filters)", "seconds per run"),
-                          folder / RUNS_PICTURE)
+        figure = plots.plot_panels({"": lines}, f"Whole runs: {updates}, {about}\n{where}",
+                                   f"filter width f (with nf = {counts} filters)", "seconds per run")
+        plots.save_figure(figure, folder / RUNS_PICTURE)
         write_text(folder / RUNS_CSV, runs_csv(found["runs"], data))
 
     remarks = report.remarks(quick, complete)
@@ -182,9 +189,9 @@ def write_results(found, configuration, data, folder, complete):
     })
     write_text(folder / cli.SUMMARY, "\n\n".join([
         f"# cyconv and PyTorch, training time: {data.name}", *(f"**{remark}**" for remark in remarks),
-        "Times are medians (lowest–highest) over rounds or seeds; ratios are medians of the ratios within a round or "
-        "seed. A whole run lasts from the first update to the last. A difference in time counts as noise where the "
-        "ratios lie on both sides of 1.",
+        "Times are medians (lowest–highest) over rounds or seeds; ratios are medians of the ratios within a "
+        "round or seed. A whole run lasts from the first update to the last. A difference in time counts as "
+        "noise where the ratios lie on both sides of 1.",
         f"{report.machine_sentence()[:-1]}, torch {peers.versions(WAYS)['torch']}.",
         *(text for heading, table, picture, sentences in parts for text in (
             f"## {heading}", table(True), *sentences, *([f"![{picture}]({picture})"] if picture else []))),
@@ -202,7 +209,8 @@ def ratios(times):
 
 
 def ratio_cells(times):
-    return [f"{statistics.median(values):.2f}×" for name, values in ratios(times).items() if name != THEIRS[1]]
+    every = ratios(times)
+    return [f"{statistics.median(every[name]):.2f}×" for name in (THEIRS[0], BEST)]
 
 
 RATIO_HEADER = ["conv2d + autograd / cyconv", "best PyTorch / cyconv"]
@@ -212,7 +220,8 @@ def steps_table(steps):
     rows = [[f"{step['filter_size']}", f"{step['n_filters']}", f"{step['n_parameters']:,}",
              *(spread(step["microseconds"][name]) for name in WAYS), *ratio_cells(step["microseconds"])]
             for step in steps]
-    return lambda markdown: report.format_table(["f", "nf", "parameters", *WAYS.values(), *RATIO_HEADER], rows, markdown)
+    header = ["f", "nf", "parameters", *WAYS.values(), *RATIO_HEADER]
+    return lambda markdown: report.format_table(header, rows, markdown)
 
 
 def runs_table(runs):
@@ -252,18 +261,19 @@ def conclude_accuracies(runs):
     pairs = {run["label"]: report.differences(run["test_accuracy"]) for run in runs}
     if any(pair.bound is None for of_run in pairs.values() for pair in of_run):
         return "With one run each, it cannot be told which differences in test accuracy are noise."
-    beyond = [f"{label}, {WAYS[pair.first]} and {WAYS[pair.second]} ({100 * abs(pair.value):.2f} points apart)"
-              for label, of_run in pairs.items() for pair in of_run if not pair.is_noise]
+    beyond = [f"{label}, {WAYS[pair.first]} and {WAYS[pair.second]} ({100 * abs(pair.value):.2f} points "
+              "apart)" for label, of_run in pairs.items() for pair in of_run if not pair.is_noise]
     if not beyond:
         return f"All three ways end at the same test accuracy, within noise{NOISE}, for every network."
-    return (f"Beyond noise{NOISE}, test accuracies differ: {'; '.join(beyond)}; every other difference is within "
-            "noise.")
+    return (f"Beyond noise{NOISE}, test accuracies differ: {'; '.join(beyond)}; every other difference is "
+            "within noise.")
 
 
 def steps_csv(steps, data):
     return as_csv(["data_set", "f", "nf", "nh", "trained_by", "round", "microseconds"], (
         [data.name, step["filter_size"], step["n_filters"], step["n_hidden"], WAYS[name], round_, value]
-        for step in steps for name, values in step["microseconds"].items() for round_, value in enumerate(values, 1)))
+        for step in steps for name, values in step["microseconds"].items()
+        for round_, value in enumerate(values, 1)))
 
 
 def runs_csv(runs, data):

@@ -20,8 +20,8 @@ from cyconv.experiment import Run, over_seeds
 
 OUTPUT = "results/exercise4"
 SEEDS = 3
-PLAIN = Run("plain", "without smoothing", filter_size=4, n_filters=40, n_hidden=300, step_size=800, n_cycles=4,
-            growth=2.0, l2=0.0025, snapshots=True, log_every=200)
+PLAIN = Run("plain", "without smoothing", filter_size=4, n_filters=40, n_hidden=300, step_size=800,
+            n_cycles=4, growth=2.0, l2=0.0025, snapshots=True, log_every=200)
 #: Which rows the conclusion compares, the second with the first.
 COMPARED = {
     ("plain", "smoothed"): "Smoothing the labels",
@@ -45,7 +45,8 @@ def main(argv=None):
     source, data = cli.open_data(arguments)
     plain = dataclasses.replace(PLAIN, l2=arguments.l2, **(QUICK if arguments.quick else {}))
     epsilon = arguments.label_smoothing
-    smoothed = dataclasses.replace(plain, name="smoothed", label=f"smoothing ε = {epsilon:g}", label_smoothing=epsilon)
+    smoothed = dataclasses.replace(plain, name="smoothed", label=f"smoothing ε = {epsilon:g}",
+                                   label_smoothing=epsilon)
     runs = over_seeds([plain, smoothed], cli.n_seeds(arguments))
     with cli.usage():
         for run in runs:
@@ -81,8 +82,8 @@ def write_section(results, data, folder, quick):
     }
     if finished:
         accuracy = {row.label: row.test_accuracy for row in rows if row.test_accuracy}
-        pictures = {"accuracy": plots.plot_bars(accuracy, f"Test accuracy{where}", "test accuracy (%)", percent=True),
-                    **pictures}
+        bars = plots.plot_bars(accuracy, f"Test accuracy{where}", "test accuracy (%)", percent=True)
+        pictures = {"accuracy": bars, **pictures}
     heading = f"{network}, {cycles}, λ = {run.l2:g}, {data.name}"
     return report.Section(heading, rows, plots.save_figures(pictures, folder), "labels", gap=True,
                           conclusion=conclude(rows))
@@ -99,10 +100,11 @@ def conclude(rows):
             sentences.append(f"{what} changes the test accuracy by {change}.")
     gaps = {row.label: row.loss_gap for row in rows}
     for pair in report.differences(gaps):
-        without, with_it = (report.format_mean(gaps[label], decimals=3) for label in (pair.first, pair.second))
+        without, smoothed = (report.format_mean(gaps[label], 3) for label in (pair.first, pair.second))
         sentences.append(
-            f"After the last update the validation loss exceeds the training loss by {without} without and {with_it} "
-            f"with smoothing, which changes this gap by {-pair.value:+.3f}, {pair.verdict(1, '', 3)}.")
+            f"After the last update the validation loss exceeds the training loss by {without} without and "
+            f"{smoothed} with smoothing, which changes this gap by {-pair.value:+.3f}, "
+            f"{pair.verdict(1, '', 3)}.")
     return " ".join(sentences) or "With runs missing, there is nothing to compare."
 
 

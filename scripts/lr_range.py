@@ -31,8 +31,8 @@ ENDS = {"η_min": "eta_min", "η_max": "eta_max"}
 
 def parse(argv):
     parser = cli.parser(__doc__, OUTPUT, SEEDS, resumable=False)
-    parser.add_argument("--architectures", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS), metavar="N",
-                        help=f"which of {', '.join(NETWORKS)} (default: all)")
+    parser.add_argument("--architectures", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS),
+                        metavar="N", help=f"which of {', '.join(NETWORKS)} (default: all)")
     parser.add_argument("--low", metavar="ETA", type=cli.positive_number, default=1e-5,
                         help="learning rate to begin with (default: %(default)s)")
     parser.add_argument("--high", metavar="ETA", type=cli.positive_number, default=1.0,
@@ -51,7 +51,8 @@ def parse(argv):
 def main(argv=None):
     arguments = parse(argv)
     source, data = cli.open_data(arguments)
-    runs = over_seeds([NETWORKS[name] for name in sorted(set(arguments.architectures))], cli.n_seeds(arguments))
+    networks = [NETWORKS[name] for name in sorted(set(arguments.architectures))]
+    runs = over_seeds(networks, cli.n_seeds(arguments))
     settings = {"eta_low": arguments.low, "eta_high": arguments.high, "n_steps": arguments.steps,
                 "batch_size": runs[0].batch_size, "l2": runs[0].l2}
     configuration = {"script": "lr_range", "quick": arguments.quick, "protocol": arguments.protocol,
@@ -95,8 +96,8 @@ def write_results(found, settings, configuration, data, folder):
     about = (f"batch {settings['batch_size']}, λ = {settings['l2']:g}, {settings['n_steps']:,} updates from "
              f"η = {settings['eta_low']:g} to {settings['eta_high']:g}")
     title = f"Learning-rate range test: {about}\n{report.describe_origin(data, quick)}"
-    plots.save_figure(plots.plot_lr_range({label: list(tests.values()) for label, tests in found.items()}, title),
-                      folder / PICTURE)
+    results = {label: list(tests.values()) for label, tests in found.items()}
+    plots.save_figure(plots.plot_lr_range(results, title), folder / PICTURE)
     write_text(folder / CURVES, curves_csv(found, data))
     heading = f"Suggested learning rates, {data.name}: {about}"
     sentences = [conclude(found, data), *(noise(found, end) for end in ENDS)]
@@ -109,9 +110,9 @@ def write_results(found, settings, configuration, data, folder):
     })
     write_text(folder / cli.SUMMARY, "\n\n".join([
         f"# Learning-rate range test: {data.name}", *(f"**{remark}**" for remark in remarks),
-        "Each network was trained from its start while the learning rate rose geometrically. η_min is where the cost "
-        "of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard deviation over seeds as a "
-        f"factor. {report.NOISE_RULE}",
+        "Each network was trained from its start while the learning rate rose geometrically. η_min is where "
+        "the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard deviation "
+        f"over seeds as a factor. {report.NOISE_RULE}",
         report.machine_sentence(), f"## {heading}", table(found, markdown=True), *sentences,
         f"![cost against learning rate]({PICTURE})",
     ]) + "\n")
@@ -146,7 +147,8 @@ def table(found, markdown=False):
             rows.append([label, f"{seed}", *ends, f"{test.smoothed.min():.3f}", f"{len(test.costs):,}"])
         rows.append([label, "geometric mean", *(mean_and_factor(logarithms(tests, end)) for end in ENDS),
                      report.format_mean([test.smoothed.min() for test in tests.values()], decimals=3), ""])
-    return report.format_table(["architecture", "seed", *ENDS, "lowest smoothed cost", "updates"], rows, markdown)
+    header = ["architecture", "seed", *ENDS, "lowest smoothed cost", "updates"]
+    return report.format_table(header, rows, markdown)
 
 
 def mean_and_factor(logs):
@@ -167,15 +169,16 @@ def conclude(found, data):
 
 def noise(found, end):
     """Which networks' ends are within noise of each other."""
-    return report.noise_sentence({label: logarithms(tests, end) for label, tests in found.items()}, f"log₁₀ {end}",
-                                 scale=1, unit=" decades")
+    groups = {label: logarithms(tests, end) for label, tests in found.items()}
+    return report.noise_sentence(groups, f"log₁₀ {end}", scale=1, unit=" decades")
 
 
 def curves_csv(found, data):
     """The curves for other programs: a line for each update."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["data_set", "architecture", "seed", "update_step", "learning_rate", "cost", "smoothed_cost"])
+    writer.writerow(["data_set", "architecture", "seed", "update_step", "learning_rate", "cost",
+                     "smoothed_cost"])
     for label, tests in found.items():
         for seed, test in tests.items():
             rows = zip(test.learning_rates.tolist(), test.costs.tolist(), test.smoothed.tolist())

@@ -1,9 +1,10 @@
 """Fixtures that several test files share."""
 
 import importlib.util
-import json
+import os
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -83,6 +84,19 @@ def cifar10_folder():
 
 
 @pytest.fixture
+def environment(tmp_path):
+    """Where no CIFAR-10 is found, and no file is written but where it should be."""
+    kept = {name: value for name, value in os.environ.items() if name != "CYCONV_DATA"}
+    return {
+        **kept,
+        "PYTHONPATH": str(Path(cyconv.__file__).parents[1]),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "MPLCONFIGDIR": matplotlib.get_cachedir(),
+        "OMP_NUM_THREADS": "1",  # no waiting for a busy core
+    }
+
+
+@pytest.fixture
 def load_script(monkeypatch, tmp_path):
     """load_script(name, **constants): a script as a module, in an empty folder where no CIFAR-10 is found."""
     monkeypatch.delenv("CYCONV_DATA", raising=False)
@@ -117,12 +131,3 @@ def run_script():
     before = cyconv.get_num_threads()
     yield run
     cyconv.set_num_threads(before)
-
-
-@pytest.fixture
-def strict_json():
-    """strict_json(path): what a JSON file holds; NaN and infinity are none."""
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    return lambda path: json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)

@@ -147,10 +147,12 @@ def range_test(start=3.0, eta_min=1e-3, eta_max=1e-1):
 
 
 def test_range_tests_have_a_panel_per_network_and_the_mean_range_shaded():
-    results = {"a": [range_test(), range_test(4.0, 1e-1, 1e-1)], "b": [range_test(eta_min=None, eta_max=None)]}
+    results = {"a": [range_test(), range_test(4.0, 1e-1, 1e-1)],
+               "b": [range_test(eta_min=None, eta_max=None)]}
     figure = plots.plot_lr_range(results, TITLE)
     first, second = figure.axes
-    assert first.get_title() == "a\nsuggested: 1.0e-02 to 1.0e-01" and second.get_title() == "b\nno range suggested"
+    assert first.get_title() == "a\nsuggested: 1.0e-02 to 1.0e-01"
+    assert second.get_title() == "b\nno range suggested"
     assert upright(first) == pytest.approx([1e-2, 1e-1]) and upright(second) == []
     assert first.get_xscale() == "log"
     low, high = first.get_ylim()
@@ -169,7 +171,8 @@ def test_the_gap_is_validation_less_training_loss():
 
 
 def test_panels_draw_medians_between_lowest_and_highest():
-    panels = {"f = 2": {"ours": {3: [1.0, 2.0, 9.0], 10: [4.0]}, "theirs": {3: [5.0]}}, "f = 4": {"ours": {3: [2.0]}}}
+    panels = {"f = 2": {"ours": {3: [1.0, 2.0, 9.0], 10: [4.0]}, "theirs": {3: [5.0]}},
+              "f = 4": {"ours": {3: [2.0]}}}
     figure = plots.plot_panels(panels, TITLE, "filters", "time")
     first, second = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["f = 2", "f = 4"]

@@ -45,7 +45,8 @@ def test_a_pair_is_noise_up_to_two_standard_errors():
     # Both deviations are 0.01, so two standard errors are 2 * 0.01 * sqrt(2 / 3) = 0.01633.
     base = np.array([0.49, 0.50, 0.51])
     for shift, noise in ((0.0163, True), (0.0164, False)):
-        assert [pair.is_noise for pair in report.differences({"a": base, "b": base + shift})] == [noise], shift
+        pair, = report.differences({"a": base, "b": base + shift})
+        assert pair.is_noise is noise, shift
     pair, = report.differences({"a": base, "b": base + 0.01, "empty": []})
     assert (pair.first, pair.second) == ("a", "b") and pair.value == pytest.approx(-0.01)
     assert pair.bound == pytest.approx(0.02 * math.sqrt(2 / 3))
@@ -63,8 +64,8 @@ def test_the_sentence_names_the_pairs_within_noise():
     gaps = {"one": [0.500, 0.502], "two": [0.700, 0.702]}
     assert "(0.003 nats)" in report.noise_sentence(gaps, "loss gap", scale=1, unit=" nats", decimals=3)
     alike = report.noise_sentence({name: [0.5, 0.6] for name in "abc"})
-    assert alike == ("Every difference in test accuracy is within noise, that is, at most two standard errors "
-                     "(14.14 points).")
+    assert alike == ("Every difference in test accuracy is within noise, that is, at most two standard "
+                     "errors (14.14 points).")
     assert "no two groups" in report.noise_sentence({"one": [0.5, 0.6], "none": []})
 
 
@@ -120,7 +121,8 @@ def test_a_section_of_unfinished_runs_alone_still_makes_a_table():
 
 
 def test_a_section_says_its_conclusion_everywhere():
-    section = report.Section("Part 1", report.summarise([fake_result("a", 0, 0.5)]), [], conclusion="It helps.")
+    rows = report.summarise([fake_result("a", 0, 0.5)])
+    section = report.Section("Part 1", rows, [], conclusion="It helps.")
     assert section.document()["conclusion"] == "It helps."
     assert section.text().endswith("\n\nIt helps.") and "\n\nIt helps.\n\n" in section.markdown()
 

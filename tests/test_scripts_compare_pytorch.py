@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from strict import strict_json
 
 import cyconv
 
@@ -20,8 +21,8 @@ def script(load_script, monkeypatch):
 
 
 def fake_step(filter_size=8, n_filters=3, ours=(10.0, 11.0), autograd=(30.0, 33.0), manual=(20.0, 22.0)):
-    return {"filter_size": filter_size, "n_filters": n_filters, "n_hidden": 50, "n_parameters": 9, "checked": {},
-            "microseconds": {"cyconv": list(ours), "torch": list(autograd), "torch-manual": list(manual)}}
+    return {"filter_size": filter_size, "n_filters": n_filters, "n_hidden": 50, "n_parameters": 9,
+            "checked": {}, "microseconds": {"cyconv": list(ours), "torch": list(autograd), "torch-manual": list(manual)}}
 
 
 def fake_run(accuracies=((0.5, 0.6), (0.5, 0.6), (0.5, 0.6))):
@@ -32,7 +33,7 @@ def fake_run(accuracies=((0.5, 0.6), (0.5, 0.6), (0.5, 0.6))):
             "test_accuracy": dict(zip(names, map(list, accuracies)))}
 
 
-def test_it_writes_what_it_promises(script, run_script, strict_json, tmp_path, capsys):
+def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
     pytest.importorskip("torch")
     assert run_script(script, "--quick", "--seeds", "2") == 0
     output = capsys.readouterr().out
@@ -43,7 +44,8 @@ def test_it_writes_what_it_promises(script, run_script, strict_json, tmp_path, c
         "configuration.json", "results.json", "summary.md", "steps.csv", "steps.png", "runs.csv", "runs.png"}
 
     document = strict_json(folder / "results.json")
-    assert document["complete"] and document["data_set"] == "shapes (synthetic)" and document["versions"]["torch"]
+    assert document["complete"] and document["versions"]["torch"]
+    assert document["data_set"] == "shapes (synthetic)"
     assert [(step["filter_size"], step["n_filters"]) for step in document["steps"]] == [(8, 2), (8, 3)]
     for step in document["steps"]:
         assert list(step["microseconds"]) == ["cyconv", "torch", "torch-manual"]
@@ -54,7 +56,8 @@ def test_it_writes_what_it_promises(script, run_script, strict_json, tmp_path, c
     for run in document["runs"]:
         assert run["n_updates"] == 12
         accuracies = [accuracy["each"] for accuracy in run["test_accuracy"].values()]
-        np.testing.assert_allclose(accuracies[1:], 2 * [accuracies[0]], atol=0.011)  # 200 images, the same batches
+        # Of 200 images, after the same batches.
+        np.testing.assert_allclose(accuracies[1:], 2 * [accuracies[0]], atol=0.011)
 
     with open(folder / "steps.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -63,7 +66,8 @@ def test_it_writes_what_it_promises(script, run_script, strict_json, tmp_path, c
     with open(folder / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 2 and [row["seed"] for row in rows[:2]] == ["0", "1"]
-    assert [float(row["test_accuracy"]) for row in rows[:2]] == document["runs"][0]["test_accuracy"]["cyconv"]["each"]
+    accuracies = document["runs"][0]["test_accuracy"]["cyconv"]["each"]
+    assert [float(row["test_accuracy"]) for row in rows[:2]] == accuracies
 
     summary = (folder / "summary.md").read_text()
     assert summary.startswith("# cyconv and PyTorch, training time: shapes (synthetic)\n")
@@ -76,8 +80,9 @@ def test_it_writes_what_it_promises(script, run_script, strict_json, tmp_path, c
 def test_the_conclusion_says_what_the_numbers_say(script):
     steps = [fake_step(), fake_step(16, ours=(20.0, 20.0), autograd=(10.0, 10.0), manual=(30.0, 30.0))]
     said = script.conclude("An update", [step["microseconds"] for step in steps])
-    assert said == ("An update takes 0.50 to 3.00 times as long with PyTorch conv2d + autograd as with cyconv, and "
-                    "0.50 to 2.00 times as long with the faster of PyTorch's two ways. No difference is within noise.")
+    assert said == ("An update takes 0.50 to 3.00 times as long with PyTorch conv2d + autograd as with cyconv, "
+                    "and 0.50 to 2.00 times as long with the faster of PyTorch's two ways. No difference is "
+                    "within noise.")
     close = fake_step(manual=(9.0, 12.0))["microseconds"]
     assert script.conclude("An update", [close]).endswith(
         "within noise for 1 of 1 networks with the faster of PyTorch's two ways.")
@@ -117,16 +122,18 @@ def test_a_whole_run_is_the_training_that_its_rates_say(load_script, name, monke
         if step % 3 == 0:
             order = generator.permutation(70)
         batch = order[step % 3 * 20:][:20]
-        gradients = cyconv.reference.loss_and_gradients(parameters, X[batch], data.train.labels[batch], 0.003)[1]
+        labels = data.train.labels[batch]
+        gradients = cyconv.reference.loss_and_gradients(parameters, X[batch], labels, 0.003)[1]
         parameters = {key: array - rate * gradients[key] for key, array in parameters.items()}
     expected = cyconv.reference.forward(parameters, normalizer(data.test.images).astype(np.float64))
     accuracy = np.mean(expected["probabilities"].argmax(axis=1) == data.test.labels)
     assert found["accuracy"] == pytest.approx(accuracy, abs=1e-9)
-    assert found["accuracy"] != train(peer_class, case, peer_class.VARIANTS[0], data, rates, seed=6)["accuracy"]
+    other = train(peer_class, case, peer_class.VARIANTS[0], data, rates, seed=6)
+    assert found["accuracy"] != other["accuracy"]
     assert found["layout"] > 0 and found["updates"] > 0
 
 
-def test_an_interrupted_comparison_leaves_what_there_is(script, run_script, strict_json, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_comparison_leaves_what_there_is(script, run_script, tmp_path, monkeypatch, capsys):
     def measured(workers, source, configuration, found):
         found.append(fake_step())
         os.kill(os.getpid(), signal.SIGINT)
@@ -136,7 +143,8 @@ def test_an_interrupted_comparison_leaves_what_there_is(script, run_script, stri
     monkeypatch.setattr(script.peers, "versions", lambda names: {"torch": "2"})
     monkeypatch.setattr(script, "measure_steps", measured)
     assert run_script(script, "--quick", "--output", "out") == 128 + signal.SIGINT
-    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("Incomplete results on shapes (synthetic)")
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("Incomplete results on shapes (synthetic)")
     document = strict_json(tmp_path / "out" / "results.json")
     assert not document["complete"] and len(document["steps"]) == 1 and document["runs"] == []
     assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
@@ -151,7 +159,7 @@ def test_a_peer_that_fails_is_one_sentence_and_exit_code_1(script, run_script, m
     assert "error: cyconv on 1 thread(s), " in errors[-1] and "Traceback" not in "\n".join(errors)
 
 
-def test_without_pytorch_there_is_one_sentence_and_exit_code_2(script, run_script, tmp_path, monkeypatch, capsys):
+def test_without_pytorch_it_says_so_and_ends_with_2(script, run_script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script.peers.importlib.util, "find_spec", lambda name: None)
     assert run_script(script, "--quick") == 2
     errors = capsys.readouterr().err.strip().splitlines()
@@ -168,8 +176,8 @@ def test_without_pytorch_there_is_one_sentence_and_exit_code_2(script, run_scrip
     (["--resume"], "unrecognized arguments"),
     (["--output", "file"], "--output must be a folder that can be written"),
 ])
-def test_a_mistake_is_one_sentence_and_exit_code_2(script, run_script, tmp_path, monkeypatch, capsys, arguments,
-                                                   sentence):
+def test_a_mistake_is_one_sentence_and_exit_code_2(script, run_script, tmp_path, monkeypatch, capsys,
+                                                   arguments, sentence):
     monkeypatch.setattr(script.peers, "installed", lambda: ["torch"])
     (tmp_path / "file").write_text("kept")
     assert run_script(script, "--quick", *arguments) == 2

@@ -92,7 +92,7 @@ class _Server:
         self.timed = {}
 
     def prepare(self, key, case, n_images, seconds, source=None, measures=("step", "evaluation")):
-        """Check a peer and get it ready on random images, or on the first training images of a ``DataSource``."""
+        """Check a peer; get it ready on random images, or on the first training images of a ``DataSource``."""
         from . import load
         from .case import Data
         from .timing import Timed
