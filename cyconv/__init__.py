@@ -13,7 +13,9 @@ import importlib
 
 from .augmentation import Augmentation
 from .datasets import (Dataset, Normalizer, Split, download_cifar10, find_cifar10, load_cifar10, make_shapes)
+from .ensemble import Ensemble
 from .history import History
+from .lr_range import LrRangeResult, lr_range_test
 from .network import Evaluation, Network
 from .ops import show_config
 from .schedule import CyclicSchedule
@@ -23,12 +25,12 @@ from .trainer import CyclicTrainer, DivergenceError, Interrupted
 __version__ = "0.1.0"
 
 # These draw, or describe whole experiments: loaded when first asked for, so that `import cyconv` stays quick.
-_LAZY = ("experiment", "plots", "report", "reference")
+_LAZY = ("executors", "experiment", "plots", "report", "reference", "search")
 
 __all__ = [
-    "Augmentation", "CyclicSchedule", "CyclicTrainer", "Dataset", "DivergenceError", "Evaluation", "History",
-    "Interrupted", "Network", "Normalizer", "Split", "download_cifar10", "find_cifar10", "get_num_threads",
-    "load_cifar10", "make_shapes", "set_num_threads", "show_config",
+    "Augmentation", "CyclicSchedule", "CyclicTrainer", "Dataset", "DivergenceError", "Ensemble", "Evaluation",
+    "History", "Interrupted", "LrRangeResult", "Network", "Normalizer", "Split", "download_cifar10",
+    "find_cifar10", "get_num_threads", "load_cifar10", "lr_range_test", "make_shapes", "set_num_threads", "show_config",
 ]
 
 

@@ -10,7 +10,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from ._files import write_json
+from . import report
+from ._files import write_json, write_text
 from .datasets import find_cifar10
 from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, run_all
 from .threads import set_num_threads
@@ -103,7 +104,7 @@ def study_parser(description, output, resumable=False):
     return made
 
 
-def parser(description, output, seeds=3):
+def parser(description, output, seeds=3, resumable=True):
     """An argument parser with the options that all experiments have.
 
     Parameters
@@ -113,12 +114,14 @@ def parser(description, output, seeds=3):
         Default of ``--output``.
     seeds : int
         Default of ``--seeds``; one with ``--quick``.
+    resumable : bool, default True
+        Whether there is a ``--resume``.
 
     Returns
     -------
     argparse.ArgumentParser
     """
-    made = study_parser(description, output, resumable=True)
+    made = study_parser(description, output, resumable)
     made.add_argument("--seeds", metavar="N", type=positive_integer,
                       help=f"runs of each configuration, seeds 0 to N-1 (default: {seeds}; 1 with --quick)")
     made.set_defaults(default_seeds=seeds)
@@ -160,10 +163,10 @@ def open_data(arguments):
     return source, data
 
 
-def last_line(data, source, folder, complete=True):
+def last_line(data, source, folder, complete=True, resumable=True):
     """The script's last line: which data the results are of, and where they are."""
     other = ", since CIFAR-10 was not found," if source.folder is None else ""
-    what = "Results" if complete else "Incomplete results (--resume goes on)"
+    what = "Results" if complete else "Incomplete results" + " (--resume goes on)" * resumable
     return f"{what} on {data.name}{other} are in {folder}"
 
 
@@ -299,6 +302,40 @@ def _line(result):
         return what + result.message
     return what + (f"test accuracy {100 * result.test['accuracy']:.2f} %, "
                    f"{result.history.training_time:.1f} s, {result.updates_per_second:,.0f} updates/s")
+
+
+def write_up(title, configuration, sections, results, data, source, folder, code, remarks=()):
+    """Write results.json and summary.md; print the sections and the last line.
+
+    Parameters
+    ----------
+    title : str
+        Of the summary.
+    configuration : dict
+        See `configuration`.
+    sections : sequence of Section
+    results : sequence of Result
+    data : Dataset
+    source : DataSource
+    folder : OutputFolder
+    code : int
+        The script's exit code so far; not 0 means that results are missing.
+    remarks : sequence of str
+        What a reader must know besides.
+
+    Returns
+    -------
+    int
+        ``code``
+    """
+    complete = code == 0
+    remarks = [*remarks, *report.remarks(configuration["quick"], complete)]
+    write_json(folder / RESULTS, report.results_document(configuration, sections, results, complete))
+    write_text(folder / SUMMARY, report.summary_document(title, data, sections, remarks))
+    for text in [*(section.text() for section in sections), *remarks]:
+        print("\n" + text)
+    print("\n" + last_line(data, source, folder, complete))
+    return code
 
 
 def configuration(script, arguments, runs, data):

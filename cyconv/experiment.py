@@ -23,6 +23,7 @@ from ._checks import check_choice, check_integer, describe
 from ._files import check_path, load_arrays, save_arrays
 from .augmentation import Augmentation
 from .datasets import Dataset, load_cifar10, make_shapes
+from .ensemble import Ensemble
 from .history import CURVES, History
 from .network import Network
 from .schedule import CyclicSchedule
@@ -605,13 +606,6 @@ def _read_test(trainer, data):
     n_classes = len(data.class_names)
     confusion = np.bincount(test.labels * n_classes + network.predict(source), minlength=n_classes**2)
     if trainer.snapshots:
-        snapshots = (_with_parameters(network, parameters) for parameters in trainer.snapshots)
-        probabilities = sum(snapshot.predict_proba(source) for snapshot in snapshots)
-        measured["ensemble_accuracy"] = float(np.mean(probabilities.argmax(axis=1) == test.labels))
+        ensemble = Ensemble.from_snapshots(network, trainer.snapshots)
+        measured["ensemble_accuracy"] = ensemble.evaluate(source).accuracy
     return measured, confusion.reshape(n_classes, n_classes).astype(np.int64)
-
-
-def _with_parameters(network, parameters):
-    network = network.copy()
-    network.set_parameters(parameters)
-    return network

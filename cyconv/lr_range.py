@@ -12,6 +12,9 @@ from .source import Source
 
 FALL_AT_ETA_MIN, FALL_AT_ETA_MAX = 0.1, 0.95
 DIVERGED = 4.0
+# Standard errors that the lowest of all windows must lie below the first one: costs that only scatter get
+# there in one test of about seventy.
+NOISE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class LrRangeResult:
     smoothed : ndarray of float64, shape (n,)
         Mean of ``costs`` over a window around each step.
     eta_min, eta_max : float or None
-        The suggestion; None where the cost never fell by more than its own noise.
+        The suggestion; None where the cost never fell by more than its scatter from batch to batch explains.
     diverged : bool
         Whether the test ended early.
     """
@@ -120,6 +123,23 @@ def lr_range_test(network, source, eta_low=1e-5, eta_high=1.0, n_steps=500, batc
     return LrRangeResult(rates, costs, smoothed, eta_min, eta_max, diverged=len(costs) < n_steps)
 
 
+def geometric_mean_range(results):
+    """The range that several range tests of one architecture suggest together.
+
+    Parameters
+    ----------
+    results : sequence of LrRangeResult
+
+    Returns
+    -------
+    (float, float) or None
+        Geometric means of ``eta_min`` and ``eta_max`` over the tests that
+        suggest any; None where none does.
+    """
+    ends = np.array([(found.eta_min, found.eta_max) for found in results if found.eta_min is not None])
+    return tuple(np.exp(np.log(ends).mean(axis=0)).tolist()) if len(ends) else None
+
+
 def _as_source(network, source):
     if isinstance(source, Source):
         return source
@@ -174,7 +194,9 @@ def _suggest(rates, costs, smoothed, window):
     inside = slice(window // 2, len(smoothed) - window // 2)  # where the mean is over a whole window
     best = inside.start + int(np.argmin(smoothed[inside]))
     fall = start - smoothed[best]
-    if fall <= 3 * costs[:window].std() / np.sqrt(window):
+    # From neighbouring steps, between which little but the batch changes, by the median: no jump counts.
+    deviation = np.median(np.abs(np.diff(costs))) / (0.6745 * np.sqrt(2))
+    if fall <= NOISE * deviation / np.sqrt(window):
         return None, None
     above = np.flatnonzero(smoothed[:best] > start - FALL_AT_ETA_MIN * fall)
     first = above[-1] + 1 if above.size else 0

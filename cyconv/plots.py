@@ -8,11 +8,13 @@ remain apart for colour-blind readers; lines differ in their dashes as well.
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 
 from ._checks import check_array, check_integer, check_real, describe
 from ._files import atomic_write
+from .lr_range import geometric_mean_range
 
 DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -70,6 +72,30 @@ def save_figure(figure, path):
     """
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def save_figures(figures, folder):
+    """Write figures to a folder, under names to which ``.png`` is added.
+
+    Parameters
+    ----------
+    figures : mapping of str to matplotlib.figure.Figure
+    folder : path-like or OutputFolder
+
+    Returns
+    -------
+    list of str
+        The files' names.
+
+    Raises
+    ------
+    OSError
+        If one cannot be written.
+    """
+    names = {f"{name}.png": figure for name, figure in figures.items()}
+    for name, figure in names.items():
+        save_figure(figure, Path(folder, name))
+    return list(names)
 
 
 @_styled
@@ -258,7 +284,7 @@ def plot_lr_range(results, title):
     """
     if not results or not all(results.values()):
         raise ValueError("results must hold at least one network, and a result for each, but got none")
-    columns = min(3, len(results))
+    columns = 2 if len(results) == 4 else min(3, len(results))
     rows = math.ceil(len(results) / columns)
     figure, axes = _figure(0.9 + 3.1 * columns, 0.8 + 2.6 * rows, rows, columns, sharex=True)
     for panel, (label, runs) in zip(axes, results.items()):
@@ -292,19 +318,6 @@ def plot_lr_range(results, title):
     return figure
 
 
-def geometric_mean_range(results):
-    """The range that several `LrRangeResult` of one network suggest.
-
-    Returns
-    -------
-    (float, float) or None
-        Geometric means of ``eta_min`` and ``eta_max`` over the runs that
-        suggest any; None where none does.
-    """
-    ends = np.array([(run.eta_min, run.eta_max) for run in results if run.eta_min is not None])
-    return tuple(np.exp(np.log(ends).mean(axis=0)).tolist()) if len(ends) else None
-
-
 @_styled
 def plot_panels(panels, title, xlabel, ylabel):
     """Measured times against a size, one panel per kind, both axes logarithmic.
@@ -321,10 +334,12 @@ def plot_panels(panels, title, xlabel, ylabel):
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     if not panels:
         raise ValueError("panels must hold at least one panel, but got none")
     count = len(panels)
-    figure, axes = _figure(1.0 + 2.3 * count, 3.6, 1, count, sharey=True)
+    figure, axes = _figure(max(5.6, 1.0 + 2.3 * count), 3.6, 1, count, sharey=True)
     places = sorted({x for lines in panels.values() for line in lines.values() for x in line})
     for panel, (heading, lines) in zip(axes, panels.items()):
         for place, (label, line) in enumerate(lines.items()):
@@ -335,6 +350,8 @@ def plot_panels(panels, title, xlabel, ylabel):
                            elinewidth=1, label=label)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
         panel.set_xticks(places, [str(place) for place in places])
         panel.minorticks_off()
         panel.margins(x=0.12)

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import combinations
 
@@ -12,10 +12,13 @@ from . import ops
 from ._checks import describe
 from .threads import get_num_threads
 
+QUICK_REMARK = "A quick run, which only shows that everything works."
+INCOMPLETE_REMARK = "Incomplete: not every run reached its end."
 NOISE_RULE = (
     "A difference between two means counts as noise when it is at most two standard errors, "
     "2 s √(1/n_a + 1/n_b), s being the standard deviation over seeds, pooled over all rows of the table."
 )
+_FEW_RUNS = 5  # so many stand one by one in a table
 
 
 def mean_and_deviation(values):
@@ -45,6 +48,12 @@ def mean_and_deviation(values):
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
 
 
+def describe_values(values):
+    """dict: ``mean``, ``standard_deviation`` and ``each`` of at least one number, as JSON values."""
+    mean, deviation = mean_and_deviation(values)
+    return {"mean": mean, "standard_deviation": deviation, "each": [float(value) for value in values]}
+
+
 def format_mean(values, decimals=2, scale=1.0):
     """``"mean ± deviation"`` of the values times ``scale``; the mean alone for one value, a dash for none.
 
@@ -60,6 +69,17 @@ def format_mean(values, decimals=2, scale=1.0):
     mean, deviation = mean_and_deviation(scale * np.asarray(values, dtype=np.float64))
     text = f"{mean:,.{decimals}f}"
     return text if deviation is None else f"{text} ± {deviation:,.{decimals}f}"
+
+
+def format_each(values, decimals=2, scale=1.0):
+    """The values times ``scale``, one after the other; a dash for none.
+
+    Examples
+    --------
+    >>> format_each([0.51, 0.525], scale=100)
+    '51.00, 52.50'
+    """
+    return ", ".join(f"{scale * value:,.{decimals}f}" for value in values) or "–"
 
 
 def format_table(header, rows, markdown=False):
@@ -106,8 +126,9 @@ class Summary:
     """What the runs of one configuration gave, over its seeds.
 
     Lists hold one number per finished run, in order of their seeds.
-    Accuracies are shares in 0..1; the validation accuracy is that of the last
-    update; the ensemble's is empty where no snapshots were kept.
+    Accuracies are shares in 0..1. Validation accuracy and loss gap, the
+    validation less the training loss, are those of the last update; the
+    ensemble's accuracy is empty where no snapshots were kept.
     """
 
     name: str
@@ -117,6 +138,7 @@ class Summary:
     test_accuracy: list
     test_loss: list
     validation_accuracy: list
+    loss_gap: list
     ensemble_accuracy: list
     training_time: list
     updates_per_second: list
@@ -125,12 +147,11 @@ class Summary:
     def document(self):
         """dict: the numbers with their means and deviations, as JSON values."""
         measures = {}
-        for key in ("test_accuracy", "test_loss", "validation_accuracy", "ensemble_accuracy", "training_time",
-                    "updates_per_second"):
+        for key in ("test_accuracy", "test_loss", "validation_accuracy", "loss_gap", "ensemble_accuracy",
+                    "training_time", "updates_per_second"):
             values = getattr(self, key)
             if values:
-                mean, deviation = mean_and_deviation(values)
-                measures[key] = {"mean": mean, "standard_deviation": deviation, "each": list(values)}
+                measures[key] = describe_values(values)
         return {"name": self.name, "label": self.label, "n_parameters": self.n_parameters,
                 "seeds": self.seeds, "unfinished": self.unfinished, **measures}
 
@@ -161,6 +182,7 @@ def summarise(results):
             test_accuracy=[r.test["accuracy"] for r in done],
             test_loss=[r.test["loss"] for r in done],
             validation_accuracy=[float(r.history["acc_val"][-1]) for r in done],
+            loss_gap=[float(r.history["loss_val"][-1] - r.history["loss_train"][-1]) for r in done],
             ensemble_accuracy=[r.test["ensemble_accuracy"] for r in done if "ensemble_accuracy" in r.test],
             training_time=[r.history.training_time for r in done],
             updates_per_second=[r.updates_per_second for r in done],
@@ -169,8 +191,40 @@ def summarise(results):
     return summaries
 
 
-def summary_table(summaries, markdown=False, first="architecture"):
+def ensemble_row(summary, n_snapshots):
+    """What a configuration's ensembles gave on test data, as a row of its own beside the single networks'.
+
+    Parameters
+    ----------
+    summary : Summary
+        With an ensemble's accuracies.
+    n_snapshots : int
+        Networks in each ensemble.
+
+    Returns
+    -------
+    Summary
+        It took no training of its own, and was measured on nothing but test data.
+    """
+    return replace(
+        summary, name=f"{summary.name}-ensemble", label=f"{summary.label}: ensemble of {n_snapshots}",
+        n_parameters=n_snapshots * summary.n_parameters, test_accuracy=summary.ensemble_accuracy,
+        test_loss=[], validation_accuracy=[], loss_gap=[], ensemble_accuracy=[], training_time=[], updates_per_second=[])
+
+
+def by_label(results):
+    """dict: the results under the label of their run, in the order in which the labels first come."""
+    groups = {}
+    for result in results:
+        groups.setdefault(result.run.label, []).append(result)
+    return groups
+
+
+def summary_table(summaries, markdown=False, first="architecture", gap=False):
     """The table of `Summary` rows as text: mean ± standard deviation over seeds.
+
+    Test accuracies of single runs stand beside their mean where no row has
+    more than five.
 
     Parameters
     ----------
@@ -178,14 +232,18 @@ def summary_table(summaries, markdown=False, first="architecture"):
     markdown : bool, default False
     first : str, default "architecture"
         What the first column holds.
+    gap : bool, default False
+        Whether the loss gap has a column.
 
     Returns
     -------
     str
     """
     ensemble = any(summary.ensemble_accuracy for summary in summaries)
-    header = [first, "parameters", "runs", "test accuracy (%)", *(["ensemble (%)"] if ensemble else []),
-              "validation accuracy (%)", "training time (s)", "updates/s"]
+    each = 1 < max((len(summary.test_accuracy) for summary in summaries), default=0) <= _FEW_RUNS
+    header = [first, "parameters", "runs", "test accuracy (%)", *(["each run (%)"] if each else []),
+              *(["ensemble (%)"] if ensemble else []), "validation accuracy (%)",
+              *(["validation − training loss"] if gap else []), "training time (s)", "updates/s"]
     rows = []
     for s in summaries:
         rows.append([
@@ -193,8 +251,10 @@ def summary_table(summaries, markdown=False, first="architecture"):
             f"{s.n_parameters:,}",
             f"{len(s.seeds)}" + (f" of {len(s.seeds) + s.unfinished}" if s.unfinished else ""),
             format_mean(s.test_accuracy, scale=100),
+            *([format_each(s.test_accuracy, scale=100)] if each else []),
             *([format_mean(s.ensemble_accuracy, scale=100)] if ensemble else []),
             format_mean(s.validation_accuracy, scale=100),
+            *([format_mean(s.loss_gap, decimals=3)] if gap else []),
             format_mean(s.training_time),
             format_mean(s.updates_per_second, decimals=0),
         ])
@@ -227,8 +287,39 @@ def pooled_deviation(groups):
     return math.sqrt(squares / sum(len(values) - 1 for values in groups))
 
 
-def pairs_within_noise(groups):
-    """Which pairs of means lie within two standard errors of each other.
+@dataclass(frozen=True)
+class Difference:
+    """The mean of one group less that of another.
+
+    ``bound`` is two standard errors, None where no group has two values.
+    """
+
+    first: str
+    second: str
+    value: float
+    bound: float | None
+
+    @property
+    def is_noise(self):
+        """bool or None: whether it is at most two standard errors; None where that cannot be told."""
+        return None if self.bound is None else abs(self.value) <= self.bound
+
+    def verdict(self, scale=100, unit=" points", decimals=2):
+        """str: whether it is noise, to go on a sentence with.
+
+        Examples
+        --------
+        >>> Difference("a", "b", 0.01, 0.02).verdict()
+        'within noise (two standard errors: 2.00 points)'
+        """
+        if self.bound is None:
+            return "which with one run each may be noise"
+        which = "within" if self.is_noise else "beyond"
+        return f"{which} noise (two standard errors: {scale * self.bound:.{decimals}f}{unit})"
+
+
+def differences(groups):
+    """Differences between the means of all pairs of groups, with what they would have to exceed.
 
     The standard error of a difference is s √(1/n_a + 1/n_b) with the
     deviation s of `pooled_deviation`: groups of few seeds lend each other
@@ -241,37 +332,34 @@ def pairs_within_noise(groups):
 
     Returns
     -------
-    list of (str, str, float, float) or None
-        For each pair within noise: both names, the difference of the means
-        (first minus second), and the two standard errors it would have to
-        exceed. None where no group has two values.
+    list of Difference
+        Each group less every later one.
 
     Examples
     --------
-    >>> pairs_within_noise({"a": [0.50, 0.52], "b": [0.51, 0.53], "c": [0.70, 0.72]})[0][:2]
-    ('a', 'b')
+    >>> found = differences({"a": [0.50, 0.52], "b": [0.51, 0.53], "c": [0.70, 0.72]})
+    >>> [(pair.first, pair.second) for pair in found if pair.is_noise]
+    [('a', 'b')]
     """
     groups = {name: values for name, values in groups.items() if len(values)}
     spread = pooled_deviation(groups.values())
-    if spread is None:
-        return None
-    pairs = []
-    for (a, first), (b, second) in combinations(groups.items(), 2):
-        difference = float(np.mean(first) - np.mean(second))
-        bound = 2 * spread * math.sqrt(1 / len(first) + 1 / len(second))
-        if abs(difference) <= bound:
-            pairs.append((a, b, difference, bound))
-    return pairs
+    return [
+        Difference(a, b, float(np.mean(first) - np.mean(second)),
+                   None if spread is None else 2 * spread * math.sqrt(1 / len(first) + 1 / len(second)))
+        for (a, first), (b, second) in combinations(groups.items(), 2)
+    ]
 
 
-def noise_sentence(groups, quantity="test accuracy"):
-    """One sentence: which differences between groups of accuracies are within noise.
+def noise_sentence(groups, quantity="test accuracy", scale=100, unit=" points", decimals=2):
+    """One sentence: which differences between groups are within noise.
 
     Parameters
     ----------
     groups : mapping of str to sequence of float
-        Accuracies in 0..1, one per run.
+        One value per run, accuracies in 0..1 unless said otherwise.
     quantity : str
+    scale, unit, decimals : float, str, int
+        How differences are written.
 
     Returns
     -------
@@ -284,20 +372,21 @@ def noise_sentence(groups, quantity="test accuracy"):
     >>> noise_sentence({"a": [0.500, 0.502], "b": [0.600, 0.602]})
     'Every difference in test accuracy exceeds two standard errors (0.28 points): none is within noise.'
     """
-    groups = {name: values for name, values in groups.items() if len(values)}
-    if len(groups) < 2:
-        return f"There are no two groups whose {quantity} could be compared."
-    pairs = pairs_within_noise(groups)
-    if pairs is None:
-        return f"With one run each, it cannot be told which differences in {quantity} are noise."
-    spread = pooled_deviation(groups.values())
-    bounds = [2 * spread * math.sqrt(1 / len(a) + 1 / len(b)) for a, b in combinations(groups.values(), 2)]
-    low, high = f"{100 * min(bounds):.2f}", f"{100 * max(bounds):.2f}"
-    errors = f"two standard errors ({low if low == high else low + ' to ' + high} points)"
+    pairs = differences(groups)
     if not pairs:
+        return f"There are no two groups whose {quantity} could be compared."
+    if pairs[0].bound is None:
+        return f"With one run each, it cannot be told which differences in {quantity} are noise."
+    low, high = (f"{scale * end(pair.bound for pair in pairs):.{decimals}f}" for end in (min, max))
+    errors = f"two standard errors ({low if low == high else low + ' to ' + high}{unit})"
+    noise = [pair for pair in pairs if pair.is_noise]
+    if not noise:
         return f"Every difference in {quantity} exceeds {errors}: none is within noise."
-    listed = "; ".join(f"{a} and {b} ({100 * abs(apart):.2f} points apart)" for a, b, apart, _ in pairs)
-    rest = "; every other difference is larger" if len(pairs) < len(bounds) else ""
+    if len(noise) == len(pairs) > 1:
+        return f"Every difference in {quantity} is within noise, that is, at most {errors}."
+    listed = "; ".join(f"{pair.first} and {pair.second} ({scale * abs(pair.value):.{decimals}f}{unit} apart)"
+                       for pair in noise)
+    rest = "; every other difference is larger" if len(noise) < len(pairs) else ""
     return f"Within noise, that is, at most {errors} apart in {quantity}: {listed}{rest}."
 
 
@@ -321,14 +410,37 @@ def describe_cycles(schedule):
     return f"{count} cycles, each {growth:g} times as long as the one before"
 
 
+def describe_origin(data, quick=False, complete=True):
+    """What a picture's title says about where its numbers come from.
+
+    Parameters
+    ----------
+    data : Dataset
+    quick, complete : bool
+
+    Returns
+    -------
+    str
+    """
+    text = f"{data.name}, {len(data.train):,} training images"
+    return text + "; quick run" * quick + "; incomplete" * (not complete)
+
+
+def remarks(quick, complete):
+    """list of str: what a reader must know first, if anything."""
+    return quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
+
+
 @dataclass(frozen=True)
 class Section:
-    """A table with its heading, and the pictures that go with it."""
+    """A table with its heading, what it shows in words, and the pictures that go with it."""
 
     heading: str
     summaries: list
     pictures: list
     first: str = "architecture"
+    gap: bool = False
+    conclusion: str = ""
 
     @property
     def sentence(self):
@@ -338,17 +450,21 @@ class Section:
     def document(self):
         """dict: for the results file."""
         rows = [summary.document() for summary in self.summaries]
-        return {"heading": self.heading, "rows": rows, "noise": self.sentence}
+        conclusion = {"conclusion": self.conclusion} if self.conclusion else {}
+        return {"heading": self.heading, "rows": rows, "noise": self.sentence, **conclusion}
 
     def text(self):
         """str: for the terminal."""
-        return f"{self.heading}\n\n{summary_table(self.summaries, first=self.first)}\n\n{self.sentence}"
+        return "\n\n".join([self.heading, *self._body(markdown=False)])
 
     def markdown(self):
         """str: for the summary file."""
         pictures = "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in self.pictures)
-        table = summary_table(self.summaries, markdown=True, first=self.first)
-        return f"## {self.heading}\n\n{table}\n\n{self.sentence}\n\n{pictures}"
+        return "\n\n".join([f"## {self.heading}", *self._body(markdown=True), pictures])
+
+    def _body(self, markdown):
+        table = summary_table(self.summaries, markdown, self.first, self.gap)
+        return [table, self.sentence, *([self.conclusion] if self.conclusion else [])]
 
 
 def summary_document(title, data, sections, remarks=()):
@@ -367,8 +483,6 @@ def summary_document(title, data, sections, remarks=()):
     str
         Markdown.
     """
-    machine = describe_machine()
-    versions = ", ".join(f"{name} {version}" for name, version in describe_versions().items())
     return "\n\n".join([
         f"# {title}: {data.name}",
         *(f"**{remark}**" for remark in remarks),
@@ -376,8 +490,7 @@ def summary_document(title, data, sections, remarks=()):
         "Numbers are mean ± standard deviation over runs that differ in their seed; the test images were "
         "looked at once, at the end of each run. Updates per second leave out the time spent in evaluation. "
         + NOISE_RULE,
-        f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}, "
-        f"{machine['instruction_set']} kernels; {versions}.",
+        machine_sentence(),
         *(section.markdown() for section in sections),
     ]) + "\n"
 
@@ -426,6 +539,14 @@ def describe_machine():
         "threads": get_num_threads(),
         "system": platform.system(),
     }
+
+
+def machine_sentence():
+    """str: processor, threads, kernels and versions in one sentence."""
+    machine = describe_machine()
+    versions = ", ".join(f"{name} {version}" for name, version in describe_versions().items())
+    return (f"{machine['processor']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}, "
+            f"{machine['instruction_set']} kernels; {versions}.")
 
 
 def describe_versions():

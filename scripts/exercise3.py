@@ -11,15 +11,12 @@ import dataclasses
 import sys
 
 from cyconv import cli, plots, report
-from cyconv._files import write_json, write_text
 from cyconv.experiment import ARCHITECTURES, LONGER_TRAINING, over_seeds
 
 OUTPUT = "results/exercise3"
 SEEDS = 3
 PARTS = {"1": ARCHITECTURES, "2": LONGER_TRAINING}
 QUICK = {"step_size": 50, "log_every": 25}
-QUICK_REMARK = "A quick run, which only shows that everything works."
-INCOMPLETE_REMARK = "Incomplete: not every run reached its end."
 
 
 def parse(argv):
@@ -50,31 +47,28 @@ def main(argv=None):
 
     results, code = cli.carry_out(runs, source, folder, arguments.resume)
 
-    complete = code == 0
-    remarks = arguments.quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
+    sections = write_parts(parts, results, data, folder, arguments.quick)
+    return cli.write_up("Exercise 3", configuration, sections, results, data, source, folder, code)
+
+
+def write_parts(parts, results, data, folder, quick):
+    """Draw the pictures of all parts that have results; give back their sections of the summary."""
     sections = []
     for part, templates in parts.items():
         names = {run.name for run in templates}
         chosen = [result for result in results if result.run.name in names]
         if chosen:
-            sections.append(write_part(part, chosen, data, folder, arguments.quick))
-    write_json(folder / cli.RESULTS, report.results_document(configuration, sections, results, complete))
-    write_text(folder / cli.SUMMARY, report.summary_document("Exercise 3", data, sections, remarks))
-    for line in [*(section.text() for section in sections), *remarks]:
-        print("\n" + line)
-    print("\n" + cli.last_line(data, source, folder, complete))
-    return code
+            sections.append(write_part(part, chosen, data, folder, quick))
+    return sections
 
 
 def write_part(part, results, data, folder, quick):
     """Draw one part's pictures; give back its section of the summary."""
     schedule = results[0].run.schedule()
-    where = f"\n{data.name}, {len(data.train):,} training images" + ("; quick run" if quick else "")
-    if not all(result.complete for result in results):
-        where += "; incomplete"
+    where = "\n" + report.describe_origin(data, quick, all(result.complete for result in results))
     cycles = report.describe_cycles(schedule)
     finished = [result for result in results if result.complete]
-    by_label = grouped(finished or results)
+    by_label = report.by_label(finished or results)
     histories = {label: [result.history for result in group] for label, group in by_label.items()}
     boundaries = schedule.cycle_boundaries
 
@@ -101,18 +95,8 @@ def write_part(part, results, data, folder, quick):
             "confusion": plots.plot_confusion(
                 confusion, data.class_names, f"Confusion matrix of {judged}{where}"),
         }
-    names = {f"part{part}-{name}.png": figure for name, figure in pictures.items()}
-    for name, figure in names.items():
-        plots.save_figure(figure, folder / name)
-
-    return report.Section(f"Part {part}: {cycles}, {data.name}", report.summarise(results), list(names))
-
-
-def grouped(results):
-    groups = {}
-    for result in results:
-        groups.setdefault(result.run.label, []).append(result)
-    return groups
+    names = plots.save_figures({f"part{part}-{name}": figure for name, figure in pictures.items()}, folder)
+    return report.Section(f"Part {part}: {cycles}, {data.name}", report.summarise(results), names)
 
 
 def runs_in_words(n):

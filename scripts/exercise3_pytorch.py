@@ -12,8 +12,7 @@ import time
 import exercise3
 import numpy as np
 import torch
-from cyconv import cli, report
-from cyconv._files import write_json, write_text
+from cyconv import cli
 from cyconv.datasets import Normalizer
 from cyconv.experiment import Result, describe_data, over_seeds
 from cyconv.history import History
@@ -40,15 +39,8 @@ def main(argv=None):
         results.append(train(run, data))
         print(f"{run.label}, seed {run.seed}: test accuracy {100 * results[-1].test['accuracy']:.2f} %, "
               f"{results[-1].history.training_time:.1f} s", flush=True)
-    sections = []
-    for part, templates in parts.items():
-        names = {run.name for run in templates}
-        chosen = [result for result in results if result.run.name in names]
-        sections.append(exercise3.write_part(part, chosen, data, folder, arguments.quick))
-    write_json(folder / cli.RESULTS, report.results_document(configuration, sections, results, True))
-    write_text(folder / cli.SUMMARY, report.summary_document("Exercise 3 in PyTorch", data, sections, []))
-    print("\n" + cli.last_line(data, source, folder))
-    return 0
+    sections = exercise3.write_parts(parts, results, data, folder, arguments.quick)
+    return cli.write_up("Exercise 3 in PyTorch", configuration, sections, results, data, source, folder, code=0)
 
 
 def train(run, data):

@@ -36,8 +36,6 @@ LOG_EVERY = 10**6  # the first and the last update are logged in any case
 FULL = {"rounds": 3, "samples": 8}
 QUICK = {"rounds": 2, "samples": 3}
 QUICK_RUN = {"step_size": 20, "n_cycles": 1}
-QUICK_REMARK = "A quick run, which only shows that everything works."
-INCOMPLETE_REMARK = "Incomplete: not every run reached its end."
 NO_TEST = "The test images took no part: λ is judged on validation data alone."
 
 
@@ -122,13 +120,12 @@ def write_results(configuration, search, journal, data, folder):
     ranking = rank(journal.measurements)
     complete = len(journal) == search.n_runs
     quick = configuration["quick"]
-    remarks = quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
+    remarks = report.remarks(quick, complete)
     sentence = conclusion(ranking, search)
     heading = (f"{search.run.label}, {report.describe_cycles(search.run.schedule())}; {data.name}, "
                f"{len(data.train):,} training and {len(data.validation):,} validation images")
     picture = "validation-accuracy.png"
-    title = (f"Search of λ, {search.run.label}\n{data.name}, {len(data.train):,} training images"
-             + "; quick run" * quick + "; incomplete" * (not complete))
+    title = f"Search of λ, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
     figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].l2)
     plots.save_figure(figure, folder / picture)
     write_text(folder / "ranking.csv", ranking_csv(ranking, search.n_seeds))

@@ -1,5 +1,10 @@
 """Fixtures that several test files share."""
 
+import importlib.util
+import os
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pytest
 
@@ -76,3 +81,53 @@ def cifar10_folder():
     if folder is None:
         pytest.skip("CIFAR-10 is not here; set CYCONV_DATA to its folder")
     return folder
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Where no CIFAR-10 is found, and no file is written but where it should be."""
+    kept = {name: value for name, value in os.environ.items() if name != "CYCONV_DATA"}
+    return {
+        **kept,
+        "PYTHONPATH": str(Path(cyconv.__file__).parents[1]),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "MPLCONFIGDIR": matplotlib.get_cachedir(),
+        "OMP_NUM_THREADS": "1",  # no waiting for a busy core
+    }
+
+
+@pytest.fixture
+def load_script(monkeypatch, tmp_path):
+    """load_script(name, **constants): a script as a module, in an empty folder where no CIFAR-10 is found."""
+    monkeypatch.delenv("CYCONV_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    scripts = Path(__file__).parents[1] / "scripts"
+    monkeypatch.syspath_prepend(str(scripts))
+
+    def load(name, **constants):
+        spec = importlib.util.spec_from_file_location(name, scripts / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for constant, value in constants.items():
+            assert hasattr(module, constant)
+            setattr(module, constant, value)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def run_script():
+    """run_script(module, *arguments) -> exit code: a script in this process, on one thread."""
+    from cyconv import cli
+
+    def run(module, *arguments):
+        try:
+            return cli.run_script(module.main, ["--threads", "1", *arguments])
+        except SystemExit as stop:  # argparse
+            return stop.code
+
+    before = cyconv.get_num_threads()
+    yield run
+    cyconv.set_num_threads(before)

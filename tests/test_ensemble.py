@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv.ensemble import Ensemble
+from cyconv import Ensemble
 
 
 @pytest.fixture

@@ -131,7 +131,9 @@ def test_snapshots_make_an_ensemble(data):
         networks.append(trainer.network.copy())
         networks[-1].set_parameters(parameters)
     votes = sum(network.predict_proba(data.test.images) for network in networks).argmax(axis=1)
+    ensemble = cyconv.Ensemble.from_snapshots(trainer.network, trainer.snapshots)
     assert len(networks) == 2
+    assert result.test["ensemble_accuracy"] == ensemble.evaluate(data.test.images, data.test.labels).accuracy
     assert result.test["ensemble_accuracy"] == np.mean(votes == data.test.labels)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv.lr_range import DIVERGED, _divergence, _smooth, _suggest, lr_range_test
+from cyconv.lr_range import (DIVERGED, LrRangeResult, _divergence, _smooth, _suggest, geometric_mean_range,
+                             lr_range_test)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,8 @@ def test_a_networks_own_normaliser_is_used(data):
 
 
 def test_it_stops_where_the_cost_diverges(data):
-    found = lr_range_test(make(), data.train, 1e-3, 1e3, n_steps=120, batch_size=20)
-    assert found.diverged and 12 <= len(found.costs) < 120
+    found = lr_range_test(make(), data.train, 1e-3, 1e3, n_steps=300, batch_size=20)
+    assert found.diverged and 30 <= len(found.costs) < 300
     assert len(found.costs) == len(found.smoothed) == len(found.learning_rates)
     assert np.isfinite(found.costs).all()
     assert 1e-3 <= found.eta_min < found.eta_max < found.learning_rates[-1]
@@ -75,6 +76,28 @@ def test_nothing_is_suggested_where_nothing_falls(rng):
     rates = np.geomspace(1e-5, 1.0, 500)
     rising = 3 + rates + 0.1 * rng.standard_normal(500)
     assert _suggest(rates, rising, _smooth(rising, 25), window=25) == (None, None)
+    for n_steps in (60, 500):
+        window, n_found = n_steps // 20, 0
+        for _ in range(400):
+            costs = 3 + 0.1 * rng.standard_normal(n_steps)
+            n_found += _suggest(rates[:n_steps], costs, _smooth(costs, window), window) != (None, None)
+        assert n_found <= 16  # 6 are to be expected
+
+
+def test_a_small_fall_is_found_in_large_noise(rng):
+    rates = np.geomspace(1e-5, 1.0, 500)
+    costs = np.interp(np.log10(rates), [-5, -3, -1, 0], [3, 3, 2.7, 5]) + 0.1 * rng.standard_normal(500)
+    eta_min, eta_max = _suggest(rates, costs, _smooth(costs, 25), window=25)
+    assert 1e-4 < eta_min < 1e-2 < eta_max < 0.5
+
+
+def test_several_tests_together_suggest_geometric_means():
+    def suggesting(eta_min, eta_max):
+        return LrRangeResult(*3 * [np.ones(1)], eta_min, eta_max, diverged=False)
+
+    ends = geometric_mean_range([suggesting(1e-4, 1e-2), suggesting(None, None), suggesting(1e-2, 1.0)])
+    assert ends == pytest.approx((1e-3, 1e-1))
+    assert geometric_mean_range([suggesting(None, None)]) is None
 
 
 def test_smoothing_is_a_mean_around_each_step(rng):

@@ -8,6 +8,7 @@ import pytest
 
 from cyconv import plots
 from cyconv.history import History
+from cyconv.lr_range import LrRangeResult
 from cyconv.schedule import CyclicSchedule
 
 TITLE = "Something, some data set"
@@ -137,3 +138,49 @@ def test_neither_pyplot_nor_a_window_is_needed():
     code = ("import sys; from cyconv import plots; plots.plot_bars({'a': [1.0]}, 't', 's'); "
             "assert 'matplotlib.pyplot' not in sys.modules")
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def range_test(start=3.0, eta_min=1e-3, eta_max=1e-1):
+    rates = np.geomspace(1e-5, 1.0, 50)
+    costs = np.interp(np.log10(rates), [-5, -3, -1, 0], [start, start, 1, 9])
+    return LrRangeResult(rates, costs, costs, eta_min, eta_max, diverged=False)
+
+
+def test_range_tests_have_a_panel_per_network_and_the_mean_range_shaded():
+    results = {"a": [range_test(), range_test(4.0, 1e-1, 1e-1)],
+               "b": [range_test(eta_min=None, eta_max=None)]}
+    figure = plots.plot_lr_range(results, TITLE)
+    first, second = figure.axes
+    assert first.get_title() == "a\nsuggested: 1.0e-02 to 1.0e-01"
+    assert second.get_title() == "b\nno range suggested"
+    assert upright(first) == pytest.approx([1e-2, 1e-1]) and upright(second) == []
+    assert first.get_xscale() == "log"
+    low, high = first.get_ylim()
+    assert low < 1.0 and 4.0 < high < 9.0  # where the cost runs away, so would the scale
+    assert len(plots.plot_lr_range({name: [range_test()] for name in "abcd"}, TITLE).axes) == 4
+    with pytest.raises(ValueError, match="results must hold"):
+        plots.plot_lr_range({"a": []}, TITLE)
+
+
+def test_the_gap_is_validation_less_training_loss():
+    runs = [history(), history(seed=1)]
+    axes = plots.plot_gap({"a": runs}, TITLE, [20]).axes[0]
+    curve = lines(axes)[0]
+    assert curve.get_ydata() == pytest.approx(0.2 * np.ones(6))
+    assert 20 in upright(axes)
+
+
+def test_panels_draw_medians_between_lowest_and_highest():
+    panels = {"f = 2": {"ours": {3: [1.0, 2.0, 9.0], 10: [4.0]}, "theirs": {3: [5.0]}},
+              "f = 4": {"ours": {3: [2.0]}}}
+    figure = plots.plot_panels(panels, TITLE, "filters", "time")
+    first, second = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["f = 2", "f = 4"]
+    ours = first.containers[0]
+    assert ours.lines[0].get_xdata().tolist() == [3, 10] and ours.lines[0].get_ydata().tolist() == [2.0, 4.0]
+    (low, high), _ = ours.lines[2][0].get_segments()
+    assert (low[1], high[1]) == (1.0, 9.0)
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"ours", "theirs"}
+    assert [label.get_text() for label in second.get_xticklabels()] == ["3", "10"]
+    with pytest.raises(ValueError, match="panels"):
+        plots.plot_panels({}, TITLE, "filters", "time")

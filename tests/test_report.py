@@ -45,11 +45,14 @@ def test_a_pair_is_noise_up_to_two_standard_errors():
     # Both deviations are 0.01, so two standard errors are 2 * 0.01 * sqrt(2 / 3) = 0.01633.
     base = np.array([0.49, 0.50, 0.51])
     for shift, noise in ((0.0163, True), (0.0164, False)):
-        pairs = report.pairs_within_noise({"a": base, "b": base + shift})
-        assert bool(pairs) is noise, shift
-    (a, b, difference, bound), = report.pairs_within_noise({"a": base, "b": base + 0.01, "empty": []})
-    assert (a, b) == ("a", "b") and difference == pytest.approx(-0.01)
-    assert bound == pytest.approx(0.02 * math.sqrt(2 / 3))
+        pair, = report.differences({"a": base, "b": base + shift})
+        assert pair.is_noise is noise, shift
+    pair, = report.differences({"a": base, "b": base + 0.01, "empty": []})
+    assert (pair.first, pair.second) == ("a", "b") and pair.value == pytest.approx(-0.01)
+    assert pair.bound == pytest.approx(0.02 * math.sqrt(2 / 3))
+    assert pair.verdict() == "within noise (two standard errors: 1.63 points)"
+    alone, = report.differences({"a": [0.5], "b": [0.6]})
+    assert alone.is_noise is None and alone.verdict() == "which with one run each may be noise"
 
 
 def test_the_sentence_names_the_pairs_within_noise():
@@ -58,6 +61,11 @@ def test_the_sentence_names_the_pairs_within_noise():
     assert "one and two (1.00 points apart)" in sentence
     assert "three" not in sentence
     assert "every other difference is larger" in sentence
+    gaps = {"one": [0.500, 0.502], "two": [0.700, 0.702]}
+    assert "(0.003 nats)" in report.noise_sentence(gaps, "loss gap", scale=1, unit=" nats", decimals=3)
+    alike = report.noise_sentence({name: [0.5, 0.6] for name in "abc"})
+    assert alike == ("Every difference in test accuracy is within noise, that is, at most two standard "
+                     "errors (14.14 points).")
     assert "no two groups" in report.noise_sentence({"one": [0.5, 0.6], "none": []})
 
 
@@ -84,12 +92,39 @@ def test_runs_are_gathered_by_name_and_unfinished_ones_only_counted():
     assert "55.00 ± 7.07" in table and "2 of 3" in table and "30.00" in table and "ensemble" not in table
     measures = b.document()["test_accuracy"]
     assert measures["mean"] == pytest.approx(0.55) and measures["each"] == [0.5, 0.6]
+    assert b.loss_gap == [0.0, 0.0] and b.document()["loss_gap"]["each"] == [0.0, 0.0]
+    assert "50.00, 60.00" in table and "training loss" not in table
+    assert "0.000 ± 0.000" in report.summary_table([b, a], gap=True)
+    assert "each run" not in report.summary_table([a])
+    many = report.summarise([fake_result("c", seed, 0.5) for seed in range(6)])
+    assert "each run" not in report.summary_table(many)
     assert "ensemble_accuracy" not in b.document()
+
+
+def test_an_ensemble_has_a_row_of_its_own():
+    results = [fake_result("a", seed, 0.5) for seed in range(2)]
+    for result in results:
+        result.test["ensemble_accuracy"] = 0.6 + result.run.seed / 10
+    single, = report.summarise(results)
+    row = report.ensemble_row(single, 4)
+    assert row.label == "label of a: ensemble of 4" and row.n_parameters == 4 * 1234
+    assert set(row.document()) == {"name", "label", "n_parameters", "seeds", "unfinished", "test_accuracy"}
+    assert row.test_accuracy == pytest.approx([0.6, 0.7])
+    table = report.summary_table([single, row]).splitlines()
+    assert "65.00 ± 7.07" in table[3] and table[3].endswith("–") and "ensemble (%)" in table[0]
 
 
 def test_a_section_of_unfinished_runs_alone_still_makes_a_table():
     section = report.Section("Part 1", report.summarise([fake_result("a", 0, 0.5, "interrupted")]), [])
     assert "0 of 1" in section.text() and "–" in section.markdown()
+    assert "conclusion" not in section.document()
+
+
+def test_a_section_says_its_conclusion_everywhere():
+    rows = report.summarise([fake_result("a", 0, 0.5)])
+    section = report.Section("Part 1", rows, [], conclusion="It helps.")
+    assert section.document()["conclusion"] == "It helps."
+    assert section.text().endswith("\n\nIt helps.") and "\n\nIt helps.\n\n" in section.markdown()
 
 
 def test_the_results_are_strict_json_with_machine_and_versions():

@@ -106,6 +106,7 @@ def test_every_way_of_a_peer_agrees_with_the_reference(name, small_case):
 
 
 def test_a_peer_that_leaves_something_out_is_not_timed(small_case):
+    from peers.case import Data
     from peers.numpy_peer import NumpyPeer
     from peers.timing import Timed
 
@@ -113,13 +114,13 @@ def test_a_peer_that_leaves_something_out_is_not_timed(small_case):
         _update = staticmethod(lambda weight, step, decay: NumpyPeer._update(weight, step, 1.0))
 
     with pytest.raises(ArithmeticError, match="WithoutDecay must agree with the reference"):
-        Timed(WithoutDecay, small_case, 100, 0.001)
+        Timed(WithoutDecay, small_case, Data.random(100), 0.001)
 
 
 def test_a_worker_tells_what_went_wrong():
     from peers.worker import Worker
 
-    with Worker("numpy", 1) as worker, pytest.raises(RuntimeError, match="numpy on 1 thread.*KeyError"):
+    with Worker("numpy", 1) as worker, pytest.raises(ChildProcessError, match="numpy on 1 thread.*KeyError"):
         worker.ask("step", key="nothing", seconds=0.001)
 
 

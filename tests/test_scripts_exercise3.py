@@ -1,9 +1,6 @@
 """scripts/exercise3.py in miniature: what it writes, refuses, survives."""
 
 import csv
-import importlib.util
-import json
-import os
 import re
 import resource
 import signal
@@ -11,27 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
 import pytest
+from strict import strict_json
 
 import cyconv
 from cyconv import cli
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "exercise3.py"
 PICTURES = ("accuracy", "time", "curves", "train-validation", "learning-rate", "filters", "confusion")
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """Where no CIFAR-10 is found, and no file is written but where it should be."""
-    kept = {name: value for name, value in os.environ.items() if name != "CYCONV_DATA"}
-    return {
-        **kept,
-        "PYTHONPATH": str(Path(cyconv.__file__).parents[1]),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "MPLCONFIGDIR": matplotlib.get_cachedir(),
-        "OMP_NUM_THREADS": "1",  # no waiting for a busy core
-    }
 
 
 @pytest.fixture
@@ -45,31 +29,10 @@ def call(environment, tmp_path):
 
 
 @pytest.fixture
-def main(monkeypatch, tmp_path):
+def main(load_script, run_script):
     """main(*arguments) -> exit code: the script in this process, its quick runs quicker still."""
-    monkeypatch.delenv("CYCONV_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("exercise3", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.QUICK = {"step_size": 5, "log_every": 10}
-
-    def called(*arguments):
-        try:
-            return cli.run_script(module.main, list(arguments))
-        except SystemExit as stop:  # argparse
-            return stop.code
-
-    return called
-
-
-def strict_json(path):
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    module = load_script("exercise3", QUICK={"step_size": 5, "log_every": 10})
+    return lambda *arguments: run_script(module, *arguments)
 
 
 def without_times(document):

@@ -1,8 +1,6 @@
 """scripts/search_l2.py in miniature: what it writes, refuses, survives."""
 
 import csv
-import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -11,26 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
 import pytest
-
-import cyconv
-from cyconv import cli
+from strict import strict_json
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "search_l2.py"
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """Where no CIFAR-10 is found, and no file is written but where it should be."""
-    kept = {name: value for name, value in os.environ.items() if name != "CYCONV_DATA"}
-    return {
-        **kept,
-        "PYTHONPATH": str(Path(cyconv.__file__).parents[1]),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "MPLCONFIGDIR": matplotlib.get_cachedir(),
-        "OMP_NUM_THREADS": "1",  # no waiting for a busy core
-    }
 
 
 @pytest.fixture
@@ -44,31 +26,10 @@ def start(environment, tmp_path):
 
 
 @pytest.fixture
-def main(monkeypatch, tmp_path):
+def main(load_script, run_script):
     """main(*arguments) -> exit code: the script in this process, its quick runs quicker still."""
-    monkeypatch.delenv("CYCONV_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("search_l2", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.QUICK_RUN = {"n_filters": 2, "n_hidden": 4, "step_size": 5, "n_cycles": 1}
-
-    def called(*arguments):
-        try:
-            return cli.run_script(module.main, ["--quick", "--executor", "serial", *arguments])
-        except SystemExit as stop:  # argparse
-            return stop.code
-
-    return called
-
-
-def strict_json(path):
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    module = load_script("search_l2", QUICK_RUN={"n_filters": 2, "n_hidden": 4, "step_size": 5, "n_cycles": 1})
+    return lambda *arguments: run_script(module, "--quick", "--executor", "serial", *arguments)
 
 
 def measurements(folder):
@@ -257,3 +218,32 @@ def test_mpi_ranks_compute_a_search(environment, tmp_path):
          SCRIPT, "--quick", "--rounds", "1", "--executor", "mpi", "--workers", "2", "--output", "out"],
         cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0 and len(measurements(tmp_path / "out")) == 3, done.stderr
+
+
+def test_a_search_on_a_dask_cluster_survives_a_killed_worker_and_an_interruption(start, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    arguments = ["--quick", "--samples", "4", "--seeds", "3"]
+    with (
+        distributed.LocalCluster(n_workers=3, threads_per_worker=1, processes=True, host="127.0.0.1",
+                                 dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        on_dask = [*arguments, "--executor", "dask", "--dask-address", cluster.scheduler_address, "--output", "out"]
+        workers = client.run(os.getpid)
+        assert len(workers) == 3
+        process = start(*on_dask)
+        until_measured(process, 2)
+        busy = [address for address, keys in client.processing().items() if keys]
+        killed = workers[busy[0] if busy else min(workers)]
+        os.kill(killed, signal.SIGKILL)
+        until_measured(process, 8)
+        process.send_signal(signal.SIGINT)
+        code, output, errors = finish(process)
+        assert code == 128 + signal.SIGINT and "Traceback" not in errors
+        partial = measurements(tmp_path / "out")
+        assert 8 <= len(partial) < 24
+        code, output, errors = finish(start(*on_dask, "--resume"))
+        assert code == 0 and sum(line.startswith("[") for line in output.splitlines()) == 24 - len(partial), errors
+        assert killed not in client.run(os.getpid).values()
+    code, _, errors = finish(start(*arguments, "--executor", "serial", "--output", "serial"))
+    assert code == 0 and measurements(tmp_path / "out") == measurements(tmp_path / "serial"), errors

@@ -1,5 +1,6 @@
 """What is trained in a benchmark: a network, a data set, starting parameters, and the check of a peer."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -109,11 +110,21 @@ class Data:
         labels = generator.integers(0, N_CLASSES, n_images)
         return cls(images, labels, cyconv.Normalizer.fit(images))
 
+    @classmethod
+    def of(cls, split, n_images=None):
+        """The first images of a split, all unless ``n_images`` is given, normalised by themselves."""
+        import cyconv
+
+        images = split.images[:n_images]
+        return cls(images, split.labels[:n_images].astype(np.int64), cyconv.Normalizer.fit(images))
+
     def normalized(self, dtype):
         """The images with mean 0 and standard deviation 1 in every pixel, (n, 3, 32, 32)."""
         scale = np.asarray(self.normalizer.scale, dtype)
         offset = np.asarray(self.normalizer.offset, dtype)
-        return self.images * scale + offset
+        pixels = self.images * scale
+        pixels += offset
+        return pixels
 
     def patches(self, case, rows):
         """Normalised images cut into patches, resident in memory.
@@ -127,7 +138,7 @@ class Data:
         return np.ascontiguousarray(cut.transpose(order)).reshape(-1, *(shape if rows else shape[::-1]))
 
 
-def check_peer(peer_class, case, variant, n_updates=4):
+def check_peer(peer_class, case, variant):
     """Train a peer for some updates and compare it with ``cyconv.reference`` in float64.
 
     Returns
@@ -136,6 +147,22 @@ def check_peer(peer_class, case, variant, n_updates=4):
         The largest relative error (2-norm) of any parameter array's change,
         or of the evaluated loss.
     """
+    data, order, rates, start, truth, truth_loss = _checked_updates(case)
+    peer = peer_class(case, data, **variant)
+    peer.set_parameters(start)
+    peer.train(order, rates)
+    loss, _ = peer.evaluate()
+    found = peer.parameters()
+    errors = [abs(loss - truth_loss) / truth_loss]
+    for name, array in truth.items():
+        change = np.linalg.norm(array - start[name])
+        errors.append(np.linalg.norm(found[name] - array) / change)
+    return float(max(errors))
+
+
+@functools.lru_cache(maxsize=1)
+def _checked_updates(case, n_updates=4):
+    """What a check starts from, and what the reference makes of it."""
     from cyconv import reference
 
     data = Data.random(max(500, n_updates * case.batch_size), seed=7)
@@ -150,14 +177,4 @@ def check_peer(peer_class, case, variant, n_updates=4):
         for name, gradient in gradients.items():
             truth[name] = truth[name] - rate * gradient
     truth_loss, _ = reference.loss_and_gradients(truth, X, data.labels, 0.0)
-
-    peer = peer_class(case, data, **variant)
-    peer.set_parameters(start)
-    peer.train(order, rates)
-    loss, _ = peer.evaluate()
-    found = peer.parameters()
-    errors = [abs(loss - truth_loss) / truth_loss]
-    for name, array in truth.items():
-        change = np.linalg.norm(array - start[name])
-        errors.append(np.linalg.norm(found[name] - array) / change)
-    return float(max(errors))
+    return data, order, rates, start, truth, truth_loss

@@ -47,9 +47,9 @@ def _steps(section):
     parts = []
     for threads in section["threads"]:
         parts += [f"## Microseconds per update, {threads} thread{'s' * (threads > 1)}",
-                  _peer_table(section, threads, "step", _spread)]
+                  _peer_table(section, threads, "step", spread)]
         parts += [f"## Evaluation, thousand images per second, {threads} thread{'s' * (threads > 1)}",
-                  _peer_table(section, threads, "evaluation", _spread)]
+                  _peer_table(section, threads, "evaluation", spread)]
     if any(find(network, "cyconv", section["threads"][-1]) for network in section["networks"].values()):
         parts += ["## cyconv in itself", _own_table(section)]
     return parts
@@ -87,7 +87,7 @@ def _own_table(section):
     for name, network in section["networks"].items():
         run = find(network, "cyconv", many)
         shares = [share_of_peak(network, find(network, "cyconv", threads)) for threads in section["threads"]]
-        row = [name, f"{network['step_flops'] / 1e6:.1f}", _spread(find_peak(network, many))]
+        row = [name, f"{network['step_flops'] / 1e6:.1f}", spread(find_peak(network, many))]
         row += [f"{share:.0%}" for share in shares]
         row.append(f"{ratio(find(network, 'cyconv', many, 'float64')['step'], run['step']):.2f}")
         row += [f"{ratio(find(network, 'cyconv', few)['step'], run['step']):.2f}×"] if few != many else []
@@ -101,7 +101,7 @@ def _shapes(section):
         case = shape["case"]
         hidden = ", ".join(str(n) for n in case["n_hidden"])
         rows.append([shape["beside"], str(case["filter_size"]), str(case["n_filters"]), hidden,
-                     str(case["batch_size"]), _spread(shape["gflops"]),
+                     str(case["batch_size"]), spread(shape["gflops"]),
                      f"{statistics.median(shape['share']):.2f}"])
     header = ["beside", "f", "nf", "nh", "batch", "GFLOP/s", "of the tuned shape's"]
     return ["## Other shapes (cyconv)", format_table(header, rows, markdown=True)]
@@ -125,19 +125,20 @@ def _memory(section):
 
 
 def _imports(section):
-    rows = [[module, _spread([1000 * value for value in seconds])] for module, seconds in section.items()]
+    rows = [[module, spread([1000 * value for value in seconds])] for module, seconds in section.items()]
     return ["## Import, milliseconds beyond NumPy's", format_table(["", "ms"], rows, markdown=True)]
 
 
 def _exercise(section):
-    rows = [[script, _spread(seconds)] for script, seconds in section.items()]
+    rows = [[script, spread(seconds)] for script, seconds in section.items()]
     cyconv, torch = section.values()
     return ["## The whole Exercise 3 (protocol batch1, one seed, pictures), seconds",
             format_table(["script", "seconds"], rows, markdown=True),
             f"cyconv takes {ratio(torch, cyconv):.2f}× less time than PyTorch."]
 
 
-def _spread(values):
+def spread(values):
+    """``"median (lowest–highest)"`` in a table's few digits."""
     median, low, high = statistics.median(values), min(values), max(values)
     digits = 0 if median >= 100 else 1 if median >= 10 else 2
     return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

@@ -5,11 +5,12 @@ import time
 
 import numpy as np
 
-from .case import Data, check_peer
+from .case import check_peer
 
 TOLERANCE = {"float32": 5e-4, "float64": 1e-10}
 LEARNING_RATE = 1e-3
-GROUP = 100
+GROUP, GROUP_FLOPS = 100, 1e10  # updates in one call: so many, fewer where that would take long
+MEASURES = ("step", "evaluation")
 
 
 class Timed:
@@ -25,10 +26,12 @@ class Timed:
     peer_class : type
         A class as the package describes it.
     case : Case
-    n_images : int
-        Images resident in memory, at least one batch.
+    data : Data
+        At least one batch.
     seconds : float
         Length of a chunk while variants are compared.
+    measures : sequence of {"step", "evaluation"}
+        What will be timed.
 
     Raises
     ------
@@ -36,11 +39,11 @@ class Timed:
         If no variant agrees with the reference.
     """
 
-    def __init__(self, peer_class, case, n_images, seconds):
-        self.n_images = n_images
+    def __init__(self, peer_class, case, data, seconds, measures=MEASURES):
+        self.n_images = n_images = len(data.labels)
         self.start = case.starting_parameters()
         generator = np.random.default_rng(1)
-        n_updates = min(GROUP, n_images // case.batch_size)
+        n_updates = min(GROUP, n_images // case.batch_size, max(5, int(GROUP_FLOPS / case.step_flops)))
         self.rates = np.full(n_updates, LEARNING_RATE)
         self.orders = itertools.cycle(
             [generator.permutation(n_images)[: n_updates * case.batch_size] for _ in range(8)])
@@ -50,10 +53,8 @@ class Timed:
         if not right:
             raise ArithmeticError(f"{peer_class.__name__} must agree with the reference within "
                                   f"{TOLERANCE[case.dtype]}, but its relative error is {min(errors):.1e}")
-        data = Data.random(n_images)
         peers = {i: peer_class(case, data, **peer_class.VARIANTS[i]) for i in right}
-        kept = {what: self._fastest(peers, measure, seconds)
-                for what, measure in (("step", self._step), ("evaluation", self._evaluation))}
+        kept = {what: self._fastest(peers, getattr(self, f"_{what}"), seconds) for what in measures}
         self.peers = {what: peers[i] for what, i in kept.items()}
         self.about = {"error": max(errors[i] for i in kept.values()),
                       "variants": {what: peer_class.VARIANTS[i] for what, i in kept.items()}}

@@ -9,8 +9,10 @@ line; a reply has either "value" or "error".
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -29,20 +31,28 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def ask(self, request, **arguments):
-        """Send a request and wait for its value."""
+        """Send a request and wait for its value.
+
+        Raises
+        ------
+        ChildProcessError
+            If the process could not do it, or ended.
+        """
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps({"request": request, **arguments}) + "\n")
             self.process.stdin.flush()
         line = self.process.stdout.readline()
         reply = json.loads(line) if line else {"error": "its process ended"}
         if "error" in reply:
-            raise RuntimeError(f"{self.name} on {self.threads} thread(s), {request}: {reply['error']}")
+            raise ChildProcessError(f"{self.name} on {self.threads} thread(s), {request}: {reply['error']}")
         return reply["value"]
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, *exception):
+        if kind is not None:  # nobody wants to know how its work ends
+            self.process.kill()
         self.process.stdin.close()
         self.process.stdout.close()
         try:
@@ -53,7 +63,8 @@ class Worker:
 
 
 def serve(name, threads):
-    """Answer requests until the pipe closes. ``threads`` CPUs at most are used."""
+    """Answer requests until the pipe closes. ``threads`` CPUs at most are used; Ctrl-C is for the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_cpus(threads)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not get between the replies
@@ -80,13 +91,14 @@ class _Server:
         self.name = name
         self.timed = {}
 
-    def prepare(self, key, case, n_images, seconds):
+    def prepare(self, key, case, n_images, seconds, source=None, measures=("step", "evaluation")):
+        """Check a peer; get it ready on random images, or on the first training images of a ``DataSource``."""
         from . import load
-        from .case import Case
+        from .case import Data
         from .timing import Timed
 
-        case = Case(**case | {"n_hidden": tuple(case["n_hidden"])})
-        self.timed[key] = Timed(load(self.name), case, n_images, seconds)
+        data = Data.of(_dataset(source).train, n_images) if source else Data.random(n_images)
+        self.timed[key] = Timed(load(self.name), _case(case), data, seconds, measures)
         return self.timed[key].about
 
     def drop(self, key):
@@ -98,11 +110,18 @@ class _Server:
     def evaluation(self, key, seconds):
         return self.timed[key].evaluation(seconds)
 
+    def whole_run(self, case, source, rates, seed, variant):
+        """See `peers.whole_run.train`."""
+        from . import load
+        from .whole_run import train
+
+        return train(load(self.name), _case(case), variant, _dataset(source), rates, seed)
+
     def extras(self, case, n_images, rounds, seconds):
-        from .case import Case
+        """See `peers.extras.time_extras`."""
         from .extras import time_extras
 
-        return time_extras(Case(**case | {"n_hidden": tuple(case["n_hidden"])}), n_images, rounds, seconds)
+        return time_extras(_case(case), n_images, rounds, seconds)
 
     def peak(self, dtype, seconds):
         import cyconv
@@ -114,3 +133,16 @@ class _Server:
         from .memory import resident
 
         return resident(self.name, n_images)
+
+
+def _case(fields):
+    from .case import Case
+
+    return Case(**fields | {"n_hidden": tuple(fields["n_hidden"])})
+
+
+def _dataset(source):
+    from cyconv.experiment import DataSource
+
+    with warnings.catch_warnings(action="ignore"):  # the parent has told them
+        return DataSource(**source).load()
