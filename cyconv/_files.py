@@ -15,9 +15,12 @@ from ._checks import describe
 def check_path(name, value):
     """Return ``value`` as a Path, or say what came instead."""
     try:
-        return Path(os.fspath(value))
+        path = Path(os.fspath(value))
     except TypeError:
         raise TypeError(f"{name} must be a path, but got {describe(value)}") from None
+    if "\0" in str(path):
+        raise ValueError(f"{name} must be a path, which holds no null character, but got {describe(value)}")
+    return path
 
 
 @contextlib.contextmanager

@@ -358,7 +358,7 @@ class Network:
             If ``X`` has the wrong dtype or shape or is not finite.
         """
         source = self._source(X)
-        probabilities = np.empty((source.n_images, self.n_classes), self.dtype)
+        probabilities = ops.new_array("the probabilities", (source.n_images, self.n_classes), self.dtype)
         self._run_forward(source, None, probabilities)
         return probabilities
 

@@ -11,6 +11,7 @@ has, or the one that the environment variable ``CYCONV_ISA`` names
 
 import importlib
 import json
+import math
 import os
 import time
 
@@ -96,6 +97,12 @@ def aligned_zeros(n, dtype, what):
     return raw[start:start + n * dtype.itemsize].view(dtype)
 
 
+def new_array(what, shape, dtype):
+    """An array of any contents, if this process can hold it."""
+    check_memory(what, math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.empty(shape, dtype)
+
+
 def specialised(function, dtype):
     """The float or double version of a kernel's entry."""
     return function["float" if dtype == np.float32 else "double"]
@@ -124,22 +131,24 @@ def check_filter_size(filter_size, height, width, name="filter_size"):
     return f
 
 
-def _pad_last(array, width):
+def _pad_last(what, array, width):
     """A contiguous copy whose last axis is filled up with zeros to ``width``."""
     if array.shape[-1] == width:
         return np.ascontiguousarray(array)
-    out = np.zeros((*array.shape[:-1], width), array.dtype)
+    out = new_array(what, (*array.shape[:-1], width), array.dtype)
     out[..., :array.shape[-1]] = array
+    out[..., array.shape[-1]:] = 0
     return out
 
 
-def _pad_rows(array):
+def _pad_rows(what, array):
     """A copy with zero rows up to a multiple of UNITS_PAD."""
     rows = padded(array.shape[0], UNITS_PAD)
     if array.shape[0] == rows:
         return array
-    out = np.zeros((rows, *array.shape[1:]), array.dtype)
+    out = new_array(what, (rows, *array.shape[1:]), array.dtype)
     out[:array.shape[0]] = array
+    out[array.shape[0]:] = 0
     return out
 
 
@@ -200,7 +209,7 @@ def col2im(patches, image_shape, filter_size):
     n_values, n_patches = channels * f * f, (height // f) * (width // f)
     patches = check_array("patches", patches, ("N", n_values, n_patches), FLOATS)
     _require_images("patches", patches)
-    images = np.empty((patches.shape[0], channels, height, width), patches.dtype)
+    images = new_array("images", (patches.shape[0], channels, height, width), patches.dtype)
     specialised(kernels.col2im, patches.dtype)(np.ascontiguousarray(patches), f, images, threads_for_call())
     return images
 
@@ -266,12 +275,11 @@ def _gather(images, order, filter_size, scale, offset, augmentation, seed, epoch
     dtype = images.dtype if scale is None else scale.dtype
     pixels = images.dtype == np.uint8
     shape = (len(order), channels * f * f, (height // f) * (width // f))
-    check_memory("patches", np.dtype(dtype).itemsize * shape[0] * shape[1] * shape[2])
-    patches = np.empty(shape, dtype)
+    patches = new_array("patches", shape, dtype)
     if len(order) == 0:
         return patches
     n_threads = threads_for_call()
-    rows = np.empty((n_threads, (height // f + 1) * width), dtype)
+    rows = new_array("patches", (n_threads, (height // f + 1) * width), dtype)
     images = np.ascontiguousarray(images)
     specialised(kernels.gather_batch, dtype)(
         images if pixels else None, None if pixels else images, np.ascontiguousarray(order, np.int64), f,
@@ -309,9 +317,9 @@ def patch_matmul_forward(patches, weight, bias):
     if weight.shape[0] == 0:
         raise ValueError(f"weight must hold at least one filter, but got {describe(weight)}")
     width = padded(n_patches)
-    activations = np.empty((n, weight.shape[0], width), dtype)
+    activations = new_array("activations", (n, weight.shape[0], width), dtype)
     specialised(kernels.patch_matmul_forward, dtype)(
-        _pad_last(patches, width), n_patches, np.ascontiguousarray(weight), np.ascontiguousarray(bias), activations,
+        _pad_last("patches", patches, width), n_patches, np.ascontiguousarray(weight), np.ascontiguousarray(bias), activations,
         threads_for_call())
     return activations if width == n_patches else activations[:, :, :n_patches].copy()
 
@@ -345,10 +353,10 @@ def patch_matmul_backward(d_activations, patches, activations):
     d_activations = check_array("d_activations", d_activations, activations.shape, FLOATS)
     dtype = _same_dtype(d_activations=d_activations, patches=patches, activations=activations)
     n_filters, width, n_blocks = activations.shape[1], padded(n_patches), -(-n // 10)
-    shares = np.empty((n_blocks, n_filters * (n_values + 1)), dtype)
-    masked = np.empty((n, n_filters, width), dtype)
+    shares = new_array("d_weight", (n_blocks, n_filters * (n_values + 1)), dtype)
+    masked = new_array("activations", (n, n_filters, width), dtype)
     specialised(kernels.patch_matmul_backward, dtype)(
-        _pad_last(d_activations, width), _pad_last(patches, width), _pad_last(activations, width), masked, shares,
+        _pad_last("d_activations", d_activations, width), _pad_last("patches", patches, width), _pad_last("activations", activations, width), masked, shares,
         threads_for_call())
     total = shares[0].copy()
     for share in shares[1:]:
@@ -386,11 +394,11 @@ def dense_forward(inputs, weight, bias, relu=True):
     if n_units == 0:
         raise ValueError(f"weight must hold at least one unit, but got {describe(weight)}")
     width = padded(inputs.shape[1])
-    outputs = np.empty((n, n_units), dtype)
+    outputs = new_array("outputs", (n, n_units), dtype)
     n_threads = threads_for_call()
-    scratch = np.empty((n_threads, kernels.dense_scratch_size(10, n_units)), dtype)
+    scratch = new_array("outputs", (n_threads, kernels.dense_scratch_size(10, n_units)), dtype)
     specialised(kernels.dense_forward_rows, dtype)(
-        _pad_last(inputs, width), _pad_rows(_pad_last(weight, width)), np.ascontiguousarray(bias), relu, outputs,
+        _pad_last("inputs", inputs, width), _pad_rows("weight", _pad_last("weight", weight, width)), np.ascontiguousarray(bias), relu, outputs,
         scratch, n_threads)
     return outputs
 
@@ -429,11 +437,12 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
         outputs = arrays["outputs"] = check_array("outputs", outputs, d_outputs.shape, FLOATS)
     dtype = _same_dtype(**arrays)
     width = padded(n_inputs)
-    d_inputs = np.empty((n, width), dtype)
-    d_weight = np.zeros((weight.shape[0], width), dtype)
+    d_inputs = new_array("d_inputs", (n, width), dtype)
+    d_weight = new_array("d_weight", (weight.shape[0], width), dtype)
+    d_weight[:] = 0
     d_bias = np.empty(weight.shape[0], dtype)
     specialised(kernels.dense_backward_rows, dtype)(
-        np.ascontiguousarray(d_outputs), _pad_last(inputs, width), _pad_last(weight, width),
+        np.ascontiguousarray(d_outputs), _pad_last("inputs", inputs, width), _pad_last("weight", weight, width),
         None if outputs is None else np.ascontiguousarray(outputs), np.empty_like(d_outputs, order="C"), d_inputs,
         d_weight, d_bias, threads_for_call())
     if width != n_inputs:
@@ -493,7 +502,7 @@ def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
     _require_images("logits", logits)
     n, n_classes = logits.shape
     labels, soft, on, off = check_targets(targets, n, n_classes, logits.dtype, label_smoothing)
-    table = _pad_last(logits, padded(n_classes))
+    table = _pad_last("logits", logits, padded(n_classes))
     if table is logits or np.shares_memory(table, logits):
         table = table.copy()
     losses = np.empty(n)
@@ -524,9 +533,9 @@ def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
     _require_images("probabilities", probabilities)
     n, n_classes = probabilities.shape
     labels, soft, on, off = check_targets(targets, n, n_classes, probabilities.dtype, label_smoothing)
-    d_logits = np.empty((n, padded(n_classes)), probabilities.dtype)
+    d_logits = new_array("d_logits", (n, padded(n_classes)), probabilities.dtype)
     specialised(kernels.softmax_cross_entropy_backward, probabilities.dtype)(
-        _pad_last(probabilities, padded(n_classes)), n_classes, labels, soft, on, off, d_logits)
+        _pad_last("probabilities", probabilities, padded(n_classes)), n_classes, labels, soft, on, off, d_logits)
     return d_logits[:, :n_classes].copy()
 
 
@@ -616,8 +625,7 @@ def shuffled_order(n, seed, epoch):
     [0, 1, 2, 3, 4]
     """
     n = check_integer("n", n, 0, 2**32 - 1)
-    check_memory("order", 8 * n)
-    order = np.empty(n, np.int64)
+    order = new_array("order", (n,), np.int64)
     kernels.shuffled_order(order, check_seed(seed), check_integer("epoch", epoch, 0, 2**62))
     return order
 
