@@ -32,8 +32,10 @@ def check_integer(name, value, minimum=None, maximum=None):
         raise TypeError(f"{name} must be an integer, but got {describe(value)}")
     try:
         number = operator.index(value)
-    except TypeError:
+    except Exception:       # whatever a stranger's __index__ raises
         raise TypeError(f"{name} must be an integer, but got {describe(value)}") from None
+    if maximum is None and abs(number) >= 2**64:
+        raise ValueError(f"{name} must be an integer of at most 64 bits, but got {describe(number)}")
     _check_range(name, "an integer", number, minimum, maximum, "[]")
     return number
 

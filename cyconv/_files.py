@@ -35,6 +35,8 @@ def atomic_write(path, mode="wb", **open_options):
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder of {path} must exist, but there is no folder {folder}")
+    if path.is_dir():
+        raise IsADirectoryError(f"path must be a file, but {path} is a folder")
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=folder)
     except OSError as error:

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import threads
 from ._checks import (
-    check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
+    as_array, check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
 from ._kernels import processor
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .layout import UNITS_PAD, padded
@@ -216,8 +216,8 @@ def col2im(patches, image_shape, filter_size):
 
 def check_image_shape(image_shape):
     """Return (C, H, W) as positive integers."""
-    shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else None
-    if shape is None or len(shape) != 3:
+    shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else ()
+    if isinstance(shape, np.ndarray) and shape.ndim != 1 or len(shape) != 3:
         raise ValueError(f"image_shape must be (channels, height, width), but got {describe(image_shape)}")
     return tuple(check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
 
@@ -452,11 +452,8 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
 
 def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets"):
     """Return (labels, None, on, off) or (None, probabilities, 1, 0): on and off are smoothed labels."""
-    try:
-        n_dimensions = np.ndim(targets)
-    except ValueError:
-        n_dimensions = 1
-    array = check_array(name, targets, (n, n_classes) if n_dimensions == 2 else (n,))
+    array = as_array(name, targets)
+    array = check_array(name, targets, (n, n_classes) if array.ndim == 2 else (n,))
     on, off = smoothed(label_smoothing, n_classes)
     if array.ndim == 1:
         return check_labels(name, array, n, n_classes), None, on, off
@@ -555,7 +552,7 @@ def sum_of_squares(weight):
     TypeError
         If the dtype is neither.
     """
-    weight = check_array("weight", weight, (None,) * np.ndim(weight), FLOATS)
+    weight = check_array("weight", weight, (None,) * as_array("weight", weight).ndim, FLOATS)
     return specialised(kernels.sum_of_squares, weight.dtype)(np.ascontiguousarray(weight).reshape(-1))
 
 
@@ -625,7 +622,7 @@ def shuffled_order(n, seed, epoch):
     [0, 1, 2, 3, 4]
     """
     n = check_integer("n", n, 0, 2**32 - 1)
-    order = new_array("order", (n,), np.int64)
+    order = new_array("an order of n images", (n,), np.int64)
     kernels.shuffled_order(order, check_seed(seed), check_integer("epoch", epoch, 0, 2**62))
     return order
 
