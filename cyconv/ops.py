@@ -579,6 +579,8 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
         raise TypeError(f"weight must be a writable array of float32 or float64, but got {describe(weight)}")
     check_array("weight", weight, weight.shape)
     gradient = check_array("gradient", gradient, weight.shape, (weight.dtype,))
+    if _overlaps_itself(weight):
+        raise ValueError(f"weight must not overlap itself in memory, but got {describe(weight)} with strides {weight.strides}")
     if _overlap(weight, gradient):
         raise ValueError("gradient must not share memory with weight, but it does")
     learning_rate = check_real("learning_rate", learning_rate, 0)
@@ -588,6 +590,16 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
         flat, np.ascontiguousarray(gradient).reshape(-1), learning_rate, l2)
     if not np.may_share_memory(flat, weight):
         weight[...] = flat.reshape(weight.shape)
+
+
+def _overlaps_itself(array):
+    """Whether two places of an array may be the same element: no cut or transposed one has such strides."""
+    end = array.itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape) if n > 1):
+        if stride < end:
+            return array.size > 0
+        end += stride * (n - 1)
+    return False
 
 
 def _overlap(a, b):

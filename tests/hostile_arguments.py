@@ -45,13 +45,26 @@ def read_only(array):
     return copy
 
 
+def on_one_element(array):
+    """Writable, and every element is the same."""
+    return np.lib.stride_tricks.as_strided(array.copy(), array.shape, (0,) * array.ndim)
+
+
+def windows(array):
+    """Writable, and neighbours share their elements."""
+    copy = array.copy()
+    strides = (copy.itemsize,) * array.ndim
+    return np.lib.stride_tricks.as_strided(copy, array.shape, strides) if array.ndim > 1 and array.size > sum(array.shape) else copy
+
+
 def first_repeated(array):
     return np.broadcast_to(array[:1], array.shape)
 
 
 #: The same values, or at least the same shape and kind, in another form.
 CLOTHES = [
-    np.asarray, np.asfortranarray, negative_strides, with_gaps, misaligned, read_only, first_repeated, ArrayLike,
+    np.asarray, np.asfortranarray, negative_strides, with_gaps, misaligned, read_only, first_repeated,
+    on_one_element, windows, ArrayLike,
     memoryview, np.ma.masked_array, lambda array: array.view(Subclass), lambda array: array.tolist(),
     lambda array: array.astype(array.dtype.newbyteorder()), lambda array: array.transpose().copy().transpose(),
 ]
