@@ -6,9 +6,10 @@ order. Nothing here allocates more than a mask the size of its input.
 
 import numbers
 import operator
-import os
 
 import numpy as np
+
+from ._memory import available_memory
 
 
 def describe(value):
@@ -19,6 +20,7 @@ def describe(value):
         text = repr(value)
     except Exception:       # integers of thousands of digits, and whatever a stranger's class does
         text = "a value"
+    text = " ".join(text.split())
     if len(text) > 60:
         text = text[:57] + "..."
     return f"{text} ({type(value).__name__})"
@@ -30,8 +32,10 @@ def check_integer(name, value, minimum=None, maximum=None):
         raise TypeError(f"{name} must be an integer, but got {describe(value)}")
     try:
         number = operator.index(value)
-    except TypeError:
+    except Exception:       # whatever a stranger's __index__ raises
         raise TypeError(f"{name} must be an integer, but got {describe(value)}") from None
+    if maximum is None and abs(number) >= 2**64:
+        raise ValueError(f"{name} must be an integer of at most 64 bits, but got {describe(number)}")
     _check_range(name, "an integer", number, minimum, maximum, "[]")
     return number
 
@@ -114,10 +118,7 @@ def check_array(name, value, shape, dtypes=None):
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked elements, but got {int(np.ma.count_masked(value))} of them")
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"{name} must be an array, but got {describe(value)}: {error}") from None
+    array = as_array(name, value)
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
     if array.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape)):
         raise ValueError(f"{name} must have shape {wanted}, but got {describe(array)}")
@@ -132,14 +133,23 @@ def check_array(name, value, shape, dtypes=None):
     return array if array.flags.aligned else array.copy()
 
 
-def check_memory(what, n_bytes):
-    """Raise MemoryError before an allocation that this machine cannot hold."""
+def as_array(name, value):
+    """``value`` as an ndarray of whatever shape and dtype, or a sentence that it cannot be one."""
     try:
-        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        limit = 2**48
+        if isinstance(value, range):    # it costs nothing until NumPy makes a list of it
+            check_memory(name, 48 * len(value))
+        return np.asarray(value)
+    except MemoryError:
+        raise MemoryError(f"{name} needs more memory than this machine has, but got {describe(value)}") from None
+    except Exception as error:      # whatever a stranger's __array__ or __len__ raises
+        raise TypeError(f"{name} must be an array, but got {describe(value)}: {describe(error)}") from None
+
+
+def check_memory(what, n_bytes):
+    """Raise MemoryError before an allocation that this process cannot hold."""
+    limit = available_memory()
     if n_bytes > limit:
-        raise MemoryError(f"{what} needs {n_bytes:,} bytes, but this machine has {limit:,} bytes of memory")
+        raise MemoryError(f"{what} needs {n_bytes:,} bytes, but this process may hold {limit:,} bytes of memory at most")
 
 
 def check_finite(name, array):

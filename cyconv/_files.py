@@ -15,9 +15,12 @@ from ._checks import describe
 def check_path(name, value):
     """Return ``value`` as a Path, or say what came instead."""
     try:
-        return Path(os.fspath(value))
+        path = Path(os.fspath(value))
     except TypeError:
         raise TypeError(f"{name} must be a path, but got {describe(value)}") from None
+    if "\0" in str(path):
+        raise ValueError(f"{name} must be a path, which holds no null character, but got {describe(value)}")
+    return path
 
 
 @contextlib.contextmanager
@@ -32,6 +35,8 @@ def atomic_write(path, mode="wb", **open_options):
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder of {path} must exist, but there is no folder {folder}")
+    if path.is_dir():
+        raise IsADirectoryError(f"path must be a file, but {path} is a folder")
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=folder)
     except OSError as error:

@@ -196,4 +196,6 @@ def _shapes(architecture):
 def _texts(name, value, keys):
     if not isinstance(value, dict) or {key: type(value[key]) for key in value} != dict.fromkeys(keys, str):
         raise ValueError(f"{name} must map {', '.join(keys)} to texts, but got {describe(value)}")
+    if not all(text.isprintable() and len(text) <= 100 for text in value.values()):     # they are shown
+        raise ValueError(f"{name} must hold short texts, but got {describe(value)}")
     return value

@@ -10,12 +10,15 @@ column, channel) there, (channel, row, column) here; patches are counted row by
 row in both. The course's convolution has no bias.
 """
 
+import math
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 
-from ._checks import check_array, check_finite, check_integer, describe
+from ._checks import as_array, check_array, check_finite, check_integer, describe
 from ._files import check_path
+from .ops import check_image_shape
 
 #: Our names of what the course calls otherwise.
 NAMES = {"hidden.weight": "W1", "hidden.bias": "b1", "output.weight": "W2", "output.bias": "b2"}
@@ -49,7 +52,8 @@ def images_from_columns(columns, image_shape=(3, 32, 32)):
     array([[[[1, 2],
              [3, 4]]]])
     """
-    columns = check_array("columns", columns, (int(np.prod(image_shape)), "n"))
+    image_shape = check_image_shape(image_shape)
+    columns = check_array("columns", columns, (math.prod(image_shape), "n"))
     return np.ascontiguousarray(columns.T).reshape(-1, *image_shape)
 
 
@@ -70,7 +74,7 @@ def images_to_columns(images):
     [[0, 4], [1, 5], [2, 6], [3, 7]]
     """
     images = check_array("images", images, ("n", "C", "H", "W"))
-    return np.ascontiguousarray(images.reshape(len(images), -1).T)
+    return np.ascontiguousarray(images.reshape(len(images), math.prod(images.shape[1:])).T)
 
 
 def filters_from_course(filters):
@@ -135,7 +139,7 @@ def patches_to_course(patches, channels=3):
     channels = check_integer("channels", channels, 1)
     if size % channels:
         raise ValueError(f"patches must hold a multiple of {channels} values each, but got {describe(patches)}")
-    apart = patches.reshape(n, channels, -1, n_patches)
+    apart = patches.reshape(n, channels, size // channels, n_patches)
     return np.ascontiguousarray(apart.transpose(3, 2, 1, 0)).reshape(n_patches, size, n)
 
 
@@ -247,11 +251,12 @@ def parameters_from_course(arrays):
     {'conv.weight': (2, 3, 4, 4), 'conv.bias': (2,), 'hidden.weight': (10, 128), 'hidden.bias': (10,),
      'output.weight': (10, 10), 'output.bias': (10,)}
     """
+    _check_mapping("arrays", arrays, ("Fs", "W1", "b1", "W2", "b2"))
     filters = check_array("Fs", arrays["Fs"], ("f", "f", "C", "nf"), FLOATS)
     n_filters = filters.shape[-1]
     hidden = check_array("W1", arrays["W1"], ("nh", "n_p·nf"), FLOATS)
     output = check_array("W2", arrays["W2"], ("K", len(hidden)), FLOATS)
-    biases = {name: np.asarray(arrays[name]) for name in ("b1", "b2")}
+    biases = {name: as_array(name, arrays[name]) for name in ("b1", "b2")}
     parameters = {
         "conv.weight": filters_from_course(filters),
         "conv.bias": np.zeros(n_filters, filters.dtype),
@@ -288,14 +293,26 @@ def gradients_to_course(gradients):
     ... # doctest: +NORMALIZE_WHITESPACE
     {'grad_Fs_flat': (48, 2), 'grad_W1': (10, 128), 'grad_b1': (10, 1), 'grad_W2': (10, 10), 'grad_b2': (10, 1)}
     """
-    filters = gradients["conv.weight"]
+    shapes = {"conv.weight": ("nf", "C", "f", "f"), "hidden.weight": ("nh", "nf·n_p"), "hidden.bias": ("nh",),
+              "output.weight": ("K", "nh"), "output.bias": ("K",)}
+    _check_mapping("gradients", gradients, shapes)
+    arrays = {name: check_array(name, gradients[name], shape, FLOATS) for name, shape in shapes.items()}
+    filters = filters_to_course(arrays["conv.weight"])
     return {
-        "grad_Fs_flat": filters_to_course(filters).reshape(-1, len(filters)),
-        "grad_W1": hidden_to_course(gradients["hidden.weight"], len(filters)),
-        "grad_b1": gradients["hidden.bias"][:, None],
-        "grad_W2": np.asarray(gradients["output.weight"]),
-        "grad_b2": gradients["output.bias"][:, None],
+        "grad_Fs_flat": filters.reshape(math.prod(filters.shape[:3]), filters.shape[3]),
+        "grad_W1": hidden_to_course(arrays["hidden.weight"], filters.shape[3]),
+        "grad_b1": arrays["hidden.bias"][:, None],
+        "grad_W2": arrays["output.weight"],
+        "grad_b2": arrays["output.bias"][:, None],
     }
+
+
+def _check_mapping(name, value, keys):
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of arrays, but got {describe(value)}")
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise KeyError(f"{name} must hold {', '.join(keys)}, but got no {missing[0]}")
 
 
 def read_debug_file(path):

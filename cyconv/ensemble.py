@@ -42,14 +42,18 @@ class Ensemble:
     """
 
     def __init__(self, networks):
-        if isinstance(networks, Network) or not hasattr(networks, "__iter__"):
-            raise TypeError(f"networks must be a sequence of Network, but got {describe(networks)}")
-        self.networks = tuple(networks)
-        if not self.networks:
-            raise ValueError("networks must hold at least one network, but got none")
-        for network in self.networks:
+        try:
+            entries = iter(networks)
+        except Exception:       # whatever a stranger's __iter__ raises
+            raise TypeError(f"networks must be a sequence of Network, but got {describe(networks)}") from None
+        members = []
+        for network in entries:
             if not isinstance(network, Network):
                 raise TypeError(f"networks must hold only Network, but one entry is {describe(network)}")
+            members.append(network)
+        if not members:
+            raise ValueError("networks must hold at least one network, but got none")
+        self.networks = tuple(members)
         kinds = {(network.image_shape, network.n_classes, str(network.dtype)) for network in self.networks}
         if len(kinds) > 1:
             listed = " and ".join(f"{shape}, {n} classes, {dtype}" for shape, n, dtype in sorted(kinds))

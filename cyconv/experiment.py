@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ._checks import check_choice, check_integer, describe
+from ._checks import check_choice, check_flag, check_integer, describe
 from ._files import check_path, load_arrays, save_arrays
-from .augmentation import Augmentation
+from .augmentation import NO_AUGMENTATION, Augmentation
 from .datasets import Dataset, load_cifar10, make_shapes
 from .ensemble import Ensemble
 from .history import CURVES, History
@@ -64,8 +64,8 @@ class Run:
 
     Raises
     ------
-    ValueError
-        If the name could not be part of a file name. Everything else is
+    TypeError, ValueError
+        If the name could not be part of a file name, or the label is no text. Everything else is
         checked where it is used; `check` does so at once.
 
     Examples
@@ -105,6 +105,8 @@ class Run:
     def __post_init__(self):
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise ValueError(f"name must be 1 to 100 letters, digits or ._-, but got {describe(self.name)}")
+        if not isinstance(self.label, str):
+            raise TypeError(f"label must be a text, but got {describe(self.label)}")
         object.__setattr__(self, "label", self.label or self.name)
 
     @property
@@ -115,9 +117,8 @@ class Run:
     @property
     def augmentation(self):
         """Augmentation or None"""
-        if not (self.flip or self.shift or self.cutout):
-            return None
-        return Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
+        augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
+        return None if augmentation == NO_AUGMENTATION else augmentation
 
     def schedule(self):
         """The run's `CyclicSchedule`."""
@@ -200,7 +201,9 @@ def over_seeds(runs, n_seeds, first=0):
     >>> [run.stem for run in over_seeds([Run("a"), Run("b")], 2)]
     ['a-seed0', 'b-seed0', 'a-seed1', 'b-seed1']
     """
-    n_seeds, first = check_integer("n_seeds", n_seeds, 1), check_integer("first", first, 0)
+    n_seeds, first = check_integer("n_seeds", n_seeds, 1, 10**6), check_integer("first", first, 0)
+    if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
+        raise TypeError(f"runs must be a sequence of Run, but got {describe(runs)}")
     return [dataclasses.replace(run, seed=seed) for seed in range(first, first + n_seeds) for run in runs]
 
 
@@ -232,6 +235,7 @@ class DataSource:
 
     def __post_init__(self):
         check_choice("protocol", self.protocol, ("full", "batch1"))
+        check_flag("small", self.small)
         if self.folder is not None:
             object.__setattr__(self, "folder", str(check_path("folder", self.folder)))
 

@@ -4,7 +4,7 @@ from csv import writer
 
 import numpy as np
 
-from ._checks import check_array, check_integer, check_real, describe
+from ._checks import as_array, check_array, check_integer, check_real, describe
 from ._files import atomic_write, load_arrays, save_arrays
 
 CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "update_steps",
@@ -73,8 +73,11 @@ class History:
         last = self.last_step
         step = check_integer("step", step, 0 if last is None else last + 1)
         point = {"update_steps": step, "learning_rates": check_real("learning_rate", learning_rate, 0)}
-        for suffix, evaluation in (("train", train), ("val", validation)):
-            loss, cost, accuracy = evaluation
+        for name, suffix, evaluation in (("train", "train", train), ("validation", "val", validation)):
+            try:
+                loss, cost, accuracy = evaluation
+            except Exception:       # whatever a stranger's __iter__ raises
+                raise TypeError(f"{name} must be loss, cost and accuracy, but got {describe(evaluation)}") from None
             point[f"loss_{suffix}"] = check_real(f"loss_{suffix}", loss)
             point[f"cost_{suffix}"] = check_real(f"cost_{suffix}", cost)
             point[f"acc_{suffix}"] = check_real(f"acc_{suffix}", accuracy, 0, 1)
@@ -92,9 +95,9 @@ class History:
         return CURVES + TIMES
 
     def __getitem__(self, key):
-        if key in TIMES:
+        if isinstance(key, str) and key in TIMES:
             return getattr(self, key)
-        if key not in self._points:
+        if not isinstance(key, str) or key not in self._points:
             raise KeyError(f"key must be one of {', '.join(self.keys())}, but got {describe(key)}")
         return np.array(self._points[key], dtype=np.int64 if key == "update_steps" else np.float64)
 
@@ -105,7 +108,7 @@ class History:
         return iter(self.keys())
 
     def __contains__(self, key):
-        return key in self.keys()
+        return isinstance(key, str) and key in self.keys()
 
     def __repr__(self):
         state = "complete" if self.complete else "incomplete"
@@ -132,11 +135,11 @@ class History:
         history.complete = header["complete"]
         for key in TIMES:
             setattr(history, key, check_real(key, header[key], 0))
-        if set(curves) != set(CURVES):
-            raise ValueError(f"a history must hold the curves {', '.join(CURVES)}, but got {list(curves)}")
-        n_points = curves["update_steps"].size
-        for key in CURVES:
-            check_array(key, curves[key], (n_points,), [np.int64 if key == "update_steps" else np.float64])
+        if not isinstance(curves, dict) or set(curves) != set(CURVES):
+            raise ValueError(f"curves must be those of a history, {', '.join(CURVES)}, but got {describe(curves)}")
+        n_points = as_array("update_steps", curves["update_steps"]).size
+        curves = {key: check_array(key, curves[key], (n_points,), [np.int64 if key == "update_steps" else np.float64])
+                  for key in CURVES}
         for values in zip(*(curves[key].tolist() for key in CURVES)):
             point = dict(zip(CURVES, values))
             history.append(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ops
-from ._checks import check_array, check_finite, check_integer, check_real, describe
+from ._checks import as_array, check_array, check_finite, check_integer, check_real, describe
 from ._files import load_arrays, save_arrays
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .datasets.normalizer import Normalizer
@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
 def _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes):
     """Check an architecture and draw its plan, without taking any memory for it."""
     image_shape = ops.check_image_shape(image_shape)
-    sizes, filters, hidden = (as_sizes(name, value) for name, value in (
+    sizes, filters, hidden = (as_sizes(name, _size_or_sizes(name, value)) for name, value in (
         ("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
     if len(sizes) != len(filters):
         raise ValueError(f"n_filters must have as many entries as filter_size, {len(sizes)}, but got {len(filters)}")
@@ -52,6 +52,15 @@ def _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes):
         ops.check_filter_size(f, *image_shape[1:])
     n_classes = check_integer("n_classes", n_classes, 2, 2**20)
     return Layout(image_shape, sizes, filters, hidden, n_classes, np.ndim(filter_size) == 0, np.ndim(n_hidden) == 0)
+
+
+def _size_or_sizes(name, value):
+    """``value``, if it can be an integer or a sequence of them at all."""
+    try:
+        scalar = as_array(name, value).ndim == 0
+    except TypeError:
+        raise TypeError(f"{name} must be an integer or a sequence of integers, but got {describe(value)}") from None
+    return check_integer(name, value, 1, 2**31 - 1) if scalar else value
 
 
 def _check_normalizer(value, image_shape):
@@ -358,7 +367,7 @@ class Network:
             If ``X`` has the wrong dtype or shape or is not finite.
         """
         source = self._source(X)
-        probabilities = np.empty((source.n_images, self.n_classes), self.dtype)
+        probabilities = ops.new_array("the probabilities", (source.n_images, self.n_classes), self.dtype)
         self._run_forward(source, None, probabilities)
         return probabilities
 

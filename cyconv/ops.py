@@ -11,6 +11,7 @@ has, or the one that the environment variable ``CYCONV_ISA`` names
 
 import importlib
 import json
+import math
 import os
 import time
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from . import threads
 from ._checks import (
-    check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
+    as_array, check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
 from ._kernels import processor
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .layout import UNITS_PAD, padded
@@ -96,6 +97,12 @@ def aligned_zeros(n, dtype, what):
     return raw[start:start + n * dtype.itemsize].view(dtype)
 
 
+def new_array(what, shape, dtype):
+    """An array of any contents, if this process can hold it."""
+    check_memory(what, math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.empty(shape, dtype)
+
+
 def specialised(function, dtype):
     """The float or double version of a kernel's entry."""
     return function["float" if dtype == np.float32 else "double"]
@@ -124,22 +131,24 @@ def check_filter_size(filter_size, height, width, name="filter_size"):
     return f
 
 
-def _pad_last(array, width):
+def _pad_last(what, array, width):
     """A contiguous copy whose last axis is filled up with zeros to ``width``."""
     if array.shape[-1] == width:
         return np.ascontiguousarray(array)
-    out = np.zeros((*array.shape[:-1], width), array.dtype)
+    out = new_array(what, (*array.shape[:-1], width), array.dtype)
     out[..., :array.shape[-1]] = array
+    out[..., array.shape[-1]:] = 0
     return out
 
 
-def _pad_rows(array):
+def _pad_rows(what, array):
     """A copy with zero rows up to a multiple of UNITS_PAD."""
     rows = padded(array.shape[0], UNITS_PAD)
     if array.shape[0] == rows:
         return array
-    out = np.zeros((rows, *array.shape[1:]), array.dtype)
+    out = new_array(what, (rows, *array.shape[1:]), array.dtype)
     out[:array.shape[0]] = array
+    out[array.shape[0]:] = 0
     return out
 
 
@@ -200,15 +209,15 @@ def col2im(patches, image_shape, filter_size):
     n_values, n_patches = channels * f * f, (height // f) * (width // f)
     patches = check_array("patches", patches, ("N", n_values, n_patches), FLOATS)
     _require_images("patches", patches)
-    images = np.empty((patches.shape[0], channels, height, width), patches.dtype)
+    images = new_array("images", (patches.shape[0], channels, height, width), patches.dtype)
     specialised(kernels.col2im, patches.dtype)(np.ascontiguousarray(patches), f, images, threads_for_call())
     return images
 
 
 def check_image_shape(image_shape):
     """Return (C, H, W) as positive integers."""
-    shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else None
-    if shape is None or len(shape) != 3:
+    shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else ()
+    if isinstance(shape, np.ndarray) and shape.ndim != 1 or len(shape) != 3:
         raise ValueError(f"image_shape must be (channels, height, width), but got {describe(image_shape)}")
     return tuple(check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
 
@@ -266,13 +275,12 @@ def _gather(images, order, filter_size, scale, offset, augmentation, seed, epoch
     dtype = images.dtype if scale is None else scale.dtype
     pixels = images.dtype == np.uint8
     shape = (len(order), channels * f * f, (height // f) * (width // f))
-    check_memory("patches", np.dtype(dtype).itemsize * shape[0] * shape[1] * shape[2])
-    patches = np.empty(shape, dtype)
+    patches = new_array("patches", shape, dtype)
     if len(order) == 0:
         return patches
     n_threads = threads_for_call()
-    rows = np.empty((n_threads, (height // f + 1) * width), dtype)
-    tables = np.empty(2 * channels * height * width, dtype)
+    rows = new_array("patches", (n_threads, (height // f + 1) * width), dtype)
+    tables = new_array("patches", (2 * channels * height * width,), dtype)
     images = np.ascontiguousarray(images)
     specialised(kernels.gather_batch, dtype)(
         images if pixels else None, None if pixels else images, np.ascontiguousarray(order, np.int64), f,
@@ -310,9 +318,9 @@ def patch_matmul_forward(patches, weight, bias):
     if weight.shape[0] == 0:
         raise ValueError(f"weight must hold at least one filter, but got {describe(weight)}")
     width = padded(n_patches)
-    activations = np.empty((n, weight.shape[0], width), dtype)
+    activations = new_array("activations", (n, weight.shape[0], width), dtype)
     specialised(kernels.patch_matmul_forward, dtype)(
-        _pad_last(patches, width), n_patches, np.ascontiguousarray(weight), np.ascontiguousarray(bias), activations,
+        _pad_last("patches", patches, width), n_patches, np.ascontiguousarray(weight), np.ascontiguousarray(bias), activations,
         threads_for_call())
     return activations if width == n_patches else activations[:, :, :n_patches].copy()
 
@@ -346,10 +354,10 @@ def patch_matmul_backward(d_activations, patches, activations):
     d_activations = check_array("d_activations", d_activations, activations.shape, FLOATS)
     dtype = _same_dtype(d_activations=d_activations, patches=patches, activations=activations)
     n_filters, width, n_blocks = activations.shape[1], padded(n_patches), -(-n // 10)
-    shares = np.empty((n_blocks, n_filters * (n_values + 1)), dtype)
-    masked = np.empty((n, n_filters, width), dtype)
+    shares = new_array("d_weight", (n_blocks, n_filters * (n_values + 1)), dtype)
+    masked = new_array("activations", (n, n_filters, width), dtype)
     specialised(kernels.patch_matmul_backward, dtype)(
-        _pad_last(d_activations, width), _pad_last(patches, width), _pad_last(activations, width), masked, shares,
+        _pad_last("d_activations", d_activations, width), _pad_last("patches", patches, width), _pad_last("activations", activations, width), masked, shares,
         threads_for_call())
     total = shares[0].copy()
     for share in shares[1:]:
@@ -387,11 +395,11 @@ def dense_forward(inputs, weight, bias, relu=True):
     if n_units == 0:
         raise ValueError(f"weight must hold at least one unit, but got {describe(weight)}")
     width = padded(inputs.shape[1])
-    outputs = np.empty((n, n_units), dtype)
+    outputs = new_array("outputs", (n, n_units), dtype)
     n_threads = threads_for_call()
-    scratch = np.empty((n_threads, kernels.dense_scratch_size(10, n_units)), dtype)
+    scratch = new_array("outputs", (n_threads, kernels.dense_scratch_size(10, n_units)), dtype)
     specialised(kernels.dense_forward_rows, dtype)(
-        _pad_last(inputs, width), _pad_rows(_pad_last(weight, width)), np.ascontiguousarray(bias), relu, outputs,
+        _pad_last("inputs", inputs, width), _pad_rows("weight", _pad_last("weight", weight, width)), np.ascontiguousarray(bias), relu, outputs,
         scratch, n_threads)
     return outputs
 
@@ -430,11 +438,12 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
         outputs = arrays["outputs"] = check_array("outputs", outputs, d_outputs.shape, FLOATS)
     dtype = _same_dtype(**arrays)
     width = padded(n_inputs)
-    d_inputs = np.empty((n, width), dtype)
-    d_weight = np.zeros((weight.shape[0], width), dtype)
+    d_inputs = new_array("d_inputs", (n, width), dtype)
+    d_weight = new_array("d_weight", (weight.shape[0], width), dtype)
+    d_weight[:] = 0
     d_bias = np.empty(weight.shape[0], dtype)
     specialised(kernels.dense_backward_rows, dtype)(
-        np.ascontiguousarray(d_outputs), _pad_last(inputs, width), _pad_last(weight, width),
+        np.ascontiguousarray(d_outputs), _pad_last("inputs", inputs, width), _pad_last("weight", weight, width),
         None if outputs is None else np.ascontiguousarray(outputs), np.empty_like(d_outputs, order="C"), d_inputs,
         d_weight, d_bias, threads_for_call())
     if width != n_inputs:
@@ -444,11 +453,8 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
 
 def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets"):
     """Return (labels, None, on, off) or (None, probabilities, 1, 0): on and off are smoothed labels."""
-    try:
-        n_dimensions = np.ndim(targets)
-    except ValueError:
-        n_dimensions = 1
-    array = check_array(name, targets, (n, n_classes) if n_dimensions == 2 else (n,))
+    array = as_array(name, targets)
+    array = check_array(name, targets, (n, n_classes) if array.ndim == 2 else (n,))
     on, off = smoothed(label_smoothing, n_classes)
     if array.ndim == 1:
         return check_labels(name, array, n, n_classes), None, on, off
@@ -494,7 +500,7 @@ def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
     _require_images("logits", logits)
     n, n_classes = logits.shape
     labels, soft, on, off = check_targets(targets, n, n_classes, logits.dtype, label_smoothing)
-    table = _pad_last(logits, padded(n_classes))
+    table = _pad_last("logits", logits, padded(n_classes))
     if table is logits or np.shares_memory(table, logits):
         table = table.copy()
     losses = np.empty(n)
@@ -525,9 +531,9 @@ def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
     _require_images("probabilities", probabilities)
     n, n_classes = probabilities.shape
     labels, soft, on, off = check_targets(targets, n, n_classes, probabilities.dtype, label_smoothing)
-    d_logits = np.empty((n, padded(n_classes)), probabilities.dtype)
+    d_logits = new_array("d_logits", (n, padded(n_classes)), probabilities.dtype)
     specialised(kernels.softmax_cross_entropy_backward, probabilities.dtype)(
-        _pad_last(probabilities, padded(n_classes)), n_classes, labels, soft, on, off, d_logits)
+        _pad_last("probabilities", probabilities, padded(n_classes)), n_classes, labels, soft, on, off, d_logits)
     return d_logits[:, :n_classes].copy()
 
 
@@ -547,7 +553,7 @@ def sum_of_squares(weight):
     TypeError
         If the dtype is neither.
     """
-    weight = check_array("weight", weight, (None,) * np.ndim(weight), FLOATS)
+    weight = check_array("weight", weight, (None,) * as_array("weight", weight).ndim, FLOATS)
     return specialised(kernels.sum_of_squares, weight.dtype)(np.ascontiguousarray(weight).reshape(-1))
 
 
@@ -574,6 +580,8 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
         raise TypeError(f"weight must be a writable array of float32 or float64, but got {describe(weight)}")
     check_array("weight", weight, weight.shape)
     gradient = check_array("gradient", gradient, weight.shape, (weight.dtype,))
+    if _overlaps_itself(weight):
+        raise ValueError(f"weight must not overlap itself in memory, but got {describe(weight)} with strides {weight.strides}")
     if _overlap(weight, gradient):
         raise ValueError("gradient must not share memory with weight, but it does")
     learning_rate = check_real("learning_rate", learning_rate, 0)
@@ -583,6 +591,16 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
         flat, np.ascontiguousarray(gradient).reshape(-1), learning_rate, l2)
     if not np.may_share_memory(flat, weight):
         weight[...] = flat.reshape(weight.shape)
+
+
+def _overlaps_itself(array):
+    """Whether two places of an array may be the same element: no cut or transposed one has such strides."""
+    end = array.itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape) if n > 1):
+        if stride < end:
+            return array.size > 0
+        end += stride * (n - 1)
+    return False
 
 
 def _overlap(a, b):
@@ -617,8 +635,7 @@ def shuffled_order(n, seed, epoch):
     [0, 1, 2, 3, 4]
     """
     n = check_integer("n", n, 0, 2**32 - 1)
-    check_memory("order", 8 * n)
-    order = np.empty(n, np.int64)
+    order = new_array("an order of n images", (n,), np.int64)
     kernels.shuffled_order(order, check_seed(seed), check_integer("epoch", epoch, 0, 2**62))
     return order
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from . import ops
-from ._checks import describe
+from ._checks import as_array, describe
 from .threads import get_num_threads
 
 QUICK_REMARK = "A quick run, which only shows that everything works."
@@ -42,9 +42,10 @@ def mean_and_deviation(values):
     >>> mean_and_deviation([0.5])
     (0.5, None)
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not values.size:
+    values = as_array("values", values)
+    if values.ndim != 1 or not values.size or values.dtype.kind not in "fiu":
         raise ValueError(f"values must be at least one number, but got {describe(values)}")
+    values = values.astype(np.float64)
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
 
 

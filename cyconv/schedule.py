@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check_integer, check_real, describe
+from ._checks import as_array, check_integer, check_real, describe
 
 _MAX_STEPS = 2**53  # every step up to here is exact in float64
 _MAX_CYCLES = 100_000
@@ -123,13 +123,10 @@ class CyclicSchedule:
             If ``step`` is not made of integers.
         ValueError
             If a step lies outside 0..total_steps.
+        MemoryError
+            If ``step`` stands for more numbers than this process can hold.
         """
-        try:
-            steps = np.asarray(step)
-        except ValueError:
-            raise TypeError(
-                f"step must be an integer or an array of integers, but got {describe(step)}"
-            ) from None
+        steps = as_array("step", step)
         if steps.ndim == 0:
             return float(self._rates(np.int64(check_integer("step", step, 0, self.total_steps))))
         if steps.dtype.kind not in "iu":

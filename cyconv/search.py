@@ -81,11 +81,10 @@ class Search:
     def __post_init__(self):
         if not isinstance(self.run, Run):
             raise TypeError(f"run must be a Run, but got {describe(self.run)}")
-        check_real("low", self.low, 0, None, "(]")
-        check_real("high", self.high, self.low, None, "(]")
-        check_integer("n_rounds", self.n_rounds, 1)
-        check_integer("n_samples", self.n_samples, 1)
-        check_integer("n_seeds", self.n_seeds, 1)
+        object.__setattr__(self, "low", check_real("low", self.low, 0, None, "(]"))
+        object.__setattr__(self, "high", check_real("high", self.high, self.low, None, "(]"))
+        for name in ("n_rounds", "n_samples", "n_seeds"):
+            check_integer(name, getattr(self, name), 1, 10**6)
         check_integer("seed", self.seed, 0)
 
     @property

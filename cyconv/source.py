@@ -35,7 +35,8 @@ class Source:
         elif array.dtype.kind == "f":
             if normalizer is not None:
                 raise ValueError("normalizer must be None for images that are already floats, but got one")
-            self.values = np.ascontiguousarray(array, dtype=self.dtype)
+            with np.errstate(over="ignore"):    # what a narrower dtype cannot hold is refused below
+                self.values = np.ascontiguousarray(array, dtype=self.dtype)
             check_finite(name, self.values)
         else:
             raise TypeError(f"{name} must have dtype uint8, float32 or float64, but got {describe(array)}")

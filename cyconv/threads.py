@@ -4,8 +4,8 @@ import math
 import os
 import re
 import sys
-from pathlib import Path
 
+from . import _cgroups
 from ._checks import check_integer
 
 MAX_THREADS = 256
@@ -96,34 +96,17 @@ def _affinity():
     return os.cpu_count() or 1
 
 
-def _quota(root=Path("/sys/fs/cgroup"), membership=Path("/proc/self/cgroup")):
+def _quota(root=_cgroups.ROOT, membership=_cgroups.MEMBERSHIP):
     """Processors that the control group's quota amounts to, rounded up; infinity where there is none."""
-    quota = math.inf
-    for line in _read(membership).splitlines():
-        number, controllers, group = (line.split(":", 2) + ["", ""])[:3]
-        folder = root / group.lstrip("/") if number == "0" else root / "cpu" / group.lstrip("/")
-        if number != "0" and "cpu" not in controllers.split(","):
-            continue
-        for place in (folder, *folder.parents):
-            quota = min(quota, _group_quota(place))
-            if place == root:
-                break
-    return quota
+    return min(map(_group_quota, _cgroups.folders("cpu", root, membership)), default=math.inf)
 
 
 def _group_quota(folder):
-    limit, _, period = _read(folder / "cpu.max").strip().partition(" ")
+    limit, _, period = _cgroups.read(folder / "cpu.max").strip().partition(" ")
     if not limit:
-        limit, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        limit, period = _cgroups.read(folder / "cpu.cfs_quota_us"), _cgroups.read(folder / "cpu.cfs_period_us")
     limit, period = _positive(limit), _positive(period)
     return math.ceil(limit / period) if limit and period else math.inf
-
-
-def _read(path):
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def _forked():

@@ -357,6 +357,8 @@ def set_array(name, make):
         set_header("version", value=2),
         set_header("version", value=True),
         set_header("kind", value="network"),
+        set_header("versions", "instruction_set", value="a\nb"),
+        set_header("versions", "instruction_set", value="a" * 101),
         set_header("step", value=35),
         set_header("step", value=-1),
         set_header("step", value=37),

@@ -1,5 +1,7 @@
 """The normaliser against NumPy's own mean and standard deviation."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -66,12 +68,15 @@ ONE = np.ones((3, 2, 2))
         (ONE * np.nan, ONE, ValueError, "mean must hold finite"),
         (ONE, ONE * np.inf, ValueError, "std must hold finite"),
         (ONE, ONE * 0, ValueError, "std must hold positive"),
-        (ONE, ONE * 1e-320, ValueError, "std must not be so small"),
+        (ONE, ONE * 1e-320, ValueError, "std must be so large"),
+        (ONE, ONE * 1e-38, ValueError, "std must be so large"),     # finite in float64 alone
+        (ONE * 1e38, ONE * 0.1, ValueError, "std must be so large"),
         (ONE * 1j, ONE, TypeError, "mean must be real"),
     ],
 )
 def test_refuses_statistics(mean, std, error, words):
-    with np.errstate(all="ignore"), pytest.raises(error, match=words):
+    with warnings.catch_warnings(), pytest.raises(error, match=words):
+        warnings.simplefilter("error")
         Normalizer(mean, std)
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+import warnings
 import zipfile
 
 import numpy as np
@@ -62,9 +63,12 @@ def assert_refused(kind, path):
 
 
 def assert_refused_or_usable(kind, path):
-    """Whether it was refused; what is taken must work."""
+    """Whether it was refused, without a warning about numbers; what is taken must work."""
     try:
-        taken = READERS[kind](path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            warnings.simplefilter("ignore", UserWarning)    # of another instruction set
+            taken = READERS[kind](path)
     except ValueError:
         assert_refused(kind, path)
         return True
@@ -270,8 +274,7 @@ def test_every_value_of_the_header_replaced(kind, parts, path):
         for bad in BAD_VALUES:
             text = json.dumps(replaced(header, place, bad))
             np.savez(path, __header__=np.frombuffer(text.encode(), np.uint8), **arrays)
-            with np.errstate(all="ignore"):
-                refused += assert_refused_or_usable(kind, path)
+            refused += assert_refused_or_usable(kind, path)
     assert refused > 10 * len(header)
 
 

@@ -16,7 +16,13 @@ Legend, the same in every kernel file
     i, n images;  j units;  k inputs;  p patches;  d patch values;  v vectors;  lane lanes
 """
 
+import importlib.machinery
 import os
+
+
+def _is_built():
+    suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    return any(name.startswith("processor.") and name.endswith(suffixes) for name in os.listdir(os.path.dirname(__file__)))
 
 
 def _load_openmp():
@@ -30,6 +36,13 @@ def _load_openmp():
         os.environ[name] = "1000"
     try:
         from . import processor  # noqa: F401
+    except ImportError as error:
+        if _is_built():
+            raise
+        raise ImportError(
+            f"cyconv must be built before it can be imported, but its kernels are missing in {os.path.dirname(__file__)}: "
+            "run pip install . and start Python outside the source tree, or pip install -e . to work in it"
+        ) from error
     finally:
         if ours:
             del os.environ[name]

@@ -188,7 +188,8 @@ _WANTED = "a folder of CIFAR-10's batch files, its parent, or one of the publish
 
 
 def _check_batches(name, value):
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+    sequence = value.ndim == 1 if isinstance(value, np.ndarray) else isinstance(value, Sequence)
+    if isinstance(value, (str, bytes)) or not sequence:
         raise TypeError(f"{name} must be a sequence of batch numbers, but got {describe(value)}")
     batches = tuple(check_integer(f"{name}[{i}]", batch, 1, 5) for i, batch in enumerate(value))
     if not batches or len(set(batches)) != len(batches):

@@ -26,7 +26,8 @@ class Normalizer:
     Raises
     ------
     TypeError, ValueError
-        If shapes differ, a number is not finite, or a deviation is not positive.
+        If shapes differ, a number is not finite, or a deviation is not positive
+        or so small that normalised pixels would overflow float32.
 
     Examples
     --------
@@ -45,10 +46,15 @@ class Normalizer:
         std = check_array("std", _check_statistic("std", std), mean.shape)
         if not (std > 0).all():
             raise ValueError(f"std must hold positive numbers, but got {std.min()}")
-        scale = 1.0 / std
-        offset = -mean / std
-        if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
-            raise ValueError(f"std must not be so small that 1 / std overflows, but got {std.min()}")
+        with np.errstate(over="ignore"):
+            scale = 1.0 / std
+            offset = -mean / std
+            largest = 255.0 * scale + np.abs(offset)
+        if not (largest < np.finfo(np.float32).max).all():
+            raise ValueError(
+                f"std must be so large that pixels divided by it are finite in float32, but got {std.min()} "
+                f"with a mean of up to {np.abs(mean).max()}"
+            )
         for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset)):
             value.flags.writeable = False
             setattr(self, name, value)

@@ -8,7 +8,7 @@ the same seed gives the same bytes on every machine.
 
 import numpy as np
 
-from .._checks import check_integer
+from .._checks import check_integer, check_memory
 from ..randomness import SHAPES, random_bits
 from .split import Dataset, Split
 
@@ -69,6 +69,7 @@ def make_shapes(n_train=10000, n_validation=1000, n_test=2000, seed=0):
     """
     sizes = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
     sizes = [check_integer(name, size, 1, 10**6) for name, size in sizes.items()]
+    check_memory("n_train + n_validation + n_test images", sum(sizes) * (3 * _SIZE**2 + 8))
     seed = check_integer("seed", seed)
     splits = [_make_split(size, seed, split) for split, size in enumerate(sizes)]
     return Dataset(*splits, class_names=CLASS_NAMES, name="shapes (synthetic)")

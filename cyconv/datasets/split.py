@@ -1,6 +1,7 @@
 """Images with their labels: one split, and the three splits of a data set."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,12 @@ class Dataset:
     name: str
 
     def __post_init__(self):
-        object.__setattr__(self, "class_names", tuple(self.class_names))
+        names = self.class_names
+        if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"class_names must be a sequence of str, but got {describe(names)}")
+        object.__setattr__(self, "class_names", tuple(names))
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a str, but got {describe(self.name)}")
         for name in ("train", "validation", "test"):
             split = getattr(self, name)
             if not isinstance(split, Split):

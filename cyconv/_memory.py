@@ -1,0 +1,28 @@
+"""How much memory this process may hold at most."""
+
+import functools
+import os
+
+from . import _cgroups
+
+
+@functools.lru_cache(maxsize=1)
+def available_memory():
+    """Bytes: the machine's memory, or what the control group leaves of it."""
+    return min(_physical(), _group_limit())
+
+
+def _physical():
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**48
+
+
+def _group_limit(**places):
+    limits = [2**62]
+    for folder in _cgroups.folders("memory", **places):
+        text = (_cgroups.read(folder / "memory.max") or _cgroups.read(folder / "memory.limit_in_bytes")).strip()
+        if text.isascii() and text.isdigit() and len(text) < 19:
+            limits.append(int(text))
+    return min(limits)
