@@ -261,8 +261,28 @@ class OutputFolder:
             return {}
 
 
-def carry_out(runs, source, folder, resume=False, executor=None, **options):
+def test_line(result):
+    """What `carry_out` prints of a run unless told otherwise."""
+    return (f"test accuracy {100 * result.test['accuracy']:.2f} %, {result.history.training_time:.1f} s, "
+            f"{result.updates_per_second:,.0f} updates/s")
+
+
+def carry_out(runs, source, folder, resume=False, executor=None, line=test_line, **options):
     """Carry out the runs, and print a line as each is finished.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    source : DataSource or Dataset
+    folder : OutputFolder
+    resume : bool
+        Go on with what the folder holds.
+    executor : concurrent.futures.Executor, optional
+        Where the runs go; in this thread, one after another, unless given.
+    line : callable
+        From a complete `Result`: what the line says.
+    **options
+        For `run_experiment`.
 
     Returns
     -------
@@ -281,13 +301,13 @@ def carry_out(runs, source, folder, resume=False, executor=None, **options):
     try:
         for result in run_all(runs, source, executor, folder=folder.path, resume=resume, **options):
             results.append(result)
-            print(_line(result), flush=True)
+            print(_line(result, line), flush=True)
             code = code if result.complete else 1
     except RunInterrupted as stop:
         code = 128 + stop.signum
         if stop.result is not None:
             results.append(stop.result)
-            print(_line(stop.result), flush=True)
+            print(_line(stop.result, line), flush=True)
     except ValueError as error:
         if not resume:
             raise
@@ -296,12 +316,8 @@ def carry_out(runs, source, folder, resume=False, executor=None, **options):
     return sorted(results, key=lambda result: order[result.run.stem]), code
 
 
-def _line(result):
-    what = f"{result.run.label}, seed {result.run.seed}: "
-    if not result.complete:
-        return what + result.message
-    return what + (f"test accuracy {100 * result.test['accuracy']:.2f} %, "
-                   f"{result.history.training_time:.1f} s, {result.updates_per_second:,.0f} updates/s")
+def _line(result, line):
+    return f"{result.run.label}, seed {result.run.seed}: {line(result) if result.complete else result.message}"
 
 
 def write_up(title, configuration, sections, results, data, source, folder, code, remarks=()):

@@ -598,7 +598,7 @@ def _note_end(result, trainer, files, state, message):
     result.state, result.message = state, message
     result.filters = _filters(trainer.network)
     if files:
-        result.history.to_csv(files.history)
+        result.history.to_csv(files.history, data_set=result.data["name"])
 
 
 def _read_test(trainer, data):

@@ -182,11 +182,17 @@ class History:
         except (TypeError, ValueError) as error:
             raise ValueError(f"path must be a cyconv history file, but {path} is damaged: {error}") from None
 
-    def to_csv(self, path):
+    def to_csv(self, path, data_set=None):
         """Write one row per logged point under a row of key names, atomically.
 
         The columns are ``update_steps``, ``learning_rates`` and the six
         curves; reading a number back with `float` gives the very same bits.
+
+        Parameters
+        ----------
+        path : path-like
+        data_set : str, optional
+            Name of the data that the curves are of, for a column in front.
 
         Raises
         ------
@@ -196,5 +202,6 @@ class History:
         columns = ("update_steps", "learning_rates", *CURVES[:6])
         with atomic_write(path, "w", encoding="utf-8", newline="") as file:
             rows = writer(file, lineterminator="\n")
-            rows.writerow(columns)
-            rows.writerows(zip(*(self._points[key] for key in columns)))
+            name = [] if data_set is None else [data_set]
+            rows.writerow([*(["data_set"] * len(name)), *columns])
+            rows.writerows([*name, *point] for point in zip(*(self._points[key] for key in columns)))

@@ -456,14 +456,15 @@ class Section:
 
     def text(self):
         """str: for the terminal."""
-        return "\n\n".join([self.heading, *self._body(markdown=False)])
+        return "\n\n".join([self.heading, *self.body(markdown=False)])
 
     def markdown(self):
         """str: for the summary file."""
         pictures = "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in self.pictures)
-        return "\n\n".join([f"## {self.heading}", *self._body(markdown=True), pictures])
+        return "\n\n".join([f"## {self.heading}", *self.body(markdown=True), pictures])
 
-    def _body(self, markdown):
+    def body(self, markdown):
+        """list of str: the table, and what it shows in words."""
         table = summary_table(self.summaries, markdown, self.first, self.gap)
         return [table, self.sentence, *([self.conclusion] if self.conclusion else [])]
 
@@ -484,13 +485,14 @@ def summary_document(title, data, sections, remarks=()):
     str
         Markdown.
     """
+    tested = any(summary.test_accuracy for section in sections for summary in section.summaries)
     return "\n\n".join([
         f"# {title}: {data.name}",
         *(f"**{remark}**" for remark in remarks),
         f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test images. "
-        "Numbers are mean ± standard deviation over runs that differ in their seed; the test images were "
-        "looked at once, at the end of each run. Updates per second leave out the time spent in evaluation. "
-        + NOISE_RULE,
+        "Numbers are mean ± standard deviation over runs that differ in their seed"
+        + ("; the test images were looked at once, at the end of each run" * tested)
+        + f". Updates per second leave out the time spent in evaluation. {NOISE_RULE}",
         machine_sentence(),
         *(section.markdown() for section in sections),
     ]) + "\n"

@@ -18,8 +18,7 @@ import sys
 import numpy as np
 
 from cyconv import Dataset, Network, Split, cli, plots, report
-from cyconv._files import write_json, write_text
-from cyconv.experiment import Run, RunFiles, RunInterrupted, over_seeds, run_all
+from cyconv.experiment import Run, RunFiles, over_seeds
 
 OUTPUT = "results/push_accuracy"
 SEEDS = 3
@@ -49,9 +48,7 @@ WITHOUT = {
 PLAIN = {"filter_size": 4, "n_filters": 40, "n_hidden": 300, "eta_max": 0.1, "momentum": 0.0, "l2": 0.003,
          "label_smoothing": 0.0, "dropout": 0.0, "flip": False, "shift": 0}
 QUICK = {"filter_size": 8, "n_filters": 4, "n_hidden": 20, "step_size": 20, "n_cycles": 2, "log_every": 20}
-QUICK_REMARK = "A quick run, which only shows that everything works."
 ROAD_REMARK = "The test images were not looked at: a fifth of the training images stands in for them."
-INCOMPLETE_REMARK = "Incomplete: not every run reached its end."
 
 
 def parse(argv):
@@ -67,43 +64,34 @@ def main(argv=None):
     arguments = parse(argv)
     source, data = cli.open_data(arguments)
     recipe = dataclasses.replace(RECIPES[arguments.minutes], **(QUICK if arguments.quick else {}))
-    script = "push_accuracy"
+    script, templates, where, line, remarks, write = (
+        "push_accuracy", [recipe], source, cli.test_line, [], write_recipe)
     if arguments.road:
-        script, data = "push_accuracy --road", hold_out(data)
+        data = hold_out(data)
         print(f"The road: {len(data.train):,} of the training images train, {len(data.validation):,} judge.")
-    runs = over_seeds(road(recipe) if arguments.road else [recipe], cli.n_seeds(arguments))
+        script, templates, where, line, remarks, write = (
+            "push_accuracy --road", road(recipe), data, held_out_line, [ROAD_REMARK], write_road)
+    runs = over_seeds(templates, cli.n_seeds(arguments))
     with cli.usage():
         for run in runs:
             run.check()
     configuration = cli.configuration(script, arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
 
-    if arguments.road:
-        results, code = walk(runs, data, folder, arguments.resume)
-    else:
-        results, code = cli.carry_out(runs, source, folder, arguments.resume)
+    results, code = cli.carry_out(runs, where, folder, arguments.resume, line=line)
 
-    complete = code == 0
-    remarks = [remark for remark, applies in (
-        (ROAD_REMARK, arguments.road), (QUICK_REMARK, arguments.quick), (INCOMPLETE_REMARK, not complete)) if applies]
-    write = write_road if arguments.road else write_recipe
     sections = [write(results, data, folder)] if results else []
     if arguments.road:
         results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
-    write_json(folder / cli.RESULTS, report.results_document(configuration, sections, results, complete))
-    write_text(folder / cli.SUMMARY, report.summary_document("Exercise 5.1", data, sections, remarks))
-    for line in [*(section.text() for section in sections), *remarks]:
-        print("\n" + line)
-    print("\n" + cli.last_line(data, source, folder, complete))
-    return code
+    return cli.write_up("Exercise 5.1", configuration, sections, results, data, source, folder, code, remarks)
 
 
 def write_recipe(results, data, folder):
     """Draw the recipe's pictures; give back its section of the summary."""
     run = results[0].run
     cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().cycle_boundaries
-    where = f"\n{data.name}, {len(data.train):,} training images"
     finished = [result for result in results if result.complete]
+    where = "\n" + report.describe_origin(data, complete=len(finished) == len(results))
     rows = rows_of(results, data, folder)
     pictures = {
         "curves": plots.plot_comparison({run.label: [r.history for r in finished or results]},
@@ -120,7 +108,7 @@ def write_recipe(results, data, folder):
         pictures["confusion"] = plots.plot_confusion(
             sum(result.confusion for result in finished), data.class_names,
             f"Confusion matrix of the {run.label}{where}")
-    names = save(pictures, folder)
+    names = plots.save_figures(pictures, folder)
     return report.Section(f"The {run.label}: {describe(run)}", rows, names, first="what is read")
 
 
@@ -131,13 +119,14 @@ def rows_of(results, data, folder):
     finished = [result for result in results if result.complete]
     if not finished:
         return [network]
-    blank = dataclasses.replace(network, test_loss=[], validation_accuracy=[])
+    ensembles = [result.test["ensemble_accuracy"] for result in finished]
+    ensemble = report.ensemble_row(dataclasses.replace(network, ensemble_accuracy=ensembles), finished[0].run.n_cycles)
     mirrored = [mirrored_accuracy(result, data.test, folder) for result in finished]
-    ensemble = [result.test["ensemble_accuracy"] for result in finished]
     return [
         network,
-        dataclasses.replace(blank, label="mean of image and mirror image", test_accuracy=mirrored),
-        dataclasses.replace(blank, label=f"ensemble of {finished[0].run.n_cycles} snapshots", test_accuracy=ensemble),
+        dataclasses.replace(ensemble, name=f"{network.name}-mirrored", label="mean of image and mirror image",
+                            n_parameters=network.n_parameters, test_accuracy=mirrored),
+        dataclasses.replace(ensemble, label=f"ensemble of {finished[0].run.n_cycles} snapshots"),
     ]
 
 
@@ -180,24 +169,10 @@ def road(recipe):
     return [*runs, dataclasses.replace(recipe, name=f"{recipe.name}-plain", label="plain network", **PLAIN)]
 
 
-def walk(runs, data, folder, resume):
-    """As `cli.carry_out`, on held-out images."""
-    results, code = [], 0
-    try:
-        for result in run_all(runs, data, folder=folder.path, resume=resume):
-            results.append(result)
-            accuracy = f"validation accuracy {100 * result.history['acc_val'][-1]:.2f} %"
-            found = accuracy if result.complete else result.message
-            print(f"{result.run.label}, seed {result.run.seed}: {found}", flush=True)
-            code = code if result.complete else 1
-    except RunInterrupted as stop:
-        code = 128 + stop.signum
-        print(stop, flush=True)
-    except ValueError as error:
-        if not resume:
-            raise
-        raise cli.UsageError(cli.explain(error)) from error
-    return results, code
+def held_out_line(result):
+    """What is printed when a run of the road is finished."""
+    return (f"validation accuracy {100 * result.history['acc_val'][-1]:.2f} %, "
+            f"{result.history.training_time:.1f} s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,12 +194,8 @@ class Road(report.Section):
         groups = {row.label: row.validation_accuracy for row in self.summaries}
         return report.noise_sentence(groups, "validation accuracy")
 
-    def text(self):
-        return f"{self.heading}\n\n{self.table()}\n\n{self.sentence}"
-
-    def markdown(self):
-        pictures = "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in self.pictures)
-        return f"## {self.heading}\n\n{self.table(markdown=True)}\n\n{self.sentence}\n\n{pictures}"
+    def body(self, markdown):
+        return [self.table(markdown), self.sentence]
 
 
 def write_road(results, data, folder):
@@ -239,14 +210,7 @@ def write_road(results, data, folder):
         pictures["road"] = plots.plot_bars(accuracy, title, "validation accuracy (%)", True)
     heading = (f"What each ingredient gives, judged on {len(data.validation):,} held-out training images: "
                f"{describe(results[0].run)}")
-    return Road(heading, rows, save(pictures, folder))
-
-
-def save(pictures, folder):
-    names = {f"{name}.png": figure for name, figure in pictures.items()}
-    for name, figure in names.items():
-        plots.save_figure(figure, folder / name)
-    return list(names)
+    return Road(heading, rows, plots.save_figures(pictures, folder))
 
 
 if __name__ == "__main__":

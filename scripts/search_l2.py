@@ -128,7 +128,7 @@ def write_results(configuration, search, journal, data, folder):
     title = f"Search of λ, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
     figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].l2)
     plots.save_figure(figure, folder / picture)
-    write_text(folder / "ranking.csv", ranking_csv(ranking, search.n_seeds))
+    write_text(folder / "ranking.csv", ranking_csv(ranking, search.n_seeds, data))
     write_json(folder / cli.RESULTS, {
         "complete": complete,
         "data_set": data.name,
@@ -191,17 +191,17 @@ def accuracies_by_round(ranking):
     return rounds
 
 
-def ranking_csv(ranking, n_seeds):
+def ranking_csv(ranking, n_seeds, data):
     """The ranking for other programs: accuracies in 0..1, one column per seed."""
     close = within_noise(ranking) or []
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["rank", "l2", "round", "diverged", "mean", "standard_deviation", "within_noise",
+    writer.writerow(["data_set", "rank", "l2", "round", "diverged", "mean", "standard_deviation", "within_noise",
                      *(f"seed{seed}" for seed in range(n_seeds))])
     for place, candidate in enumerate(ranking, 1):
         mean, deviation = report.mean_and_deviation(candidate.accuracies)
         by_seed = {m.seed: m.validation_accuracy for m in candidate.measurements}
-        writer.writerow([place, candidate.l2, candidate.round + 1, candidate.n_diverged, mean, deviation,
+        writer.writerow([data.name, place, candidate.l2, candidate.round + 1, candidate.n_diverged, mean, deviation,
                          candidate in close, *(by_seed.get(seed) for seed in range(n_seeds))])
     return file.getvalue()
 

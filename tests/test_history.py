@@ -71,6 +71,14 @@ def test_csv_keeps_every_bit(history, tmp_path):
         assert values.tobytes() == history[key].astype(np.float64).tobytes()
 
 
+def test_csv_can_name_its_data(history, tmp_path):
+    history.to_csv(tmp_path / "h.csv", data_set="shapes, drawn")
+    with open(tmp_path / "h.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(history) and {row.pop("data_set") for row in rows} == {"shapes, drawn"}
+    assert [int(row["update_steps"]) for row in rows] == history["update_steps"].tolist()
+
+
 @pytest.mark.parametrize(
     "step, train",
     [

@@ -67,6 +67,7 @@ def test_both_parts_write_what_they_promise(call, tmp_path):
         with open(folder / f"history-{stem}.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         assert [float(row["acc_val"]) for row in rows] == run["history"]["acc_val"]
+        assert {row["data_set"] for row in rows} == {document["data_set"]}
         assert cyconv.Network.load(folder / f"network-{stem}.npz").n_parameters == run["n_parameters"]
 
     summary = (folder / "summary.md").read_text()

@@ -95,7 +95,7 @@ def test_the_road_drops_one_ingredient_at_a_time(script):
 
 def test_the_road_never_sees_the_test_split(script, main, monkeypatch):
     seen = []
-    monkeypatch.setattr(script, "run_all", lambda runs, data, **options: seen.append(data) or iter(()))
+    monkeypatch.setattr(cli, "run_all", lambda runs, data, **options: seen.append(data) or iter(()))
     assert main("--quick", "--road") == 0
     (held,) = seen
     data = cyconv.make_shapes(1000, 100, 200)
@@ -124,21 +124,20 @@ def test_the_road_tells_what_each_ingredient_gives(script, main, tmp_path, monke
 def test_an_interrupted_run_is_told_and_gone_on_with(script, main, tmp_path, monkeypatch, options):
     monkeypatch.setattr(script, "WITHOUT", {})
     monkeypatch.setattr(script, "PLAIN", {"flip": False})
-    monkeypatch.setattr(script, "save", lambda pictures, folder: [])
+    monkeypatch.setattr(script.plots, "save_figures", lambda pictures, folder: [])
     arguments = ["--quick", "--seeds", "2", *options]
-    place = script if options else cli
-    run_all = place.run_all
+    run_all = cli.run_all
 
     def first_only(*positional, **named):
         yield next(iter(run_all(*positional, **named)))
         raise RunInterrupted("training was interrupted", 15)
 
-    monkeypatch.setattr(place, "run_all", first_only)
+    monkeypatch.setattr(cli, "run_all", first_only)
     assert main(*arguments, "--output", "out") == 128 + 15
     partial = results(tmp_path / "out")
     assert not partial["complete"] and len(partial["runs"]) == 1
     assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
-    monkeypatch.setattr(place, "run_all", run_all)
+    monkeypatch.setattr(cli, "run_all", run_all)
     assert main(*arguments, "--output", "out", "--resume") == 0
     assert main(*arguments, "--output", "whole") == 0
     resumed, whole = (results(tmp_path / name)["runs"] for name in ("out", "whole"))
@@ -164,7 +163,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, argum
 
 
 def test_road_and_recipe_do_not_share_a_folder(script, main, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "save", lambda pictures, folder: [])
+    monkeypatch.setattr(script.plots, "save_figures", lambda pictures, folder: [])
     assert main("--quick", "--output", "out") == 0
     before = (tmp_path / "out" / "results.json").read_bytes()
     assert main("--quick", "--road", "--output", "out") == 2

@@ -63,6 +63,7 @@ def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tm
     assert {m["seed"] for m in document["measurements"]} == {0, 1}
     with open(folder / "ranking.csv", newline="") as file:
         rows = list(csv.DictReader(file))
+    assert {row["data_set"] for row in rows} == {document["data_set"]}
     means = [float(row["mean"]) for row in rows]
     assert len(rows) == 6 and means == sorted(means, reverse=True)
     assert float(rows[0]["l2"]) == document["best"]["l2"] and rows[0]["within_noise"] == "True"
