@@ -117,7 +117,7 @@ def spoil_number(array, rng):
     if copy.size and copy.dtype.kind in "fiu":
         limits = np.finfo(copy.dtype) if copy.dtype.kind == "f" else np.iinfo(copy.dtype)
         bad = [np.nan, np.inf, -np.inf, limits.max, limits.tiny, -1] if copy.dtype.kind == "f" else [
-            limits.min, limits.max, limits.max // 2, 1]
+            limits.min, limits.max, limits.max // 2, copy.max() + 1, copy.max() + 1, copy.min() - 1]
         copy.flat[int(rng.integers(copy.size))] = bad[int(rng.integers(len(bad)))]
     return copy
 
@@ -126,7 +126,7 @@ def spoil(value, rng):
     """Something else in this value's place: close to it, or far."""
     if isinstance(value, np.ndarray) and rng.random() < 0.7:
         with np.errstate(all="ignore"):
-            return rng.choice([spoil_dtype, spoil_shape, spoil_number])(value, rng)
+            return rng.choice([spoil_dtype, spoil_shape, spoil_number, spoil_number])(value, rng)
     if isinstance(value, dict) and value and rng.random() < 0.7:
         name = list(value)[int(rng.integers(len(value)))]
         others = {key: each for key, each in value.items() if key != name}
@@ -166,8 +166,10 @@ def plain(value):
     """A sound copy of what was accepted: native arrays in C order for arrays and what counts as such."""
     if isinstance(value, dict):
         return {name: plain(each) for name, each in value.items()}
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) or isinstance(value, np.ndarray) and value.ndim == 0:
         return value.item()
+    if isinstance(value, fractions.Fraction):
+        return float(value)
     if isinstance(value, (np.ndarray, ArrayLike, memoryview, list, tuple, range)):
         array = np.array(np.asarray(value))
         return array.astype(array.dtype.newbyteorder("="))
