@@ -26,7 +26,7 @@ from cyconv.lr_range import lr_range_test
 
 pytest.importorskip("hypothesis")
 
-from hostile_arguments import bits, hostile, plain  # noqa: E402
+from hostile_arguments import bits, hostile, near, plain  # noqa: E402
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 
 EXAMPLES = int(os.environ.get("CYCONV_DOOR_EXAMPLES", "0"))
@@ -88,6 +88,7 @@ class Door:
         assert bits({name: arguments[name] for name in before}) == before, "an argument was changed"
         if isinstance(actual, BaseException):
             return False
+        assert not any(isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value) for value in arguments.values())
         if self.expected:
             with np.errstate(all="ignore"):
                 sound = {name: plain(value) for name, value in {**arguments, **changed}.items()}
@@ -179,8 +180,7 @@ def selecting(function, gradient, activations):
 
 def gathered(order, **arguments):
     """The twin cannot cut up no images at all."""
-    order = order if len(order) else np.zeros(0, int)
-    return reference.gather_batch(order=np.append(order, 0), **arguments)[:-1]
+    return reference.gather_batch(order=np.append(order.astype(int), 0), **arguments)[:-1]
 
 
 def twin_of(name):
@@ -434,7 +434,8 @@ Door("Ensemble.from_snapshots",
      lambda network, snapshots: len(snapshots), words=["mapping"])
 Door("lr_range_test", lambda **arguments: len(lr_range_test(**arguments).costs) > 0, lambda rng: {
     "network": ALIKE[0], "source": cyconv.Split(pixels_of(rng, 20), rng.integers(0, 4, 20)), "eta_low": 1e-4,
-    "eta_high": 0.1, "n_steps": 20, "batch_size": 4, "l2": 0.01, "seed": 3}, lambda **arguments: True, words=["labels", "X", "images"])
+    "eta_high": 0.1, "n_steps": 20, "batch_size": 4, "l2": 0.01, "seed": 3}, lambda **arguments: True,
+    words=["labels", "X", "images"])
 
 
 def schedule_arguments(rng):
@@ -582,8 +583,8 @@ def curves(rng):
 
 
 Door("History.from_arrays", lambda header, curves: len(cyconv.History.from_arrays(header, curves)), curves,
-     lambda header, curves: len(curves["acc_val"]), words=["a history", "step", *cyconv.history.CURVES, *cyconv.history.TIMES,
-                                                          "complete", "learning_rate"])
+     lambda header, curves: len(curves["acc_val"]), words=[
+         "a history", "step", *cyconv.history.CURVES, *cyconv.history.TIMES, "complete", "learning_rate"])
 Door("History[]", lambda key: cyconv.History()[key], lambda rng: {"key": "acc_val"}, refusals=[KeyError])
 
 
@@ -625,9 +626,11 @@ Door("patches_to_course", course_layout.patches_to_course,
      lambda rng: {"patches": rng.standard_normal((4, 12, 5)), "channels": int(rng.choice([1, 3]))},
      lambda patches, channels: patches.reshape(len(patches), channels, patches.shape[1] // channels, patches.shape[2])
      .transpose(3, 2, 1, 0).reshape(patches.shape[2], patches.shape[1], len(patches)))
-Door("hidden_from_course", course_layout.hidden_from_course, lambda rng: {"weight": rng.standard_normal((5, 12)), "n_filters": 3},
+Door("hidden_from_course", course_layout.hidden_from_course,
+     lambda rng: {"weight": rng.standard_normal((5, 12)), "n_filters": 3},
      lambda weight, n_filters: np.stack([weight[:, i::n_filters] for i in range(n_filters)], 1).reshape(weight.shape))
-Door("hidden_to_course", course_layout.hidden_to_course, lambda rng: {"weight": rng.standard_normal((5, 12)), "n_filters": 3},
+Door("hidden_to_course", course_layout.hidden_to_course,
+     lambda rng: {"weight": rng.standard_normal((5, 12)), "n_filters": 3},
      lambda weight, n_filters: weight.reshape(len(weight), n_filters, weight.shape[1] // n_filters).transpose(0, 2, 1)
      .reshape(weight.shape))
 
@@ -637,8 +640,8 @@ def course_arrays(rng):
     return {"arrays": {name: rng.standard_normal(shape) for name, shape in shapes.items()}}
 
 
-Door("parameters_from_course", lambda arrays: course_layout.parameters_from_course(arrays)["output.weight"], course_arrays,
-     lambda arrays: arrays["W2"], words=["Fs", "W1", "W2", "b1", "b2", "weight"], refusals=[KeyError])
+Door("parameters_from_course", lambda arrays: course_layout.parameters_from_course(arrays)["output.weight"],
+     course_arrays, lambda arrays: arrays["W2"], words=["Fs", "W1", "W2", "b1", "b2", "weight"], refusals=[KeyError])
 
 
 def some_gradients(rng):
@@ -647,7 +650,7 @@ def some_gradients(rng):
 
 Door("gradients_to_course", lambda gradients: course_layout.gradients_to_course(gradients)["grad_W2"], some_gradients,
      lambda gradients: gradients["output.weight"], refusals=[KeyError],
-     words=[f"{layer}.{what}" for layer in ("conv", "hidden", "output") for what in ("weight", "bias")] + ["weight"])
+     words=[f"{layer}.{what}" for layer in ("conv", "hidden", "output") for what in ("weight", "bias")] + ["weight", "n_filters"])
 
 
 def run_settings(rng):
@@ -692,3 +695,13 @@ def test_sound_arguments_are_accepted(name):
         pytest.skip("reads or writes a file, and here there is none")
     for seed in range(3):
         assert DOORS[name].check(DOORS[name].sound(np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_each_argument_a_little_wrong(name):
+    """One after the other, in every way that hostile_arguments knows."""
+    door = DOORS[name]
+    arguments = door.sound(np.random.default_rng(1))
+    for argument, value in arguments.items():
+        for spoilt in near(value):
+            door.check({**door.sound(np.random.default_rng(1)), argument: spoilt})
