@@ -116,8 +116,6 @@ def check_array(name, value, shape, dtypes=None):
     MemoryError
         If the array stands for more bytes than this machine has, as a broadcast one may.
     """
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(f"{name} must have no masked elements, but got {int(np.ma.count_masked(value))} of them")
     array = as_array(name, value)
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
     if array.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape)):
@@ -135,6 +133,8 @@ def check_array(name, value, shape, dtypes=None):
 
 def as_array(name, value):
     """``value`` as an ndarray of whatever shape and dtype, or a sentence that it cannot be one."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name} must have no masked elements, but got {int(np.ma.count_masked(value))} of them")
     try:
         if isinstance(value, range):    # it costs nothing until NumPy makes a list of it
             check_memory(name, 48 * len(value))

@@ -16,7 +16,7 @@ def check_path(name, value):
     """Return ``value`` as a Path, or say what came instead."""
     try:
         path = Path(os.fspath(value))
-    except TypeError:
+    except Exception:       # whatever a stranger's __fspath__ raises
         raise TypeError(f"{name} must be a path, but got {describe(value)}") from None
     if "\0" in str(path):
         raise ValueError(f"{name} must be a path, which holds no null character, but got {describe(value)}")

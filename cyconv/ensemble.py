@@ -1,5 +1,7 @@
 """Several networks as one: the mean of their probabilities."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ._checks import describe
@@ -43,9 +45,11 @@ class Ensemble:
 
     def __init__(self, networks):
         try:
-            entries = iter(networks)
+            entries = iter(networks) if isinstance(networks, Iterable) else None
         except Exception:       # whatever a stranger's __iter__ raises
-            raise TypeError(f"networks must be a sequence of Network, but got {describe(networks)}") from None
+            entries = None
+        if entries is None:
+            raise TypeError(f"networks must be a sequence of Network, but got {describe(networks)}")
         members = []
         for network in entries:
             if not isinstance(network, Network):

@@ -1,6 +1,7 @@
 """The network: a patchify convolution, dense layers, softmax."""
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -235,7 +236,7 @@ class Network:
 
     def _checked(self, name, mapping):
         shapes = self._layout.shapes
-        if not isinstance(mapping, dict) and not hasattr(mapping, "keys"):
+        if not isinstance(mapping, Mapping):
             raise TypeError(f"{name} must be a dict of arrays, but got {describe(mapping)}")
         if set(mapping.keys()) != set(shapes):
             raise ValueError(f"{name} must have the names {', '.join(shapes)}, but got {', '.join(map(str, mapping.keys()))}")

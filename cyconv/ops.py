@@ -462,7 +462,9 @@ def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets")
         raise ValueError(f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be numbers, but got {describe(array)}")
-    array = check_finite(name, np.ascontiguousarray(array, dtype))
+    with np.errstate(over="ignore"):        # what a narrower dtype cannot hold is refused below
+        array = np.ascontiguousarray(array, dtype)
+    check_finite(name, array)
     if (array < 0).any() or (np.abs(array.sum(axis=1) - 1) > 1e-3).any():
         raise ValueError(f"{name} must be probabilities that sum to 1 in each row, but got {describe(array)}")
     return None, array, 1.0, 0.0
@@ -674,7 +676,7 @@ def check_float_dtype(dtype):
     """Return float32 or float64 as a dtype."""
     try:
         found = None if dtype is None else np.dtype(dtype)
-    except (TypeError, ValueError):
+    except Exception:       # whatever a stranger's dtype raises
         found = None
     if found is None or found not in FLOATS:
         raise ValueError(f"dtype must be 'float32' or 'float64', but got {describe(dtype)}")

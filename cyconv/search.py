@@ -85,7 +85,7 @@ class Search:
         object.__setattr__(self, "high", check_real("high", self.high, self.low, None, "(]"))
         for name in ("n_rounds", "n_samples", "n_seeds"):
             check_integer(name, getattr(self, name), 1, 10**6)
-        check_integer("seed", self.seed, 0)
+        object.__setattr__(self, "seed", check_integer("seed", self.seed, 0))
 
     @property
     def n_runs(self):

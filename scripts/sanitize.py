@@ -1,7 +1,8 @@
-"""Build the kernels with the compiler's sanitizers, or bounds-checked, and run their tests on every build.
+"""Build the kernels with the compiler's sanitizers, bounds-checked or without OpenMP; run their tests on every build.
 
     python scripts/sanitize.py address      AddressSanitizer and UndefinedBehaviorSanitizer
     python scripts/sanitize.py bounds       Cython with bounds checks, C without optimisation
+    python scripts/sanitize.py serial       as users get it, but without OpenMP
     python scripts/sanitize.py thread       ThreadSanitizer (see below)
 
 The tree is copied into a temporary folder and built there; nothing is written beside the sources. Needed: gcc with
@@ -22,20 +23,25 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["test_kernels.py", "test_network.py", "test_training.py", "test_door.py"]
-FLAGS = {"address": "address,undefined", "thread": "thread", "bounds": ""}
-LIBRARIES = {"address": ["libasan.so", "libubsan.so"], "thread": ["libtsan.so"], "bounds": []}
+TESTS = ["test_kernels.py", "test_network.py", "test_training.py", "test_nonfinite.py", "test_door.py"]
+BUILDS = {
+    "address": {"CYCONV_SANITIZE": "address,undefined", "CYCONV_DEBUG": "1"},
+    "bounds": {"CYCONV_DEBUG": "1"},
+    "serial": {"CYCONV_NO_OPENMP": "1"},
+    "thread": {"CYCONV_SANITIZE": "thread", "CYCONV_DEBUG": "1"},
+}
+LIBRARIES = {"address": ["libasan.so", "libubsan.so"], "thread": ["libtsan.so"]}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=["address", "bounds"], choices=list(FLAGS), metavar="kind",
-                        help="address, bounds or thread; address and bounds unless given")
+    parser.add_argument("kinds", nargs="*", choices=list(BUILDS), metavar="kind",
+                        help="address, bounds, serial or thread; the first three unless given")
     parser.add_argument("--isa", nargs="+", help="instruction sets; all that this machine can run unless given")
     parser.add_argument("--tests", nargs="+", default=TESTS, help="files in tests/, or pytest's ids there")
     parser.add_argument("--keep", type=Path, help="build in this folder and keep it")
     args = parser.parse_args()
-    failed = [kind for kind in args.kinds if not check(kind, args)]
+    failed = [kind for kind in args.kinds or ["address", "bounds", "serial"] if not check(kind, args)]
     print("failed: " + ", ".join(failed) if failed else "all clean")
     return 1 if failed else 0
 
@@ -46,8 +52,11 @@ def check(kind, args):
         folder = Path(temporary) / "cyconv" if args.keep is None else args.keep / kind
         copy_tree(folder)
         print(f"== {kind}: building in {folder}", flush=True)
-        build = dict(os.environ, CYCONV_SANITIZE=FLAGS[kind], CYCONV_DEBUG="1")
-        subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=build, check=True)
+        built = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, text=True,
+                               env={**os.environ, **BUILDS[kind]}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if built.returncode:
+            print(built.stdout)
+            return False
         environment = test_environment(kind, folder)
         code = "from cyconv._kernels import processor; print(*processor.instruction_sets())"
         sets = args.isa or subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True,
@@ -66,7 +75,7 @@ def copy_tree(folder):
 
 def test_environment(kind, folder):
     libraries = [subprocess.run([os.environ.get("CC", "gcc"), f"-print-file-name={name}"], check=True,
-                                capture_output=True, text=True).stdout.strip() for name in LIBRARIES[kind]]
+                                capture_output=True, text=True).stdout.strip() for name in LIBRARIES.get(kind, [])]
     return dict(
         os.environ,
         PYTHONPATH=str(folder),

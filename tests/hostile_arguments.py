@@ -53,8 +53,8 @@ def on_one_element(array):
 def windows(array):
     """Writable, and neighbours share their elements."""
     copy = array.copy()
-    strides = (copy.itemsize,) * array.ndim
-    return np.lib.stride_tricks.as_strided(copy, array.shape, strides) if array.ndim > 1 and array.size > sum(array.shape) else copy
+    fits = array.ndim > 1 and array.size > sum(array.shape)
+    return np.lib.stride_tricks.as_strided(copy, array.shape, (copy.itemsize,) * array.ndim) if fits else copy
 
 
 def first_repeated(array):
@@ -81,57 +81,81 @@ def stranger(*failing):
 
 HUGE = np.broadcast_to(np.float32(1), (2**20, 3, 2**10, 2**10))
 ODD = [
-    None, True, False, 0, 1, 2, 3, -1, 255, 2**31 - 1, 2**31, 2**63, 2**64, 10**9, 10**30, 10**5000, 0.0, 0.5, 1.5, -0.5, 1e-320,
-    1e39, 1e308, float("nan"), float("inf"), -float("inf"), 1j, fractions.Fraction(1, 3), np.float32(0.25), np.int8(-3),
-    np.uint64(2**64 - 1), np.float16(0.5), np.longdouble("1e4000"), np.timedelta64(3), np.datetime64("2020"), np.bool_(True),
-    "", "x", "float64", "\0", "x" * 5000, b"x", b"\xff", (), [], {}, set(), [1], [[1], [1, 2]], [None], [[]] * 3, (3, 32, 32),
-    (-1, 0, 3), [10**30], {"conv.weight": 1}, {1: 2}, range(3), range(10**12), range(10**30), iter([1, 2]), slice(3), Ellipsis,
-    object(), print, int, NotImplemented, np.float32, lambda: None, stranger("__array__"), stranger("__index__"),
-    stranger("__float__"), stranger("__len__", "__getitem__"), stranger("__iter__"), stranger("__repr__"), stranger("__bool__"),
-    stranger("__fspath__"), stranger("keys"), HUGE, np.broadcast_to(np.uint8(1), HUGE.shape), np.array(3), np.array(0.5), np.array(None),
-    np.zeros(0), np.zeros((0, 3, 8, 8), np.float32), np.zeros((2, 0, 8, 8), np.uint8), np.zeros((3, 0), int), np.zeros((1,) * 40),
-    np.ones((2, 3), complex), np.ones(5, bool), np.ones(4, "M8[s]"), np.ones(4, "S3"), np.array(["a", "b"]), np.array([1, None]),
-    np.zeros(3, [("a", int)]), np.ma.masked, np.ma.masked_array([1.0, 2.0], [True, False]),
-    np.array([2**64 - 1], np.uint64), np.array([-1, 2**40]), cyconv.Augmentation(shift=3),
+    None, True, False, 0, 1, 2, 3, -1, 255, 2**31 - 1, 2**31, 2**63, 2**64, 10**9, 10**30, 10**5000, 0.0, 0.5,
+    1.5, -0.5, 1e-320, 1e39, 1e308, float("nan"), float("inf"), -float("inf"), 1j, fractions.Fraction(1, 3),
+    np.float32(0.25), np.int8(-3), np.uint64(2**64 - 1), np.float16(0.5), np.longdouble("1e4000"),
+    np.timedelta64(3), np.datetime64("2020"), np.bool_(True), "", "x", "float64", "\0", "x" * 5000, b"x",
+    b"\xff", (), [], {}, set(), [1], [[1], [1, 2]], [None], [[]] * 3, (3, 32, 32), (-1, 0, 3), [10**30],
+    {"conv.weight": 1}, {1: 2}, range(3), range(10**12), range(10**30), iter([1, 2]), slice(3), Ellipsis,
+    object(), print, int, NotImplemented, np.float32, lambda: None, stranger("__array__"),
+    stranger("__index__"), stranger("__float__"), stranger("__len__", "__getitem__"), stranger("__iter__"),
+    stranger("__repr__"), stranger("__bool__"), stranger("__fspath__"), stranger("keys"), HUGE,
+    np.broadcast_to(np.uint8(1), HUGE.shape), np.array(3), np.array(0.5), np.array(None), np.zeros(0),
+    np.zeros((0, 3, 8, 8), np.float32), np.zeros((2, 0, 8, 8), np.uint8), np.zeros((3, 0), int),
+    np.zeros((1,) * 40), np.ones((2, 3), complex), np.ones(5, bool), np.ones(4, "M8[s]"), np.ones(4, "S3"),
+    np.array(["a", "b"]), np.array([1, None]), np.zeros(3, [("a", int)]), np.ma.masked,
+    np.ma.masked_array([1.0, 2.0], [True, False]), np.array([2**64 - 1], np.uint64), np.array([-1, 2**40]),
+    cyconv.Augmentation(shift=3),
 ]
 
 
-def spoil_dtype(array, rng):
-    return array.astype(rng.choice(["f2", "f4", "f8", "g", "i1", "i8", "u1", "u8", "c8", "?", "O", "U8", "m8[s]"]))
+def other_dtypes(array):
+    for dtype in ("f2", "f4", "f8", "g", "i1", "i8", "u1", "u8", "c8", "?", "O", "U8", "m8[s]"):
+        yield array.astype(dtype)
 
 
-def spoil_shape(array, rng):
-    change = rng.choice(["cut", "longer", "drop", "add", "transpose", "empty", "flat"])
-    axis = int(rng.integers(max(array.ndim, 1)))
-    if array.ndim == 0:
-        return array.reshape(1)
-    return {
-        "cut": lambda: np.delete(array, 0, axis), "longer": lambda: np.concatenate([array, array], axis),
-        "drop": lambda: array[0] if len(array) else array, "add": lambda: array[None], "transpose": lambda: array.T,
-        "empty": lambda: array[:0], "flat": lambda: array.reshape(-1),
-    }[change]()
+def other_shapes(array):
+    for axis in range(array.ndim):
+        if array.shape[axis]:
+            yield np.delete(array, 0, axis)
+            yield np.take(array, 0, axis)
+        yield np.concatenate([array, array], axis)
+    yield from (array[None], array.T, array[:0], array.reshape(-1), array.reshape(*array.shape, 1))
 
 
-def spoil_number(array, rng):
-    copy = np.array(array)
-    if copy.size and copy.dtype.kind in "fiu":
-        limits = np.finfo(copy.dtype) if copy.dtype.kind == "f" else np.iinfo(copy.dtype)
-        bad = [np.nan, np.inf, -np.inf, limits.max, limits.tiny, -1] if copy.dtype.kind == "f" else [
-            limits.min, limits.max, limits.max // 2, 1]
-        copy.flat[int(rng.integers(copy.size))] = bad[int(rng.integers(len(bad)))]
-    return copy
+def other_numbers(array):
+    """With one element that is out of range, or may be."""
+    if not array.size or array.dtype.kind not in "fiu":
+        return
+    if array.dtype.kind == "f":
+        limits = np.finfo(array.dtype)
+        bad = [np.nan, np.inf, -np.inf, limits.max, limits.tiny, -1]
+    else:
+        limits = np.iinfo(array.dtype)
+        largest = int(array.max())
+        bad = [limits.min, limits.max, limits.max // 2, int(array.min()) - 1, *(largest + i for i in (1, 3, 10, 1000))]
+        bad = [number for number in bad if limits.min <= number <= limits.max]
+    for number in bad:
+        copy = array.copy()
+        copy.flat[copy.size // 2] = number
+        yield copy
+
+
+def masked(array):
+    """With one element that is not there."""
+    mask = np.zeros(array.shape, bool)
+    mask.flat[:1] = True
+    yield np.ma.masked_array(array, mask)
+
+
+def near(value):
+    """What differs little from a sound value, all of it."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            others = {key: other for key, other in value.items() if key != name}
+            yield others
+            yield from ({**others, name: spoilt} for spoilt in near(each))
+    elif isinstance(value, np.ndarray) and value.ndim:
+        with np.errstate(all="ignore"):
+            for spoilt in (other_dtypes, other_shapes, other_numbers, masked):
+                yield from spoilt(value)
 
 
 def spoil(value, rng):
     """Something else in this value's place: close to it, or far."""
-    if isinstance(value, np.ndarray) and rng.random() < 0.7:
-        with np.errstate(all="ignore"):
-            return rng.choice([spoil_dtype, spoil_shape, spoil_number])(value, rng)
-    if isinstance(value, dict) and value and rng.random() < 0.7:
-        name = list(value)[int(rng.integers(len(value)))]
-        others = {key: each for key, each in value.items() if key != name}
-        return others if rng.random() < 0.2 else {**others, name: spoil(value[name], rng)}
-    return ODD[int(rng.integers(len(ODD)))]
+    choices = list(near(value)) if rng.random() < 0.7 else ODD
+    choices = choices or ODD
+    return choices[int(rng.integers(len(choices)))]
 
 
 def dress(value, rng):
@@ -166,8 +190,10 @@ def plain(value):
     """A sound copy of what was accepted: native arrays in C order for arrays and what counts as such."""
     if isinstance(value, dict):
         return {name: plain(each) for name, each in value.items()}
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) or isinstance(value, np.ndarray) and value.ndim == 0:
         return value.item()
+    if isinstance(value, fractions.Fraction):
+        return float(value)
     if isinstance(value, (np.ndarray, ArrayLike, memoryview, list, tuple, range)):
         array = np.array(np.asarray(value))
         return array.astype(array.dtype.newbyteorder("="))

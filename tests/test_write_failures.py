@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -113,3 +114,22 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_one(write, tmp_path):
 def test_a_file_that_may_not_be_read(load, closed_folder):
     with pytest.raises(PermissionError, match="closed.npz"):
         load(closed_folder / "closed.npz")
+
+
+def test_order_of_what_reaches_the_disk(write, path, monkeypatch):
+    """The file's bytes, then its name, then the folder: a power cut leaves the old file or the new one."""
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def note_fsync(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def note_replace(source, target):
+        done.append("name")
+        assert os.path.dirname(source) == str(path.parent) and os.path.getsize(source) > 16
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    write(path)
+    assert done[-3:] == ["file", "name", "folder"] and len(done) % 3 == 0
