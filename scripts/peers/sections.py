@@ -144,11 +144,11 @@ def measure_imports(options):
     return found
 
 
-def measure_exercise(options, repeats=3):
-    """Seconds of the whole Exercise 3, pictures included, one seed: cyconv and PyTorch in turns."""
+def measure_exercise(options):
+    """Seconds of the whole Exercise 3, pictures included, one seed: cyconv and PyTorch in turns, three at most."""
     scripts = Path(__file__).resolve().parent.parent
     found = {"exercise3.py": [], "exercise3_pytorch.py": []}
-    for _ in range(repeats):
+    for _ in range(min(3, options.rounds)):
         for script, seconds in found.items():
             with tempfile.TemporaryDirectory() as folder:
                 command = [sys.executable, str(scripts / script), "--protocol", "batch1", "--part", "all",
