@@ -8,6 +8,7 @@ remain apart for colour-blind readers; lines differ in their dashes as well.
 
 import functools
 import math
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def plot_bars(groups, title, ylabel, percent=False):
         text = _short(mean) if len(values) == 1 else f"{_short(mean)} ± {_short(deviation, like=mean)}"
         axes.annotate(text, (place, max(values.max(), mean + deviation)), xytext=(0, 5), fontsize=8.5,
                       textcoords="offset points", ha="center", va="bottom")
-    axes.set_xticks(range(len(groups)), [label.replace(": ", "\n", 1) for label in groups])
+    axes.set_xticks(range(len(groups)), [_in_lines(label) for label in groups])
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_ylim(0, 1.14 * top if top > 0 else 1)
@@ -148,6 +149,11 @@ def plot_bars(groups, title, ylabel, percent=False):
     _say_what_is_drawn(figure, groups)
     figure.suptitle(title)
     return figure
+
+
+def _in_lines(label, width=16):
+    """A label as narrow as a bar's share of the axis."""
+    return "\n".join(line for part in label.split(": ", 1) for line in textwrap.wrap(part, width))
 
 
 @_styled

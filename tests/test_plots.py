@@ -45,6 +45,13 @@ def test_bars_show_mean_deviation_and_each_run():
     assert figure.get_suptitle() == TITLE and axes.get_ylim()[0] == 0
 
 
+def test_long_labels_of_bars_do_not_meet():
+    figure = plots.plot_bars({f"mean of image and mirror image {i}": [1.0, 2.0] for i in range(8)}, "t", "y")
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+
+
 @pytest.mark.parametrize("groups", [{}, {"a": []}, {"a": [np.nan]}, {"a": [[1.0]]}])
 def test_bars_refuse_what_has_no_height(groups):
     with pytest.raises(ValueError, match="groups"):
