@@ -227,8 +227,11 @@ class Layout:
         n_blocks = -(-batch_size // block)
         act = [batch.take(rows * ld) for ld in self.ld]
         keep_grad = not all(branch["patch_inner"] for branch in self.branches)
-        grad = [0 if evaluation else batch.take(rows * ld) for ld in self.ld[1:]]
-        grad.insert(0, 0 if evaluation else cursor.take(rows * self.ld[0]) if keep_grad else thread.take(block * self.ld[0]))
+        if evaluation:
+            grad = [0] * len(self.ld)
+        else:
+            first = cursor.take(rows * self.ld[0]) if keep_grad else thread.take(block * self.ld[0])
+            grad = [first, *(cursor.take(rows * ld) for ld in self.ld[1:])]
         branches = []
         for branch in self.branches:
             own = dict(branch, shares=0, tables=cursor.take(2 * math.prod(self.image_shape)))

@@ -20,9 +20,12 @@ import importlib.machinery
 import os
 
 
+_FOLDER = os.path.dirname(__file__)
+
+
 def _is_built():
     suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    return any(name.startswith("processor.") and name.endswith(suffixes) for name in os.listdir(os.path.dirname(__file__)))
+    return any(name.startswith("processor.") and name.endswith(suffixes) for name in os.listdir(_FOLDER))
 
 
 def _load_openmp():
@@ -40,7 +43,7 @@ def _load_openmp():
         if _is_built():
             raise
         raise ImportError(
-            f"cyconv must be built before it can be imported, but its kernels are missing in {os.path.dirname(__file__)}: "
+            f"cyconv must be built before it can be imported, but its kernels are missing in {_FOLDER}: "
             "run pip install . and start Python outside the source tree, or pip install -e . to work in it"
         ) from error
     finally:

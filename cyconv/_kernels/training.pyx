@@ -216,7 +216,8 @@ cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx
 cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc,
                      idx group_dc, const real* a, idx ld_a, idx group_a, real* w, real* sink, idx ld_w,
                      idx ahead, double* squares) noexcept nogil:
-    """a panel of columns, `ahead` columns before the thread's next one; a patch-major convolution adds its patches one after the other"""
+    """A panel of columns, `ahead` columns before the thread's next one. A patch-major convolution adds its patches
+    one after the other."""
     cdef Update update = rule.update
     cdef idx g, j
     squares[0] = dense_step(n, n_units, width, dc, ld_dc, a, ld_a, &update, w, sink, ld_w, a + ahead)
