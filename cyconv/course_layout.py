@@ -189,7 +189,8 @@ def hidden_from_course(weight, n_filters):
     array([[0, 2, 4, 1, 3, 5]])
     """
     weight, n_filters = _check_hidden(weight, n_filters)
-    return np.ascontiguousarray(weight.reshape(len(weight), weight.shape[1] // n_filters, n_filters).transpose(0, 2, 1)).reshape(weight.shape)
+    apart = weight.reshape(len(weight), weight.shape[1] // n_filters, n_filters)
+    return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
 
 
 def hidden_to_course(weight, n_filters):
@@ -210,7 +211,8 @@ def hidden_to_course(weight, n_filters):
     array([[0, 1, 2, 3, 4, 5]])
     """
     weight, n_filters = _check_hidden(weight, n_filters)
-    return np.ascontiguousarray(weight.reshape(len(weight), n_filters, weight.shape[1] // n_filters).transpose(0, 2, 1)).reshape(weight.shape)
+    apart = weight.reshape(len(weight), n_filters, weight.shape[1] // n_filters)
+    return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
 
 
 def _check_hidden(weight, n_filters):

@@ -22,7 +22,8 @@ import os
 
 def _is_built():
     suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    return any(name.startswith("processor.") and name.endswith(suffixes) for name in os.listdir(os.path.dirname(__file__)))
+    names = os.listdir(os.path.dirname(__file__))
+    return any(name.startswith("processor.") and name.endswith(suffixes) for name in names)
 
 
 def _load_openmp():
@@ -38,8 +39,8 @@ def _load_openmp():
         if _is_built():
             raise
         raise ImportError(
-            f"cyconv must be built before it can be imported, but its kernels are missing in {os.path.dirname(__file__)}: "
-            "run pip install . and start Python outside the source tree, or pip install -e . to work in it"
+            "cyconv must be built before it can be imported, but its kernels are missing in "
+            f"{os.path.dirname(__file__)}: run pip install . and start Python outside the source tree, or pip install -e . to work in it"
         ) from error
     finally:
         if ours:
