@@ -189,8 +189,8 @@ def hidden_from_course(weight, n_filters):
     array([[0, 2, 4, 1, 3, 5]])
     """
     weight, n_filters = _check_hidden(weight, n_filters)
-    by_patch = weight.reshape(len(weight), weight.shape[1] // n_filters, n_filters)
-    return np.ascontiguousarray(by_patch.transpose(0, 2, 1)).reshape(weight.shape)
+    apart = weight.reshape(len(weight), weight.shape[1] // n_filters, n_filters)
+    return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
 
 
 def hidden_to_course(weight, n_filters):
@@ -211,8 +211,8 @@ def hidden_to_course(weight, n_filters):
     array([[0, 1, 2, 3, 4, 5]])
     """
     weight, n_filters = _check_hidden(weight, n_filters)
-    by_filter = weight.reshape(len(weight), n_filters, weight.shape[1] // n_filters)
-    return np.ascontiguousarray(by_filter.transpose(0, 2, 1)).reshape(weight.shape)
+    apart = weight.reshape(len(weight), n_filters, weight.shape[1] // n_filters)
+    return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
 
 
 def _check_hidden(weight, n_filters):

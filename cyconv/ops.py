@@ -321,8 +321,7 @@ def patch_matmul_forward(patches, weight, bias):
     activations = new_array("activations", (n, weight.shape[0], width), dtype)
     specialised(kernels.patch_matmul_forward, dtype)(
         _pad_last("patches", patches, width), n_patches, np.ascontiguousarray(weight), np.ascontiguousarray(bias),
-        activations,
-        threads_for_call())
+        activations, threads_for_call())
     return activations if width == n_patches else activations[:, :, :n_patches].copy()
 
 
@@ -359,8 +358,7 @@ def patch_matmul_backward(d_activations, patches, activations):
     masked = new_array("activations", (n, n_filters, width), dtype)
     specialised(kernels.patch_matmul_backward, dtype)(
         _pad_last("d_activations", d_activations, width), _pad_last("patches", patches, width),
-        _pad_last("activations", activations, width), masked, shares,
-        threads_for_call())
+        _pad_last("activations", activations, width), masked, shares, threads_for_call())
     total = shares[0].copy()
     for share in shares[1:]:
         total += share
@@ -402,8 +400,7 @@ def dense_forward(inputs, weight, bias, relu=True):
     scratch = new_array("outputs", (n_threads, kernels.dense_scratch_size(10, n_units)), dtype)
     specialised(kernels.dense_forward_rows, dtype)(
         _pad_last("inputs", inputs, width), _pad_rows("weight", _pad_last("weight", weight, width)),
-        np.ascontiguousarray(bias), relu, outputs,
-        scratch, n_threads)
+        np.ascontiguousarray(bias), relu, outputs, scratch, n_threads)
     return outputs
 
 
@@ -586,8 +583,7 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
     check_array("weight", weight, weight.shape)
     gradient = check_array("gradient", gradient, weight.shape, (weight.dtype,))
     if _overlaps_itself(weight):
-        raise ValueError(f"weight must not overlap itself in memory, but got {describe(weight)} "
-                         f"with strides {weight.strides}")
+        raise ValueError(f"weight must not overlap itself in memory, but got strides {weight.strides} of {describe(weight)}")
     if _overlap(weight, gradient):
         raise ValueError("gradient must not share memory with weight, but it does")
     learning_rate = check_real("learning_rate", learning_rate, 0)

@@ -81,7 +81,7 @@ def test_environment(kind, folder):
         PYTHONPATH=str(folder),
         LD_PRELOAD=" ".join(libraries),
         PYTHONMALLOC="malloc",      # so that every array is a block that the sanitizer watches
-        OMP_NUM_THREADS="3",
+        OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "3"),
         ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:halt_on_error=1",
         UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
     )
