@@ -151,7 +151,7 @@ def plot_bars(groups, title, ylabel, percent=False):
     return figure
 
 
-def _in_lines(label, width=16):
+def _in_lines(label, width=17):
     """A label as narrow as a bar's share of the axis."""
     return "\n".join(line for part in label.split(": ", 1) for line in textwrap.wrap(part, width))
 
