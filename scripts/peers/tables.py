@@ -110,7 +110,7 @@ def _shapes(section):
 def _extras(section):
     extras = next(iter(section.values()))
     header = ["network", "plain, µs per update", *(name for name in extras if name != "plain")]
-    rows = [[network, _spread(times["plain"]),
+    rows = [[network, spread(times["plain"]),
              *(f"{ratio(times[name], times['plain']) - 1:+.0%}" for name in header[2:])]
             for network, times in section.items()]
     return ["## What augmentation, dropout and momentum add to an update (cyconv)",
