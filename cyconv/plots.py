@@ -357,7 +357,7 @@ def plot_panels(panels, title, xlabel, ylabel):
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         panel.set_xticks(places, [str(place) for place in places])
         panel.minorticks_off()
         panel.margins(x=0.12)
