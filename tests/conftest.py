@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 
 import cyconv
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # as in a job that a shell started in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
