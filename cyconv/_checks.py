@@ -26,6 +26,12 @@ def describe(value):
     return f"{text} ({type(value).__name__})"
 
 
+def in_short(error):
+    """An error's text as part of a sentence: what it cites may be a whole file."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def check_integer(name, value, minimum=None, maximum=None):
     """Return ``value`` as an int, or raise naming the range it must lie in."""
     if isinstance(value, (bool, np.bool_)):

@@ -172,6 +172,15 @@ def test_false_sizes_in_the_directory(kind, originals, path):
             assert_refused_or_usable(kind, path)
 
 
+def test_a_name_as_long_as_a_file_is_told_in_short(kind, originals, path):
+    """The two places where an archive keeps a member's name differ."""
+    name = "n" * 20_000 + ".npy"
+    archive(path, {**members_of(originals / kind), name: b"x"})
+    data = path.read_bytes()
+    path.write_bytes(data.replace(name.encode(), b"m" + name.encode()[1:], 1))
+    assert_refused(kind, path)
+
+
 def test_foreign_members(kind, originals, path):
     sound = members_of(originals / kind)
     for name in ("../../escaped.npy", "/etc/escaped.npy", "notes.txt", "x/", "__header__"):

@@ -55,7 +55,7 @@ ONES = np.broadcast_to(np.float32(1), (1, 1))
     (lambda: cyconv.Network(4, 1000, 50), "a network of these sizes"),
     (lambda: cyconv.Network(4, 10**5, 50), "a network of these sizes"),
     (lambda: cyconv.Network(4, 10**9, 50), "a network must have"),
-    (lambda: ops.shuffled_order(10**6, 0, 0), "order"),
+    (lambda: ops.shuffled_order(10**6, 0, 0), "an order of n images"),
     (lambda: ops.im2col(np.broadcast_to(np.float64(1), (1000, 1, 32, 32)), 2), "images"),
     (lambda: ops.gather_batch(np.zeros((1, 1, 32, 32), np.uint8), np.zeros(1000, int), 4, *2 * [np.ones((1, 32, 32))]),
      "patches"),
