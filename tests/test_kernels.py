@@ -237,6 +237,17 @@ def test_update_in_place_reaches_any_layout(rng, dtype, layout, assert_close):
         assert np.all(weight.base[:, 1::2] == 77)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("filter_size", [1, 2, 4, 8, 16, 32])
+def test_every_width_of_cifar10s_images_is_gathered(rng, dtype, assert_close, filter_size, channels):
+    """Some of them in ways of their own, for bytes without augmentation."""
+    shape = (channels, 32, 32)
+    images = rng.integers(0, 256, (9, *shape), dtype=np.uint8)
+    scale, offset = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    arguments = images, rng.integers(0, 9, 13), filter_size, scale, offset
+    assert_close(ops.gather_batch(*arguments), reference.gather_batch(*arguments), TOLERANCE[dtype])
+
+
 # Bad input ---------------------------------------------------------------------
 
 GOOD = {

@@ -127,6 +127,15 @@ def test_evaluation_is_the_references(make_network, rng, dtype, settings):
         assert {type(value) for value in evaluation} == {float}
 
 
+@pytest.mark.parametrize("filter_size", [1, 2, 4, 8, 16, 32])
+def test_pixels_of_every_width_mean_the_same_as_normalised_images(make_network, pixels, assert_close, dtype, filter_size):
+    images, _ = pixels(23)
+    network = make_network(dtype=dtype, filter_size=filter_size)
+    network.normalizer = cyconv.Normalizer.fit(images)
+    expected = network.predict_proba(network.normalizer(images).astype(dtype))
+    assert_close(network.predict_proba(images), expected, 1e-5)
+
+
 def test_pixels_and_normalised_images_mean_the_same(make_network, pixels, assert_close, dtype):
     """Pixels are normalised while a batch is gathered; the result is that of normalised floats."""
     images, labels = pixels(150)

@@ -1,8 +1,7 @@
 """scripts/push_accuracy.py in miniature: the table's rows, the road, resuming, refusals."""
 
-import importlib.util
+import functools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,34 +11,16 @@ from cyconv import cli
 from cyconv.ensemble import Ensemble
 from cyconv.experiment import Result, RunInterrupted
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "push_accuracy.py"
+
+@pytest.fixture
+def script(load_script):
+    return load_script("push_accuracy")
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    """The script as a module, in an empty folder, without CIFAR-10."""
-    monkeypatch.delenv("CYCONV_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("push_accuracy", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def main(script):
+def main(script, run_script):
     """main(*arguments) -> exit code: the script in this process."""
-
-    def called(*arguments):
-        try:
-            return cli.run_script(script.main, ["--threads", "1", *arguments])
-        except SystemExit as stop:  # argparse
-            return stop.code
-
-    before = cyconv.get_num_threads()
-    yield called
-    cyconv.set_num_threads(before)
+    return functools.partial(run_script, script)
 
 
 def results(folder):
