@@ -22,6 +22,7 @@ PAD = 16                # elements; a multiple of every instruction set's lanes
 UNITS_PAD = 10          # rows of a weight matrix; a multiple of every tile's
 PANEL = 64              # columns of a dense weight matrix in one task
 DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
+AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 MAX_BRANCHES = 8
 MAX_HIDDEN = 8
@@ -194,9 +195,11 @@ class Layout:
 
     def block_size(self, itemsize):
         """Images in a block of the training step: as few as keep a block's activations in cache, more where
-        the weights that every block streams are large."""
+        the weights that every block streams are large, or where the filters' gradient has few patches to sum over
+        before its lanes are folded."""
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
-        return 10 if weight_bytes <= 2**19 else 25 if weight_bytes <= 2**22 else 50
+        few_patches = any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
+        return 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
 
     def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False):
         """The description that the kernels' ``read_plan`` takes, with the workspace's size.
@@ -221,26 +224,22 @@ class Layout:
         """
         block = min(self.block_size(itemsize), batch_size)
         rows = block if evaluation else batch_size
-        cursor = _Cursor()
-        thread = _Cursor()
-        batch = thread if evaluation else cursor
+        whole, area, thread = _Cursor(), _Cursor(), _Cursor()
+        batch = thread if evaluation else area
         n_blocks = -(-batch_size // block)
-        act = [batch.take(rows * ld) for ld in self.ld]
         keep_grad = not all(branch["patch_inner"] for branch in self.branches)
-        if evaluation:
-            grad = [0] * len(self.ld)
-        else:
-            first = cursor.take(rows * self.ld[0]) if keep_grad else thread.take(block * self.ld[0])
-            grad = [first, *(cursor.take(rows * ld) for ld in self.ld[1:])]
+        act = [0 if evaluation and i == 0 else batch.take(rows * ld) for i, ld in enumerate(self.ld)]
+        grad = [0] * len(self.ld)
+        if not evaluation:
+            grad = [batch.take(rows * ld) if i > 0 or keep_grad else 0 for i, ld in enumerate(self.ld)]
         branches = []
         for branch in self.branches:
-            own = dict(branch, shares=0, tables=cursor.take(2 * math.prod(self.image_shape)))
-            if branch["patch_inner"]:
-                own["x"] = thread.take(block * branch["x_size"])
-                if not evaluation:
-                    own["shares"] = cursor.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
-            else:
-                own["x"] = batch.take(rows * branch["x_size"])
+            own = dict(branch, batch_x=0, shares=0, x=thread.take(block * branch["x_size"]),
+                       tables=whole.take(2 * math.prod(self.image_shape)))
+            if not evaluation and branch["patch_inner"]:
+                own["shares"] = area.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
+            elif not evaluation:
+                own["batch_x"] = area.take(rows * branch["x_size"])
             branches.append(own)
         width = self.image_shape[2]
         row_space = thread.take(max(self.image_shape[1] // b["filter_size"] for b in self.branches) * width + width)
@@ -250,13 +249,15 @@ class Layout:
         largest_sum = max(b["n_filters"] for b in self.branches)
         z = thread.take(max(scratch_z, largest_sum))
         tasks = self.tasks()
+        n_areas = -(-AREAS_BYTES // (itemsize * area.used)) if area.used else 1
         plan = {
             "n_classes": self.n_classes, "n_tasks": len(tasks), "block": block, "branches": branches,
             "dense": self.dense, "ld": self.ld, "act": act, "grad": grad, "keep_grad": keep_grad,
-            "scratch": cursor.used,
-            "scratch_size": thread.used, "rows": row_space, "z": z,
+            "h": thread.take(block * self.ld[0]), "d_h": thread.take(block * self.ld[0]),
+            "areas": whole.take(n_areas * area.used), "n_areas": n_areas, "area_size": area.used,
+            "scratch": whole.used, "scratch_size": thread.used, "rows": row_space, "z": z,
         }
-        total = cursor.used + n_threads * thread.used
+        total = whole.used + n_threads * thread.used
         if total > MAX_ELEMENTS:
             raise MemoryError(f"a batch of {batch_size} images needs a workspace of {total} numbers, more than 2**40")
         return plan, tasks, total

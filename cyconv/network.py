@@ -610,7 +610,8 @@ class Network:
                       costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
                       settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
                       augmentation.shift, augmentation.cutout, settings.get("seed", 0),
-                      settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size), n_threads)
+                      settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size),
+                      ops.threads_are_far(n_threads), n_threads)
         return costs
 
     def _operations(self):

@@ -25,6 +25,10 @@ from .augmentation import NO_AUGMENTATION, Augmentation
 from .layout import UNITS_PAD, padded
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+PROBE_LINES = 512
+FAR = 20e-9             # seconds for a cache line to be written by one thread and read by another
+
+_distances = {}         # number of threads: when they were last looked at, and whether they are far apart
 
 
 def _choose_build():
@@ -670,6 +674,27 @@ def measure_peak_flops(dtype="float32", seconds=0.2):
         best = max(best, operations / (now - start) / 1e9)
         if now >= end:
             return best
+
+
+def threads_are_far(n_threads):
+    """Whether the threads' processors share no cache, so that every line which passes between them is dear.
+
+    A look takes some 50 microseconds and holds for a quarter of a second: a virtual machine's processors are moved
+    about. It decides how results travel, never what they are.
+    """
+    if n_threads == 1:
+        return False
+    seen, far = _distances.get(n_threads, (-math.inf, False))
+    if time.monotonic() - seen > 0.25:
+        lines = aligned_zeros(16 * (PROBE_LINES + n_threads), np.float32, "the probe's lines")
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            kernels.exchange(lines, PROBE_LINES, 2, n_threads)
+            times.append(time.perf_counter() - start)
+        far = min(times) / (2 * PROBE_LINES) > FAR
+        _distances[n_threads] = (time.monotonic(), far)
+    return far
 
 
 def check_float_dtype(dtype):

@@ -1,4 +1,5 @@
-"""As a program: the digests of what every architecture computes, on as many threads as the argument says."""
+"""As a program: the digests of what every architecture computes, on as many threads as the first argument says, which
+take each other for near or far as the second does."""
 
 import hashlib
 import json
@@ -73,6 +74,7 @@ def of_functions(dtype):
 
 def main():
     cyconv.set_num_threads(int(sys.argv[1]))
+    ops.threads_are_far = lambda n_threads: sys.argv[2] == "far"
     found = {"build": ops.instruction_set}
     for dtype in ("float32", "float64"):
         for name, settings in ARCHITECTURES.items():

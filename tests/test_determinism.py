@@ -1,26 +1,32 @@
 """The same bits for any number of threads: every build, architecture, dtype and batch size, in fresh processes."""
 
+import time
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from builds import INSTRUCTION_SETS, run_program
 from digests import ARCHITECTURES, BATCH_SIZES, of_network
 
 import cyconv
+from cyconv import ops
 
 
 @pytest.fixture(scope="module", params=INSTRUCTION_SETS)
 def one_thread(request):
-    return run_program("digests.py", 1, CYCONV_ISA=request.param)
+    return run_program("digests.py", 1, "near", CYCONV_ISA=request.param)
 
 
-@pytest.mark.parametrize("n_threads", [2, 3, 5, 8, 64])
-def test_same_bits_for_any_number_of_threads(one_thread, n_threads):
-    many = run_program("digests.py", n_threads, CYCONV_ISA=one_thread["build"])
+@pytest.mark.parametrize("n_threads, distance", [(1, "far"), (2, "near"), (2, "far"), (3, "far"), (5, "near"), (8, "far"),
+                                                 (64, "near")])
+def test_same_bits_for_any_number_of_threads(one_thread, n_threads, distance):
+    many = run_program("digests.py", n_threads, distance, CYCONV_ISA=one_thread["build"])
     assert len(many) > 2 * len(ARCHITECTURES) * 4 * len(BATCH_SIZES)
     assert [what for what in many if many[what] != one_thread[what]] == []
 
 
 def test_same_bits_in_every_process(one_thread):
-    assert run_program("digests.py", 1, CYCONV_ISA=one_thread["build"]) == one_thread
+    assert run_program("digests.py", 1, "near", CYCONV_ISA=one_thread["build"]) == one_thread
 
 
 def test_threads_may_change_within_a_process(monkeypatch):
@@ -30,3 +36,25 @@ def test_threads_may_change_within_a_process(monkeypatch):
         cyconv.set_num_threads(n_threads)
         found.add(tuple(of_network(ARCHITECTURES["A2"], "float32").values()))
     assert len(found) == 1
+
+
+def test_distance_of_threads_is_looked_at_now_and_then(monkeypatch):
+    looks = []
+    kernels = SimpleNamespace(exchange=lambda lines, n_lines, n_rounds, n_threads: looks.append(n_threads))
+    monkeypatch.setattr(ops, "kernels", kernels)
+    monkeypatch.setattr(ops, "_distances", {})
+    assert ops.threads_are_far(2) is False and ops.threads_are_far(1) is False
+    assert set(looks) == {2} and len(looks) == 3
+    assert ops.threads_are_far(2) is False and len(looks) == 3
+    kernels.exchange = lambda lines, n_lines, n_rounds, n_threads: time.sleep(1e-3)
+    monkeypatch.setattr(ops, "_distances", {2: (time.monotonic() - 0.3, False)})
+    assert ops.threads_are_far(2) is True
+
+
+def test_lines_pass_between_threads():
+    lines = ops.aligned_zeros(16 * (5 + 3), np.float32, "lines")
+    ops.kernels.exchange(lines, 5, 4, 3)
+    expected = np.zeros((8, 16))
+    expected[:5, 0] = 4         # written by the first thread, four times
+    expected[6:, 0] = 20        # added up by the others
+    np.testing.assert_array_equal(lines.reshape(8, 16), expected)

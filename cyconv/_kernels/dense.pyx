@@ -12,80 +12,80 @@
 #   A dense layer has one group; a convolution with P patches has P, and the input of group g is patch g.
 #
 # Order
-#   Forward: chunks of the inputs that fit the first-level cache; in them every tile of ROWS units meets
-#   every tile of dot_rows rows; the lanes of a tile are kept in `z` between chunks and folded at the end.
+#   Forward: every tile of ROWS units meets every tile of dot_rows rows, over one chunk of the inputs after the
+#   other; the lanes of a tile are kept in `z` between chunks and folded after the last. Where tiles are small, a
+#   chunk is what the first-level cache holds; AVX-512's are large enough to take all inputs at once.
 #   Backward and step: outer tiles along the inputs, over units and over images in their order.
-
-cdef enum:
-    CHUNK = 800         # most inputs in a chunk of the forward pass
-
 
 cdef idx dense_scratch(idx n_rows, idx n_units) noexcept nogil:
     """elements of `z` that dense_forward needs"""
     return n_rows*((n_units + UNITS_PAD - 1)//UNITS_PAD*UNITS_PAD)*MAX_LANES
 
 
-cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
-                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c,
-                        real* z) noexcept nogil:
-    cdef idx n_tiles_j = (n_units + ROWS - 1)//ROWS, n_chunks = (n_inputs + CHUNK - 1)//CHUNK
-    cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
-    cdef idx k, width, j, g, i
-    cdef real* t
-    cdef int lanes = lanes_of(a), dot_rows = dot_rows_of(a)
-    k = 0
-    while k < n_inputs:
-        width = min(chunk, n_inputs - k)//lanes
-        t = z
-        for j in range(n_tiles_j):
-            for g in range(n_groups):
-                i = 0
-                while i + dot_rows <= n_images:
-                    if k == 0:
-                        dot_accumulate(dot_rows, ROWS, True, width, a + i*ld_a + g*group_a, ld_a,
-                                       w + j*ROWS*ld_w, ld_w, t)
-                    else:
-                        dot_accumulate(dot_rows, ROWS, False, width, a + i*ld_a + g*group_a + k, ld_a,
-                                       w + j*ROWS*ld_w + k, ld_w, t)
-                    t += dot_rows*ROWS*lanes
-                    i += dot_rows
-                while i < n_images:
-                    if k == 0:
-                        dot_accumulate(1, ROWS, True, width, a + i*ld_a + g*group_a, ld_a, w + j*ROWS*ld_w, ld_w, t)
-                    else:
-                        dot_accumulate(1, ROWS, False, width, a + i*ld_a + g*group_a + k, ld_a,
-                                       w + j*ROWS*ld_w + k, ld_w, t)
-                    t += ROWS*lanes
-                    i += 1
-        k += chunk
-    t = z
-    for j in range(n_tiles_j):
-        for g in range(n_groups):
-            i = 0
-            while i + dot_rows <= n_images:
-                finish_tile(dot_rows, min(ROWS, n_units - j*ROWS), t, bias + j*ROWS, relu,
-                            c + i*ld_c + g*group_c + j*ROWS, ld_c)
-                t += dot_rows*ROWS*lanes
-                i += dot_rows
-            while i < n_images:
-                finish_tile(1, min(ROWS, n_units - j*ROWS), t, bias + j*ROWS, relu,
-                            c + i*ld_c + g*group_c + j*ROWS, ld_c)
-                t += ROWS*lanes
-                i += 1
+cdef struct Chunk:      # of the inputs, in a forward pass
+    idx n_k             # vectors
+    bint first, last
+    bint relu
 
 
-cdef inline void finish_tile(int rows, idx n_units, real* z, const real* bias, bint relu, real* c,
-                             idx ld_c) noexcept nogil:
-    """fold the lanes of one tile, add the bias, apply ReLU and store"""
+cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real* a, idx ld_a, const real* w, idx ld_w,
+                            const real* bias, real* c, idx ld_c, real* z) noexcept nogil:
+    """a tile over one chunk; after the last: lanes folded, the bias added, ReLU applied, stored"""
     cdef real folded[MAX_ROWS*MAX_ROWS]
     cdef int i
     cdef idx j
     cdef real t
-    fold_lanes(rows*ROWS, z, folded)
-    for i in range(rows):
-        for j in range(n_units):
-            t = folded[i*ROWS + j] + bias[j]
-            c[i*ld_c + j] = 0 if relu and t < 0 else t
+    if part.first:
+        dot_accumulate(rows, ROWS, True, part.n_k, a, ld_a, w, ld_w, z)
+    else:
+        dot_accumulate(rows, ROWS, False, part.n_k, a, ld_a, w, ld_w, z)
+    if part.last:
+        fold_lanes(rows*ROWS, z, folded)
+        for i in range(rows):
+            for j in range(n_units):
+                t = folded[i*ROWS + j] + bias[j]
+                c[i*ld_c + j] = 0 if part.relu and t < 0 else t
+
+
+cdef inline real* dense_column(const Chunk* part, idx n_images, idx n_units, const real* a, idx ld_a, const real* w,
+                               idx ld_w, const real* bias, real* c, idx ld_c, real* t) noexcept nogil:
+    """ROWS units against all images; returns where the next column's lanes are kept"""
+    cdef int lanes = lanes_of(a), dot_rows = dot_rows_of(a)
+    cdef idx i = 0
+    while i + dot_rows <= n_images:
+        dense_tile(dot_rows, part, n_units, a + i*ld_a, ld_a, w, ld_w, bias, c + i*ld_c, ld_c, t)
+        t += dot_rows*ROWS*lanes
+        i += dot_rows
+    while i < n_images:
+        dense_tile(1, part, n_units, a + i*ld_a, ld_a, w, ld_w, bias, c + i*ld_c, ld_c, t)
+        t += ROWS*lanes
+        i += 1
+    return t
+
+
+cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
+                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c,
+                        real* z) noexcept nogil:
+    cdef idx n_chunks = (n_inputs + CHUNK - 1)//CHUNK, j, g
+    cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
+    cdef idx k = 0
+    cdef Chunk part
+    cdef real* t
+    part.relu = relu
+    while k < n_inputs:
+        part.first = k == 0
+        part.last = k + chunk >= n_inputs
+        part.n_k = min(chunk, n_inputs - k)//lanes_of(a)
+        t = z
+        j = 0
+        while j < n_units:
+            for g in range(n_groups):
+                t = dense_column(&part, n_images, min(ROWS, n_units - j), a + g*group_a + k, ld_a, w + j*ld_w + k, ld_w,
+                                 bias + j, c + g*group_c + j, ld_c, t)
+                if part.first and part.last:
+                    t = z
+            j += ROWS
+        k += chunk
 
 
 cdef struct Ahead:      # images whose cache lines the tiles ask for in passing
@@ -164,6 +164,7 @@ cdef struct Update:
     #   to_weight:  w <- decay*w - rate*G
     #   else:       sink <- keep*sink + pull*w + G     (a gradient array, or the momentum's velocity)
     bint to_weight
+    bint streams        # the weights past the caches: other threads read them
     bint squares        # also sum up w*w, before the update
     double decay, rate, keep, pull
 
@@ -172,6 +173,7 @@ cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc
                              const Update* update, real* w, real* sink, idx ld_w, const real* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real squares[MAX_LANES]
+    cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(dc)
     cdef real decay = <real>update.decay, rate = <real>update.rate
     cdef real keep = <real>update.keep, pull = <real>update.pull, total = 0
@@ -187,7 +189,11 @@ cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc
         fold_lanes(1, squares, &total)
     for i in range(rows):
         for v in range(vectors):
-            if update.to_weight:
+            if update.to_weight and update.streams:
+                for lane in range(lanes):
+                    line[lane] = decay*w[i*ld_w + v*lanes + lane] - rate*acc[i][v][lane]
+                stream(lanes, line, w + i*ld_w + v*lanes)
+            elif update.to_weight:
                 for lane in range(lanes):
                     w[i*ld_w + v*lanes + lane] = decay*w[i*ld_w + v*lanes + lane] - rate*acc[i][v][lane]
             else:
@@ -266,6 +272,7 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
     cdef Update update
     cdef const real* g = &masked[0, 0]
     update.to_weight = False
+    update.streams = False
     update.squares = False
     update.decay = 1
     update.rate = 0

@@ -1,4 +1,5 @@
-# A probe of the machine: the rate of fused multiply-adds that stay in registers, the roof of every kernel.
+# Probes of the machine: the rate of fused multiply-adds that stay in registers, the roof of every kernel; and how
+# long a cache line takes from thread to thread.
 
 cdef double run_probe(idx n, real* seed) noexcept nogil:
     cdef real t[3][4][MAX_LANES]
@@ -31,3 +32,29 @@ def probe(real[::1] seed, idx n, double[::1] sink, int n_threads):
             for i in prange(n_threads, schedule="static", chunksize=1, num_threads=n_threads):
                 sink[i] = run_probe(n, &seed[0])
     return 2.0*12*lanes_of(&seed[0])*n*n_threads
+
+
+cdef void pass_lines(idx n_lines, int thread, bint writing, float* lines) noexcept nogil:
+    """The first thread writes a number into every line, or each of the others adds them up in a line of its own."""
+    cdef idx q
+    cdef float total = 0
+    if writing and thread == 0:
+        for q in range(n_lines):
+            lines[16*q] += 1
+    elif not writing and thread > 0:
+        for q in range(n_lines):
+            total += lines[16*q]
+        lines[16*(n_lines + thread)] = total
+
+
+def exchange(float[::1] lines, idx n_lines, idx n_rounds, int n_threads):
+    """``n_rounds`` times ``n_lines`` of 16 numbers are written by one thread and read by all others. ``lines`` holds
+    ``n_threads`` more."""
+    cdef idx r
+    cdef int i
+    with nogil, parallel(num_threads=n_threads):
+        for r in range(n_rounds):
+            for i in prange(n_threads, schedule="static", chunksize=1):
+                pass_lines(n_lines, i, True, &lines[0])
+            for i in prange(n_threads, schedule="static", chunksize=1):
+                pass_lines(n_lines, i, False, &lines[0])

@@ -13,6 +13,10 @@
 #   dot tile is LANES chains over k, folded pairwise (0+1, 2+3, ...) at the end.
 #   Neither depends on the number of threads.
 #
+# Between threads
+#   What one thread writes and another reads, update after update, is streamed past the caches (`stream`): two cores
+#   that do not share a cache would pass every line to and fro.
+#
 # Ownership
 #   Tiles own nothing. Pointers that they take point to rows whose length in
 #   lanes is padded with zeros to a multiple of PAD elements.
@@ -31,6 +35,7 @@ cdef extern from *:
       #define CY_VECTORS_DOUBLE 4
       #define CY_DOT_ROWS_FLOAT 5
       #define CY_DOT_ROWS_DOUBLE 5
+      #define CY_CHUNK ((ptrdiff_t)1 << 30)
     #elif defined(__AVX2__)
       #define CY_LANES_FLOAT 8
       #define CY_ROWS 5
@@ -53,6 +58,36 @@ cdef extern from *:
       #define CY_DOT_ROWS_FLOAT 2
       #define CY_DOT_ROWS_DOUBLE 1
     #endif
+    #ifndef CY_CHUNK
+      #define CY_CHUNK 800
+    #endif
+    #if defined(__SSE2__)
+      #include <immintrin.h>
+    #else
+      #include <string.h>
+    #endif
+    /* Stores past the caches, of n bytes, a multiple of 32, to an address that is one too. */
+    static inline void cy_stream(void *to, const void *from, ptrdiff_t n)
+    {
+    #if defined(__AVX512F__)
+      for (ptrdiff_t i = 0; i < n; i += 64)
+        _mm512_stream_si512((__m512i *)((char *)to + i), _mm512_loadu_si512((const char *)from + i));
+    #elif defined(__AVX__)
+      for (ptrdiff_t i = 0; i < n; i += 32)
+        _mm256_stream_si256((__m256i *)((char *)to + i), _mm256_loadu_si256((const __m256i *)((const char *)from + i)));
+    #elif defined(__SSE2__)
+      for (ptrdiff_t i = 0; i < n; i += 16)
+        _mm_stream_si128((__m128i *)((char *)to + i), _mm_loadu_si128((const __m128i *)((const char *)from + i)));
+    #else
+      memcpy(to, from, n);
+    #endif
+    }
+    static inline void cy_stream_end(void)
+    {
+    #if defined(__SSE2__)
+      _mm_sfence();
+    #endif
+    }
     #if defined(__GNUC__)
       #define CY_ASSUME(condition) do { if (!(condition)) __builtin_unreachable(); } while (0)
       #define CY_PREFETCH(address) __builtin_prefetch((address), 0, 2)
@@ -68,8 +103,12 @@ cdef extern from *:
         VECTORS_DOUBLE "CY_VECTORS_DOUBLE"
         DOT_ROWS_FLOAT "CY_DOT_ROWS_FLOAT"      # rows of a in a dot tile
         DOT_ROWS_DOUBLE "CY_DOT_ROWS_DOUBLE"
+    Py_ssize_t CHUNK "CY_CHUNK"               # most inputs that a dot tile takes at a time
     void ASSUME "CY_ASSUME"(bint) noexcept nogil
     void PREFETCH "CY_PREFETCH"(const void*) noexcept nogil
+
+    void stream_bytes "cy_stream"(void*, const void*, Py_ssize_t) noexcept nogil
+    void end_stream "cy_stream_end"() noexcept nogil    # what was streamed is seen before what is stored next
 
 ctypedef Py_ssize_t idx
 
@@ -154,6 +193,12 @@ cdef inline void dot_accumulate(int rows, int columns, bint first, idx n_k, cons
         for j in range(columns):
             for lane in range(lanes):
                 z[(i*columns + j)*lanes + lane] = t[i][j][lane]
+
+
+cdef inline void stream(idx n, const real* values, real* out) noexcept nogil:
+    """out = values, a whole number of vectors, past the caches: a line that another thread has read need not be
+    taken back from its cache, which costs ten times the store"""
+    stream_bytes(out, values, n*<idx>sizeof(real))
 
 
 cdef inline void fold_pairs(idx n, const real* z, real* out) noexcept nogil:

@@ -8,14 +8,17 @@
 #   filters' shares are added over the blocks, in block order, and applied.
 #   A barrier stands after each phase. Evaluation is phase one's forward half on blocks of its own.
 #
-# Same bits for any number of threads
-#   Blocks and tiles depend on the network and the batch size alone; every element is summed by one thread in
-#   one order. Threads share nothing but what the barriers separate.
+# Between threads
+#   What phase one writes, other threads read in phase two, and a core that writes a line again must first take it
+#   back from their caches. Cores that share a cache: updates take turns in several areas, so that the lines have
+#   left the cores' own caches by then. Cores far apart: a block's patches and level 0 are made and used in its
+#   thread's scratch, and what phase two needs of them is published, streamed past the caches, as are the updated
+#   weights. The caller says which; it changes no bit.
 #
 # Layout
 #   Parameters lie in one array (see layout.py), as do the velocity or the gradient where there is one. The
-#   workspace is one array too: for the whole batch the activations `act`, their gradients `grad` (level 0: the
-#   convolution's output; level l: hidden layer l; last: the logits) and the shares; then each thread's scratch.
+#   workspace is one array too: in an area for the whole batch the activations `act`, their gradients `grad` (level 0:
+#   the convolution's output; level l: hidden layer l; last: the logits) and the shares; then each thread's scratch.
 #
 # Ownership
 #   All memory belongs to NumPy arrays that the caller keeps alive during the call. Nothing is allocated here.
@@ -40,8 +43,9 @@ cdef struct Branch:
     idx x_size          # elements of one image's patches
     idx column          # first column in level 0
     idx weight, bias    # offsets in the parameters
-    idx x               # the patches: of a block in the scratch; patch-major: of the batch in the workspace
-    idx shares          # patch-innermost: in the workspace, n_filters*(n_values + 1) a block
+    idx x               # in the scratch: the patches of a block
+    idx batch_x         # in the area: the patches of the batch, patch-major only
+    idx shares          # patch-innermost: in the area, n_filters*(n_values + 1) a block
     idx tables          # in the workspace: what gather_pixels needs
 
 cdef struct Dense:
@@ -51,14 +55,17 @@ cdef struct Task:       # a row of the task table
     long long kind, layer, begin, width
 
 cdef struct Plan:
-    # offsets count elements from the start of the workspace, or of a thread's scratch
+    # offsets count elements from the start of the workspace, of an area in it, or of a thread's scratch
     idx n_branches, n_dense, n_classes, n_tasks, block
     Branch[MAX_BRANCHES] branch
     Dense[MAX_DENSE] dense
     idx[MAX_DENSE + 1] ld               # row length of each level
-    idx[MAX_DENSE + 1] act              # activations of each level
-    idx[MAX_DENSE + 1] grad             # their gradients; level 0's only of the block, in the scratch, unless
-    bint keep_grad                      # phase two needs it for the whole batch, for a patch-major branch
+    idx[MAX_DENSE + 1] act              # in the area: activations of each level
+    idx[MAX_DENSE + 1] grad             # their gradients; level 0's only where
+    bint keep_grad                      # phase two needs it, for a patch-major branch
+    bint private                        # level 0 and the patches are made in the scratch
+    idx areas, n_areas, area_size       # in the workspace
+    idx h, d_h                          # in the scratch: level 0 of a block, and its gradient
     idx scratch, scratch_size           # thread 0's scratch, and the size of each
     idx rows, z                         # in the scratch
 
@@ -80,6 +87,11 @@ cdef struct Batch:
 cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
     """row `row` of level i"""
     return base + offsets[i] + row*plan.ld[i]
+
+
+cdef inline real* level_0(const Plan* plan, real* base, idx row, real* scratch) noexcept nogil:
+    """where a block's activations of level 0 are made"""
+    return scratch + plan.h if plan.private else level(plan, plan.act, base, 0, row)
 
 
 cdef void drop_units(idx n, idx n_units, idx ld, real* a, double dropout, uint64 step_bits, idx first,
@@ -107,18 +119,26 @@ cdef void fill_branch_tables(const Plan* plan, const Batch* batch, real* workspa
             fill_tables(&batch.images, branch.filter_size, branch.patch_inner, workspace + branch.tables)
 
 
+cdef inline real* patches_of(const Plan* plan, const Branch* branch, real* base, idx row, real* scratch) noexcept nogil:
+    """where a block's patches are made"""
+    if plan.private or branch.patch_inner:
+        return scratch + branch.x
+    return base + branch.batch_x + row*branch.x_size
+
+
 cdef void forward_block(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx first,
                         idx n, idx row, real* base, real* scratch) noexcept nogil:
-    """Images order[0..n), or first..first+n where there is no order, through the network, into rows row..row+n
-    of every level at `base`."""
+    """Images order[0..n), or first..first+n where there is no order, through the network, into level_0 and rows
+    row..row+n of every other level at `base`."""
     cdef const Branch* branch
     cdef const Dense* dense
     cdef real* own
+    cdef real* h = level_0(plan, base, row, scratch)
     cdef idx b, i, l, image
     cdef bint last
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
-        own = scratch + branch.x if branch.patch_inner else base + branch.x + row*branch.x_size
+        own = patches_of(plan, branch, base, row, scratch)
         if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
             gather_pixels(&batch.images, order, first, n, branch.filter_size, branch.patch_inner,
                           <const real*>batch.workspace + branch.tables, branch.x_size, own)
@@ -129,17 +149,17 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
                              scratch + plan.rows, own + i*branch.x_size)
         if branch.patch_inner:
             conv_forward(n, branch.n_filters, branch.n_values, branch.n_patches, branch.ld_x, params + branch.weight,
-                         params + branch.bias, own, branch.x_size, level(plan, plan.act, base, 0, row) + branch.column,
+                         params + branch.bias, own, branch.x_size, h + branch.column,
                          plan.ld[0])
         else:
             dense_forward(n, branch.n_patches, branch.n_filters, branch.ld_x, own, branch.x_size, branch.ld_x,
                           params + branch.weight, branch.ld_x, params + branch.bias, True,
-                          level(plan, plan.act, base, 0, row) + branch.column, plan.ld[0], branch.n_filters,
+                          h + branch.column, plan.ld[0], branch.n_filters,
                           scratch + plan.z)
     for l in range(plan.n_dense):
         dense = &plan.dense[l]
         last = l == plan.n_dense - 1
-        dense_forward(n, 1, dense.n_units, dense.n_inputs, level(plan, plan.act, base, l, row), plan.ld[l], 0,
+        dense_forward(n, 1, dense.n_units, dense.n_inputs, h if l == 0 else level(plan, plan.act, base, l, row), plan.ld[l], 0,
                       params + dense.weight, dense.ld_w, params + dense.bias, not last,
                       level(plan, plan.act, base, l + 1, row), plan.ld[l + 1], 0, scratch + plan.z)
         if batch.dropout > 0 and not last:
@@ -147,35 +167,54 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
                        batch.dropout_bits, row, l)
 
 
+cdef void publish(const Plan* plan, idx n, idx first, const real* scratch, real* area) noexcept nogil:
+    """what phase two needs of a block of n images"""
+    cdef const Branch* branch
+    cdef idx b
+    stream(n*plan.ld[0], scratch + plan.h, level(plan, plan.act, area, 0, first))
+    if plan.keep_grad:
+        stream(n*plan.ld[0], scratch + plan.d_h, level(plan, plan.grad, area, 0, first))
+    for b in range(plan.n_branches):
+        branch = &plan.branch[b]
+        if not branch.patch_inner:
+            stream(n*branch.x_size, scratch + branch.x, area + branch.batch_x + first*branch.x_size)
+    end_stream()
+
+
 cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx block,
-                    Ahead* ahead, real* workspace, real* scratch) noexcept nogil:
+                    Ahead* ahead, real* area, real* scratch) noexcept nogil:
     """one block of the batch, forward and back; on the way, ask for the images that come next"""
     cdef idx first = block*plan.block, n = min(plan.block, batch.size - block*plan.block), l, b
     cdef idx top = plan.n_dense
     cdef const Branch* branch
     cdef const Dense* dense
-    cdef real* logits = level(plan, plan.act, workspace, top, first)
-    cdef real* d_h = level(plan, plan.grad, workspace, 0, first) if plan.keep_grad else scratch + plan.grad[0]
+    cdef real* logits = level(plan, plan.act, area, top, first)
+    cdef real* h = level_0(plan, area, first, scratch)
+    cdef real* d_h = scratch + plan.d_h
     cdef real* shares
     cdef real scale = <real>(1.0/(1.0 - batch.dropout))
-    forward_block(plan, batch, params, order + first, first, n, first, workspace, scratch)
+    if plan.keep_grad and not plan.private:
+        d_h = level(plan, plan.grad, area, 0, first)
+    forward_block(plan, batch, params, order + first, first, n, first, area, scratch)
     softmax_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first, batch.losses + first,
                  batch.correct + first)
     softmax_gradient_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first,
-                          1.0/batch.size, level(plan, plan.grad, workspace, top, first))
+                          1.0/batch.size, level(plan, plan.grad, area, top, first))
     for l in range(top - 1, -1, -1):
         dense = &plan.dense[l]
-        dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, workspace, l + 1, first),
+        dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, area, l + 1, first),
                              plan.ld[l + 1], params + dense.weight, dense.ld_w, True,
-                             level(plan, plan.act, workspace, l, first), plan.ld[l], scale if l > 0 else <real>1,
-                             level(plan, plan.grad, workspace, l, first) if l > 0 else d_h, ahead)
+                             h if l == 0 else level(plan, plan.act, area, l, first), plan.ld[l], scale if l > 0 else <real>1,
+                             level(plan, plan.grad, area, l, first) if l > 0 else d_h, ahead)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
         if branch.patch_inner:
-            shares = workspace + branch.shares + block*branch.n_filters*(branch.n_values + 1)
+            shares = area + branch.shares + block*branch.n_filters*(branch.n_values + 1)
             conv_backward(n, branch.n_filters, branch.n_values, branch.ld_x,
                           d_h + branch.column, plan.ld[0], scratch + branch.x, branch.x_size, shares,
                           shares + branch.n_filters*branch.n_values)
+    if plan.private:
+        publish(plan, n, first, scratch, area)
 
 
 cdef struct Rule:
@@ -184,10 +223,17 @@ cdef struct Rule:
     double momentum_rate    # > 0: afterwards w <- w - momentum_rate*sink
 
 
-cdef inline void follow_velocity(idx n, double rate, const real* velocity, real* w) noexcept nogil:
+cdef inline void follow_velocity(idx n, const Rule* rule, bint streams, const real* velocity, real* w) noexcept nogil:
+    cdef real values[PANEL]
+    cdef real rate = <real>rule.momentum_rate
     cdef idx i
-    for i in range(n):
-        w[i] -= <real>rate*velocity[i]
+    if streams:         # a row of a panel
+        for i in range(n):
+            values[i] = w[i] - rate*velocity[i]
+        stream(n, values, w)
+    else:
+        for i in range(n):
+            w[i] -= rate*velocity[i]
 
 
 cdef inline void step_bias(idx n, const Rule* rule, const real* gradient, real* b, real* sink) noexcept nogil:
@@ -200,7 +246,7 @@ cdef inline void step_bias(idx n, const Rule* rule, const real* gradient, real* 
         for i in range(n):
             sink[i] = <real>rule.update.keep*sink[i] + gradient[i]
         if rule.momentum_rate > 0:
-            follow_velocity(n, rule.momentum_rate, sink, b)
+            follow_velocity(n, rule, False, sink, b)
 
 
 cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx ld, real* out) noexcept nogil:
@@ -230,7 +276,7 @@ cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx wid
                    a + g*group_a + ahead)
     if rule.momentum_rate > 0:
         for j in range(n_units):
-            follow_velocity(width, rule.momentum_rate, sink + j*ld_w, w + j*ld_w)
+            follow_velocity(width, rule, rule.update.streams, sink + j*ld_w, w + j*ld_w)
 
 
 cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, const real* shares, real* w, real* sink,
@@ -258,7 +304,7 @@ cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, c
                 sink[j + q] = <real>update.keep*sink[j + q] + <real>update.pull*old + total[q]
         j += width
     if rule.momentum_rate > 0:
-        follow_velocity(n_values, rule.momentum_rate, sink, w)
+        follow_velocity(n_values, rule, False, sink, w)
 
 
 cdef inline idx next_panel(const Plan* plan, const Task* tasks, idx t, int n_threads) noexcept nogil:
@@ -270,7 +316,7 @@ cdef inline idx next_panel(const Plan* plan, const Task* tasks, idx t, int n_thr
 
 
 cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, const Task* tasks, idx t, real* params,
-                    real* sink, real* workspace, real* scratch) noexcept nogil:
+                    real* sink, real* area, real* scratch) noexcept nogil:
     """one tile of the parameters, over the whole batch"""
     cdef const Task* task = &tasks[t]
     cdef idx l = task.layer, n_blocks = (batch.size + plan.block - 1)//plan.block, share, weight, j, b
@@ -281,37 +327,37 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
     batch.squares[t] = 0
     if task.kind == DENSE_PANEL or task.kind == DENSE_BIAS:
         dense = &plan.dense[l]
-        grad = level(plan, plan.grad, workspace, l + 1, 0)
+        grad = level(plan, plan.grad, area, l + 1, 0)
         if task.kind == DENSE_PANEL:
             weight = dense.weight + task.begin
             step_panel(rule, batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0,
-                       level(plan, plan.act, workspace, l, 0) + task.begin, plan.ld[l], 0, params + weight,
+                       level(plan, plan.act, area, l, 0) + task.begin, plan.ld[l], 0, params + weight,
                        sink + weight, dense.ld_w, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
         else:
             sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
             step_bias(dense.n_units, rule, sums, params + dense.bias, sink + dense.bias)
         return
     branch = &plan.branch[l]
-    grad = level(plan, plan.grad, workspace, 0, 0) + branch.column
+    grad = level(plan, plan.grad, area, 0, 0) + branch.column
     share = branch.n_filters*(branch.n_values + 1)
     if task.kind == PATCH_PANEL:
         weight = branch.weight + task.begin
         step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
-                   branch.n_filters, workspace + branch.x + task.begin, branch.x_size, branch.ld_x, params + weight,
+                   branch.n_filters, area + branch.batch_x + task.begin, branch.x_size, branch.ld_x, params + weight,
                    sink + weight, branch.ld_x, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
     elif task.kind == PATCH_BIAS:
         sum_rows(batch.size, branch.n_patches, branch.n_filters, branch.n_filters, grad, plan.ld[0], sums)
         step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
     elif task.kind == FILTER_ROW:
         weight = branch.weight + task.begin*branch.n_values
-        step_filter(rule, n_blocks, share, branch.n_values, workspace + branch.shares + task.begin*branch.n_values,
+        step_filter(rule, n_blocks, share, branch.n_values, area + branch.shares + task.begin*branch.n_values,
                     params + weight, sink + weight, batch.squares + t)
     else:
         for j in range(branch.n_filters):
             sums[j] = 0
         for b in range(n_blocks):
             for j in range(branch.n_filters):
-                sums[j] += workspace[branch.shares + b*share + branch.n_filters*branch.n_values + j]
+                sums[j] += area[branch.shares + b*share + branch.n_filters*branch.n_values + j]
         step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
 
 
@@ -326,10 +372,11 @@ cdef struct Course:
     uint64 seed
 
 
-cdef Rule rule_of(const Course* course, idx step) noexcept nogil:
+cdef Rule rule_of(const Course* course, idx step, bint streams) noexcept nogil:
     cdef Rule rule
     cdef double rate = course.learning_rates[step]
     rule.update.to_weight = course.momentum == 0 and not course.gradients_only
+    rule.update.streams = streams
     rule.update.squares = course.l2 > 0
     rule.update.decay = 1 - 2*rate*course.l2
     rule.update.rate = rate
@@ -346,6 +393,10 @@ cdef Batch batch_of(const Batch* batch, const Course* course, idx step) noexcept
     own.augment.bits = address(seed_bits(course.seed, PURPOSE_AUGMENTATION), <uint64>(now//course.steps_per_epoch))
     own.dropout_bits = address(seed_bits(course.seed, PURPOSE_DROPOUT), <uint64>now)
     return own
+
+
+cdef inline real* area_of(const Plan* plan, const Course* course, idx step, real* workspace) noexcept nogil:
+    return workspace + plan.areas + (course.first_step + step) % plan.n_areas*plan.area_size
 
 
 cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, const real* params, idx step,
@@ -377,7 +428,7 @@ cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, 
     ahead.image_bytes = batch.images.channels*batch.images.height*batch.images.width
     if batch.images.pixels == NULL:
         ahead.image_bytes *= <idx>sizeof(real)
-    phase_one(plan, &own, params, order, block, &ahead, workspace,
+    phase_one(plan, &own, params, order, block, &ahead, area_of(plan, course, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
 
 
@@ -392,9 +443,11 @@ cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, c
             loss += batch.losses[i]
         course.costs[step] = loss/batch.size
         return
-    rule = rule_of(course, step)
-    phase_two(plan, batch, &rule, tasks, t, params, sink, workspace,
+    rule = rule_of(course, step, plan.private)
+    phase_two(plan, batch, &rule, tasks, t, params, sink, area_of(plan, course, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
+    if rule.update.streams:
+        end_stream()
 
 
 cdef void run_steps(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
@@ -456,6 +509,11 @@ cdef Plan read_plan(dict description) except *:
         plan.act[i] = description["act"][i]
         plan.grad[i] = description["grad"][i]
     plan.keep_grad = description["keep_grad"]
+    plan.areas = description["areas"]
+    plan.n_areas = description["n_areas"]
+    plan.area_size = description["area_size"]
+    plan.h = description["h"]
+    plan.d_h = description["d_h"]
     plan.scratch = description["scratch"]
     plan.scratch_size = description["scratch_size"]
     plan.rows = description["rows"]
@@ -486,16 +544,18 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
           const real[:, :, ::1] offset, const int[::1] labels, const real[:, ::1] soft, double on, double off,
           const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs, double[::1] losses,
           int[::1] correct, double[::1] squares, double l2, double momentum, bint gradients_only, double dropout,
-          bint flip, idx shift, idx cutout, uint64 seed, idx first_step, idx steps_per_epoch, int n_threads):
+          bint flip, idx shift, idx cutout, uint64 seed, idx first_step, idx steps_per_epoch, bint far,
+          int n_threads):
     """``len(learning_rates)`` updates of ``params``; ``order`` (steps, batch size) names the images of each.
 
     With momentum ``sink`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
     changes. ``labels`` are indexed by image, ``soft`` by position in the batch. ``costs`` are those before each
-    update.
+    update. ``far``: the threads' processors share no cache.
     """
     cdef Plan own = read_plan(plan)
     cdef Batch batch
     cdef Course course
+    own.private = far
     batch.images = images_of[real](pixels, values, scale, offset)
     batch.augment.active = flip or shift > 0 or cutout > 0
     batch.augment.flip = flip
@@ -538,6 +598,7 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     cdef real* base = &workspace[0]
     cdef real* out = NULL if probabilities is None else &probabilities[0, 0]
     batch.images = images_of[real](pixels, values, scale, offset)
+    own.private = True
     batch.augment.active = False
     batch.targets.labels = NULL if labels is None else &labels[0]
     batch.targets.probabilities = NULL
