@@ -20,6 +20,7 @@ from ._checks import check_integer, describe
 
 PAD = 16                # elements; a multiple of every instruction set's lanes
 UNITS_PAD = 10          # rows of a weight matrix; a multiple of every tile's
+TILE_ROWS = 5           # images in a tile of any layer, at most
 PANEL = 64              # columns of a dense weight matrix in one task
 DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
 AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
@@ -193,13 +194,21 @@ class Layout:
             mapping[name] = np.ascontiguousarray(np.concatenate(parts, axis=-1)).reshape(self.shape(kind, i))
         return mapping
 
-    def block_size(self, itemsize):
-        """Images in a block of the training step: as few as keep a block's activations in cache, more where
-        the weights that every block streams are large, or where the filters' gradient has few patches to sum over
-        before its lanes are folded."""
+    def block_size(self, batch_size, itemsize):
+        """Images in a block of the training step.
+
+        At most as few as keep a block's activations in cache; more where the
+        weights that every block streams are large, or where the filters'
+        gradient has few patches to sum over before its lanes are folded. Of the
+        multiples of a tile's rows up to there, the largest with which the busier
+        of two threads has hardly more images than with any other.
+        """
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
         few_patches = any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
-        return 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
+        most = 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
+        sizes = range(min(most, padded(batch_size, TILE_ROWS)), 0, -TILE_ROWS)
+        share = {size: -(-batch_size // (2 * size)) * size for size in sizes}
+        return min(next(size for size in sizes if share[size] <= 1.15 * min(share.values())), batch_size)
 
     def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False):
         """The description that the kernels' ``read_plan`` takes, with the workspace's size.
@@ -222,7 +231,7 @@ class Layout:
         workspace : int
             Elements.
         """
-        block = min(self.block_size(itemsize), batch_size)
+        block = self.block_size(batch_size, itemsize)
         rows = block if evaluation else batch_size
         whole, area, thread = _Cursor(), _Cursor(), _Cursor()
         batch = thread if evaluation else area

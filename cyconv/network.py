@@ -601,6 +601,8 @@ class Network:
         train = ops.specialised(ops.kernels.train, self.dtype)
         with self._lock:
             plan, tasks, memory, n_threads = self._workspace(batch_size, evaluation=False)
+            if plan["block"] == batch_size:     # one block is one thread's; the others would cost more than they help
+                n_threads = 1
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):

@@ -122,33 +122,37 @@ cdef inline void halve(idx n, const unsigned char* pixels, unsigned char* even, 
         odd[i] = pixels[2*i + 1]
 
 
-cdef inline void deal_row(idx f, const unsigned char* rows, unsigned char* out) noexcept nogil:
-    """out[x*n_p + p] = rows[p*f + x]; f is a constant. Eight streams at once are too many for the vectoriser."""
+cdef inline void deal_eights(const unsigned char* pixels, unsigned char* out) noexcept nogil:
+    """deal_channel for f = 8, patch-innermost: eight streams at once are too many for the vectoriser, so the bytes
+    are dealt into two, three times; stream x = i + 2*j + 4*(odd at last)"""
     cdef unsigned char halves[CHANNEL]
     cdef unsigned char quarters[CHANNEL]
-    cdef idx n_p = CHANNEL//(f*f), p, x, i, j
-    if f == 8:              # stream x = i + 2*j + 4*(odd at last)
-        halve(4*n_p, rows, halves, halves + 4*n_p)
-        for i in range(2):
-            halve(2*n_p, halves + 4*n_p*i, quarters, quarters + 2*n_p)
-            for j in range(2):
-                halve(n_p, quarters + 2*n_p*j, out + (i + 2*j)*n_p, out + (i + 2*j + 4)*n_p)
-    else:
-        for p in range(n_p):
-            for x in range(f):
-                out[x*n_p + p] = rows[p*f + x]
+    cdef idx y, py, i, j
+    for y in range(8):
+        for py in range(4):
+            halve(16, pixels + (py*8 + y)*SIDE, halves + (y*4 + py)*16, halves + 512 + (y*4 + py)*16)
+    for i in range(2):
+        halve(256, halves + 512*i, quarters + 512*i, quarters + 512*i + 256)
+    for i in range(2):
+        for j in range(2):
+            for y in range(8):
+                halve(16, quarters + 512*i + 256*j + 32*y, out + (8*y + i + 2*j)*16, out + (8*y + i + 2*j + 4)*16)
 
 
 cdef inline void deal_channel(idx f, bint patch_inner, const unsigned char* pixels, unsigned char* out) noexcept nogil:
     """One channel's bytes in the order of the patches: value by value, or patch by patch. f is a constant."""
     cdef unsigned char rows[CHANNEL]
-    cdef idx grid = SIDE//f, y, py, px, x
-    if patch_inner:
+    cdef idx grid = SIDE//f, n_p = grid*grid, y, py, px, x, p
+    if patch_inner and f == 8:
+        deal_eights(pixels, out)
+    elif patch_inner:
         for y in range(f):
             for py in range(grid):
                 for x in range(SIDE):
                     rows[py*SIDE + x] = pixels[(py*f + y)*SIDE + x]
-            deal_row(f, rows, out + y*SIDE*grid)
+            for p in range(n_p):
+                for x in range(f):
+                    out[(y*f + x)*n_p + p] = rows[p*f + x]
     else:
         for py in range(grid):
             for px in range(grid):
@@ -168,7 +172,8 @@ cdef inline void gather_width(const Images* images, const long long* order, idx 
                               const real* tables, idx x_size, real* out) noexcept nogil:
     """gather_pixels for one filter width, a constant: a channel of all images, while its tables are in cache"""
     cdef unsigned char dealt[CHANNEL]
-    cdef idx size = images.channels*CHANNEL, n_p = CHANNEL//(f*f), c, i, p, image
+    cdef idx size = images.channels*CHANNEL, n_p = CHANNEL//(f*f), c, i, p, image, line
+    cdef const unsigned char* pixels
     cdef const real* scale
     cdef const real* offset
     for c in range(images.channels):
@@ -176,7 +181,11 @@ cdef inline void gather_width(const Images* images, const long long* order, idx 
         offset = scale + size
         for i in range(n):
             image = order[i] if order != NULL else first + i
-            deal_channel(f, patch_inner, images.pixels + image*size + c*CHANNEL, dealt)
+            pixels = images.pixels + image*size + c*CHANNEL
+            if order == NULL:       # the next block's images lie n further on
+                for line in range(CHANNEL//64):
+                    PREFETCH(pixels + n*size + line*64)
+            deal_channel(f, patch_inner, pixels, dealt)
             if patch_inner:
                 normalise_run(CHANNEL, dealt, scale, offset, out + i*x_size + c*CHANNEL)
             else:
