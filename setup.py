@@ -60,8 +60,11 @@ class BuildKernels(build_ext):
         if self.parallel is None:
             self.parallel = os.cpu_count()
         gcc_like = self.compiler.compiler_type != "msvc"
-        wanted = ["-fsanitize=" + SANITIZE, *SLOW] if SANITIZE else SLOW if DEBUG else FAST
-        common = [flag for flag in wanted if self.accepts([flag])] if gcc_like else ["/O2"]
+        sanitize = ["-fsanitize=" + SANITIZE] if SANITIZE else []
+        if sanitize and not self.accepts(sanitize):
+            raise SystemExit(f"CYCONV_SANITIZE must be what the compiler takes after -fsanitize=, but got {SANITIZE!r}")
+        common = [flag for flag in (SLOW if DEBUG or SANITIZE else FAST) if self.accepts([flag])] if gcc_like else ["/O2"]
+        common += sanitize
         openmp = [] if NO_OPENMP else self.first_accepted([["-fopenmp"], ["-Xpreprocessor", "-fopenmp"], ["/openmp"]])
         flags = {}
         for module in self.extensions:
@@ -69,8 +72,7 @@ class BuildKernels(build_ext):
             flags[name] = common + (MARCH.get(name, []) if gcc_like else [])
             module.extra_compile_args = flags[name] + openmp
             module.extra_link_args = [flag for flag in openmp if flag == "-fopenmp"]
-            if SANITIZE:
-                module.extra_link_args.append("-fsanitize=" + SANITIZE)
+            module.extra_link_args += sanitize
         for module in self.extensions:
             if module.name.endswith(".processor"):
                 text = json.dumps({name: " ".join(flags[name]) for name in INSTRUCTION_SETS})
@@ -85,7 +87,7 @@ class BuildKernels(build_ext):
                 file.write("int main(void) { return 0; }\n")
             try:
                 objects = self.compiler.compile([source], output_dir=folder, extra_postargs=[*flags, "-Werror"])
-                libraries = [flag for flag in flags if flag == "-fopenmp"]
+                libraries = [flag for flag in flags if flag == "-fopenmp" or flag.startswith("-fsanitize=")]
                 self.compiler.link_executable(objects, os.path.join(folder, "probe"), extra_postargs=libraries)
             except Exception:  # each compiler class raises its own kind
                 return False

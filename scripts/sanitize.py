@@ -58,9 +58,13 @@ def check(kind, args):
             print(built.stdout)
             return False
         environment = test_environment(kind, folder)
-        code = "from cyconv._kernels import processor; print(*processor.instruction_sets())"
-        sets = args.isa or subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True,
-                                          capture_output=True, text=True).stdout.split()
+        code = "from cyconv._kernels import processor; print(processor.build_flags(), *processor.instruction_sets())"
+        flags, _, sets = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True,
+                                        capture_output=True, text=True).stdout.rpartition("}")
+        if BUILDS[kind].get("CYCONV_SANITIZE", "") not in flags:
+            print("the build is not instrumented:", flags)
+            return False
+        sets = args.isa or sets.split()
         return all([run_tests(kind, name, folder, environment, args.tests) for name in sets])
 
 

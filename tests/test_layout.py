@@ -1,0 +1,57 @@
+"""How a batch is cut into blocks, and where the workspace's parts lie."""
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv import ops
+
+
+def plan(filter_size, n_filters, n_hidden, batch_size, n_threads=2):
+    network = cyconv.Network(filter_size, n_filters, n_hidden)
+    return network._layout.plan(ops.kernels, batch_size, n_threads, 4)
+
+
+@pytest.mark.parametrize("batch_size, block", [(1, 1), (4, 4), (5, 5), (10, 5), (20, 10), (30, 5), (100, 10), (101, 10), (1000, 10)])
+def test_blocks_of_a_small_network(batch_size, block):
+    assert plan(4, 10, 50, batch_size)[0]["block"] == block
+
+
+@pytest.mark.parametrize("architecture, block", [((8, 40, 50), 25), ((4, 40, 50), 25), ((4, 40, 300), 25), ((4, 80, 600), 50)])
+def test_larger_blocks(architecture, block):
+    """few patches to sum over, or large weights"""
+    assert plan(*architecture, 100)[0]["block"] == block
+
+
+@pytest.mark.parametrize("batch_size", range(5, 300, 7))
+def test_two_threads_share_every_batch(batch_size):
+    """no cut in steps of a tile leaves the busier one much less to do"""
+    for architecture in ((2, 3, 50), (8, 40, 50), (4, 80, 600)):
+        block = plan(*architecture, batch_size)[0]["block"]
+        n_blocks = -(-batch_size // block)
+        best = -(-batch_size // 10) * 5
+        assert -(-n_blocks // 2) * block <= 1.15 * best
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 100, 5000])
+def test_areas_are_more_than_a_cores_cache_and_apart(batch_size):
+    for architecture in ((2, 3, 50), (16, 160, 50), ((16, 4, 2), (5, 3, 2), (13, 9))):
+        layout, _, size = plan(*architecture, batch_size)
+        assert 4 * layout["n_areas"] * layout["area_size"] >= 2**21
+        assert layout["areas"] + layout["n_areas"] * layout["area_size"] <= layout["scratch"]
+        assert layout["scratch"] + 2 * layout["scratch_size"] == size
+        parts = layout["act"] + layout["grad"]
+        assert all(part % 16 == 0 and part < layout["area_size"] for part in parts)
+
+
+def test_one_block_is_one_threads(monkeypatch):
+    used = []
+    train = ops.specialised(ops.kernels.train, np.float32)
+    monkeypatch.setattr("cyconv.threads._chosen", 3)
+    monkeypatch.setattr(ops, "specialised", lambda function, dtype: lambda *a: (used.append(a[-1]), train(*a)))
+    network = cyconv.Network(8, 2, 3)
+    source = network.prepare(np.zeros((20, 3, 32, 32), np.uint8), np.zeros(20, int), cyconv.Normalizer.fit(
+        np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), np.uint8)))
+    for batch_size in (5, 10):
+        network.train_steps(source, np.arange(20), [0.1], batch_size=batch_size)
+    assert used == [1, 3]
