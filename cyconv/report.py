@@ -408,6 +408,8 @@ def describe_cycles(schedule):
         return f"{count} equal cycles"
     if growth == 2:
         return f"{count} doubling cycles"
+    if growth == 0.5:
+        return f"{count} halving cycles"
     return f"{count} cycles, each {growth:g} times as long as the one before"
 
 

@@ -25,16 +25,18 @@ SEEDS = 3
 
 
 def recipe_for(minutes, **settings):
-    return Run(f"minutes{minutes}", f"{minutes}-minute recipe", filter_size=(4, 8), n_cycles=2, growth=3.0,
-               eta_max=0.05, momentum=0.9, l2=5e-4, label_smoothing=0.1, flip=True, snapshots=True, log_every=1000,
-               **settings)
+    """A long cycle, then ever shorter and lower ones: each ends a little better than the one before and somewhere
+    else, which is what an ensemble of their ends needs."""
+    return Run(f"minutes{minutes}", f"{minutes}-minute recipe", filter_size=(4, 8), n_cycles=4, growth=0.5,
+               eta_max=0.05, eta_max_decay=0.7, momentum=0.9, l2=5e-4, label_smoothing=0.1, flip=True, snapshots=True,
+               log_every=1000, **settings)
 
 
 RECIPES = {
-    1: recipe_for(1, n_filters=(24, 32), n_hidden=300, step_size=2000, dropout=0.1, shift=1),
-    5: recipe_for(5, n_filters=(40, 64), n_hidden=500, step_size=4000, dropout=0.1, shift=3),
-    15: recipe_for(15, n_filters=(48, 80), n_hidden=600, step_size=7000, dropout=0.2, shift=3),
-    60: recipe_for(60, n_filters=(64, 128), n_hidden=1000, step_size=16000, dropout=0.3, shift=4),
+    1: recipe_for(1, n_filters=(24, 32), n_hidden=300, step_size=4250, dropout=0.1, shift=1),
+    5: recipe_for(5, n_filters=(40, 64), n_hidden=500, step_size=8500, dropout=0.1, shift=3),
+    15: recipe_for(15, n_filters=(48, 80), n_hidden=600, step_size=15000, dropout=0.2, shift=3),
+    60: recipe_for(60, n_filters=(64, 128), n_hidden=1000, step_size=34000, dropout=0.3, shift=4),
 }
 #: What a recipe is without each of its ingredients.
 WITHOUT = {

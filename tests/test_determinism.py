@@ -43,7 +43,8 @@ def test_distance_of_threads_is_looked_at_now_and_then(monkeypatch):
     kernels = SimpleNamespace(exchange=lambda lines, n_lines, n_rounds, n_threads: looks.append(n_threads))
     monkeypatch.setattr(ops, "kernels", kernels)
     monkeypatch.setattr(ops, "_distances", {})
-    assert ops.threads_are_far(2) is False and ops.threads_are_far(1) is False
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert ops.threads_are_far(2) is False and ops.threads_are_far(1) is False and ops.threads_are_far(3) is False
     assert set(looks) == {2} and len(looks) == 3
     assert ops.threads_are_far(2) is False and len(looks) == 3
     kernels.exchange = lambda lines, n_lines, n_rounds, n_threads: time.sleep(1e-3)

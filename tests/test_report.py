@@ -141,7 +141,7 @@ def test_the_results_are_strict_json_with_machine_and_versions():
 
 @pytest.mark.parametrize(
     "n_cycles, growth, expected",
-    [(1, 2.0, "1 cycle"), (3, 1.0, "3 equal cycles"), (4, 2.0, "4 doubling cycles"),
+    [(1, 2.0, "1 cycle"), (3, 1.0, "3 equal cycles"), (4, 2.0, "4 doubling cycles"), (4, 0.5, "4 halving cycles"),
      (2, 1.5, "2 cycles, each 1.5 times as long as the one before")],
 )
 def test_cycles_in_words(n_cycles, growth, expected):

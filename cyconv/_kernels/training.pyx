@@ -15,6 +15,10 @@
 #   thread's scratch, and what phase two needs of them is published, streamed past the caches, as are the updated
 #   weights. The caller says which; it changes no bit.
 #
+# Same bits for any number of threads
+#   Blocks and tiles depend on the network and the batch size alone; every element is summed by one thread in
+#   one order. Threads share nothing but what the barriers separate.
+#
 # Layout
 #   Parameters lie in one array (see layout.py), as do the velocity or the gradient where there is one. The
 #   workspace is one array too: in an area for the whole batch the activations `act`, their gradients `grad` (level 0:
@@ -133,6 +137,7 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     cdef const Branch* branch
     cdef const Dense* dense
     cdef real* own
+    cdef real* c
     cdef real* h = level_0(plan, base, row, scratch)
     cdef idx b, i, l, image
     cdef bint last
@@ -159,12 +164,12 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     for l in range(plan.n_dense):
         dense = &plan.dense[l]
         last = l == plan.n_dense - 1
-        dense_forward(n, 1, dense.n_units, dense.n_inputs, h if l == 0 else level(plan, plan.act, base, l, row), plan.ld[l], 0,
-                      params + dense.weight, dense.ld_w, params + dense.bias, not last,
-                      level(plan, plan.act, base, l + 1, row), plan.ld[l + 1], 0, scratch + plan.z)
+        c = level(plan, plan.act, base, l + 1, row)
+        dense_forward(n, 1, dense.n_units, dense.n_inputs, h, plan.ld[l], 0, params + dense.weight, dense.ld_w,
+                      params + dense.bias, not last, c, plan.ld[l + 1], 0, scratch + plan.z)
         if batch.dropout > 0 and not last:
-            drop_units(n, dense.n_units, plan.ld[l + 1], level(plan, plan.act, base, l + 1, row), batch.dropout,
-                       batch.dropout_bits, row, l)
+            drop_units(n, dense.n_units, plan.ld[l + 1], c, batch.dropout, batch.dropout_bits, row, l)
+        h = c
 
 
 cdef void publish(const Plan* plan, idx n, idx first, const real* scratch, real* area) noexcept nogil:
@@ -189,7 +194,7 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
     cdef const Branch* branch
     cdef const Dense* dense
     cdef real* logits = level(plan, plan.act, area, top, first)
-    cdef real* h = level_0(plan, area, first, scratch)
+    cdef real* a
     cdef real* d_h = scratch + plan.d_h
     cdef real* shares
     cdef real scale = <real>(1.0/(1.0 - batch.dropout))
@@ -202,9 +207,10 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
                           1.0/batch.size, level(plan, plan.grad, area, top, first))
     for l in range(top - 1, -1, -1):
         dense = &plan.dense[l]
+        a = level(plan, plan.act, area, l, first) if l > 0 else level_0(plan, area, first, scratch)
         dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, area, l + 1, first),
                              plan.ld[l + 1], params + dense.weight, dense.ld_w, True,
-                             h if l == 0 else level(plan, plan.act, area, l, first), plan.ld[l], scale if l > 0 else <real>1,
+                             a, plan.ld[l], scale if l > 0 else <real>1,
                              level(plan, plan.grad, area, l, first) if l > 0 else d_h, ahead)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
