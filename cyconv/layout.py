@@ -238,9 +238,8 @@ class Layout:
         n_blocks = -(-batch_size // block)
         keep_grad = not all(branch["patch_inner"] for branch in self.branches)
         act = [0 if evaluation and i == 0 else batch.take(rows * ld) for i, ld in enumerate(self.ld)]
-        grad = [0] * len(self.ld)
-        if not evaluation:
-            grad = [batch.take(rows * ld) if i > 0 or keep_grad else 0 for i, ld in enumerate(self.ld)]
+        grad = [0 if evaluation or i == 0 and not keep_grad else area.take(rows * ld) for i, ld in enumerate(self.ld)]
+        h, d_h = thread.take(block * self.ld[0]), thread.take(block * self.ld[0])
         branches = []
         for branch in self.branches:
             own = dict(branch, batch_x=0, shares=0, x=thread.take(block * branch["x_size"]),
@@ -259,11 +258,11 @@ class Layout:
         z = thread.take(max(scratch_z, largest_sum))
         tasks = self.tasks()
         n_areas = -(-AREAS_BYTES // (itemsize * area.used)) if area.used else 1
+        areas = whole.take(n_areas * area.used)
         plan = {
             "n_classes": self.n_classes, "n_tasks": len(tasks), "block": block, "branches": branches,
             "dense": self.dense, "ld": self.ld, "act": act, "grad": grad, "keep_grad": keep_grad,
-            "h": thread.take(block * self.ld[0]), "d_h": thread.take(block * self.ld[0]),
-            "areas": whole.take(n_areas * area.used), "n_areas": n_areas, "area_size": area.used,
+            "h": h, "d_h": d_h, "areas": areas, "n_areas": n_areas, "area_size": area.used,
             "scratch": whole.used, "scratch_size": thread.used, "rows": row_space, "z": z,
         }
         total = whole.used + n_threads * thread.used

@@ -682,7 +682,7 @@ def threads_are_far(n_threads):
     A look takes some 50 microseconds and holds for a quarter of a second: a virtual machine's processors are moved
     about. More threads than processors have other worries. It decides how results travel, never what they are.
     """
-    if n_threads == 1 or n_threads > (os.cpu_count() or 1):
+    if n_threads == 1 or n_threads > threads.processors():
         return False
     seen, far = _distances.get(n_threads, (-math.inf, False))
     if time.monotonic() - seen > 0.25:

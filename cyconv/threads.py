@@ -76,7 +76,7 @@ def default_threads():
         return min(asked, MAX_THREADS)
     if _in_worker():
         return 1
-    return max(1, min(_affinity(), _quota(), MAX_THREADS))
+    return max(1, min(processors(), _quota(), MAX_THREADS))
 
 
 def _positive(text):
@@ -90,7 +90,8 @@ def _in_worker():
     return process is not None and process.parent_process() is not None
 
 
-def _affinity():
+def processors():
+    """How many this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -45,10 +45,11 @@ WITHOUT = {
     "dropout": {"dropout": 0.0},
     "label smoothing": {"label_smoothing": 0.0},
     "momentum, η up to 0.3": {"momentum": 0.0, "eta_max": 0.3},
+    "falling peaks of η": {"eta_max_decay": 1.0},
     "8 × 8 filters, 40 of 4 × 4": {"filter_size": 4, "n_filters": 40},
 }
-PLAIN = {"filter_size": 4, "n_filters": 40, "n_hidden": 300, "eta_max": 0.1, "momentum": 0.0, "l2": 0.003,
-         "label_smoothing": 0.0, "dropout": 0.0, "flip": False, "shift": 0}
+PLAIN = {"filter_size": 4, "n_filters": 40, "n_hidden": 300, "eta_max": 0.1, "eta_max_decay": 1.0, "momentum": 0.0,
+         "l2": 0.003, "label_smoothing": 0.0, "dropout": 0.0, "flip": False, "shift": 0}
 QUICK = {"filter_size": 8, "n_filters": 4, "n_hidden": 20, "step_size": 20, "n_cycles": 2, "log_every": 20}
 ROAD_REMARK = "The test images were not looked at: a fifth of the training images stands in for them."
 

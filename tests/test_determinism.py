@@ -43,7 +43,7 @@ def test_distance_of_threads_is_looked_at_now_and_then(monkeypatch):
     kernels = SimpleNamespace(exchange=lambda lines, n_lines, n_rounds, n_threads: looks.append(n_threads))
     monkeypatch.setattr(ops, "kernels", kernels)
     monkeypatch.setattr(ops, "_distances", {})
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("cyconv.threads.processors", lambda: 2)
     assert ops.threads_are_far(2) is False and ops.threads_are_far(1) is False and ops.threads_are_far(3) is False
     assert set(looks) == {2} and len(looks) == 3
     assert ops.threads_are_far(2) is False and len(looks) == 3

@@ -26,7 +26,7 @@ def restored(monkeypatch):
 def four_processors(monkeypatch):
     """A process that may use four processors, without a quota and with nothing said in the environment."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "_affinity", lambda: 4)
+    monkeypatch.setattr(threads, "processors", lambda: 4)
     monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
     monkeypatch.setattr(threads, "_in_worker", lambda: False)
 
@@ -35,7 +35,7 @@ def test_default_is_what_this_process_may_use(four_processors, monkeypatch):
     assert cyconv.get_num_threads() == 4
     monkeypatch.setattr(threads, "_quota", lambda: 2)
     assert cyconv.get_num_threads() == 2
-    monkeypatch.setattr(threads, "_affinity", lambda: 1)
+    monkeypatch.setattr(threads, "processors", lambda: 1)
     assert cyconv.get_num_threads() == 1
 
 

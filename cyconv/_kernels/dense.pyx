@@ -189,7 +189,7 @@ cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc
         fold_lanes(1, squares, &total)
     for i in range(rows):
         for v in range(vectors):
-            if update.to_weight and update.streams:
+            if update.to_weight and update.streams:     # apart: a way through `line` would slow down the other case
                 for lane in range(lanes):
                     line[lane] = decay*w[i*ld_w + v*lanes + lane] - rate*acc[i][v][lane]
                 stream(lanes, line, w + i*ld_w + v*lanes)

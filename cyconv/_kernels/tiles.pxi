@@ -66,7 +66,7 @@ cdef extern from *:
     #else
       #include <string.h>
     #endif
-    /* Stores past the caches, of n bytes, a multiple of 32, to an address that is one too. */
+    /* Stores past the caches. n is a multiple of a vector's bytes (64 with AVX-512, else 32), and so is the address. */
     static inline void cy_stream(void *to, const void *from, ptrdiff_t n)
     {
     #if defined(__AVX512F__)
