@@ -24,6 +24,7 @@ TILE_ROWS = 5           # images in a tile of any layer, at most
 PANEL = 64              # columns of a dense weight matrix in one task
 DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
 AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
+GUARD_BYTES = 2**13     # behind each scratch: a core that reads ahead of its own end would take lines from its neighbour
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 MAX_BRANCHES = 8
 MAX_HIDDEN = 8
@@ -99,7 +100,7 @@ class Layout:
             "patch_inner": patch_inner,
             "ld_x": padded(n_patches) if patch_inner else padded(n_values),
         }
-        branch["x_size"] = branch["ld_x"] * (n_values if patch_inner else n_patches)
+        branch["x_size"] = row_length(branch["ld_x"] * (n_values if patch_inner else n_patches))
         rows, row = (n_filters, n_values) if patch_inner else (padded(n_filters, UNITS_PAD), branch["ld_x"])
         branch["weight"] = self._take(rows * row)
         branch["bias"] = self._take(padded(n_filters, UNITS_PAD))
@@ -251,11 +252,9 @@ class Layout:
             branches.append(own)
         width = self.image_shape[2]
         row_space = thread.take(max(self.image_shape[1] // b["filter_size"] for b in self.branches) * width + width)
-        units = [(block, dense["n_units"]) for dense in self.dense]
-        units += [(block * b["n_patches"], b["n_filters"]) for b in self.branches if not b["patch_inner"]]
-        scratch_z = max(kernels.dense_scratch_size(n, m) for n, m in units)
-        largest_sum = max(b["n_filters"] for b in self.branches)
-        z = thread.take(max(scratch_z, largest_sum))
+        largest_sum = max(d["n_units"] for d in [*self.dense, *({"n_units": b["n_filters"]} for b in self.branches)])
+        z = thread.take(max(kernels.dense_scratch_size(block), largest_sum))
+        thread.take(GUARD_BYTES // itemsize)
         tasks = self.tasks()
         n_areas = -(-AREAS_BYTES // (itemsize * area.used)) if area.used else 1
         areas = whole.take(n_areas * area.used)

@@ -401,7 +401,7 @@ def dense_forward(inputs, weight, bias, relu=True):
     width = padded(inputs.shape[1])
     outputs = new_array("outputs", (n, n_units), dtype)
     n_threads = threads_for_call()
-    scratch = new_array("outputs", (n_threads, kernels.dense_scratch_size(10, n_units)), dtype)
+    scratch = new_array("outputs", (n_threads, kernels.dense_scratch_size(10)), dtype)
     specialised(kernels.dense_forward_rows, dtype)(
         _pad_last("inputs", inputs, width), _pad_rows("weight", _pad_last("weight", weight, width)),
         np.ascontiguousarray(bias), relu, outputs, scratch, n_threads)

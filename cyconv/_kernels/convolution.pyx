@@ -10,8 +10,8 @@
 #
 # Order
 #   Forward: tiles of ROWS filters times a few vectors; where one vector holds all patches, a tile spans
-#   several images. Backward: tiles of ROWS filters times a few patch values, summed over
-#   the images of the block in their order; the caller adds the blocks in theirs.
+#   several images. Backward: tiles of ROWS filters times a few patch values, summed over as many images of the block
+#   as the first-level cache holds, in their order, then over these parts; the caller adds the blocks in theirs.
 
 
 cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real* weight, const real* bias,
@@ -74,13 +74,21 @@ cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, 
                     h[image*ld_h + f*ld_x + p] = 0
 
 
-cdef inline void filter_gradient_tile(int rows, int columns, idx n_images, idx ld_x, const real* g, idx ld_g,
-                                      const real* x, idx x_size, real* out, idx ld_out) noexcept nogil:
+cdef enum:
+    L1_BYTES = 28672    # what a pass of the filters' gradient keeps in the first-level cache
+
+cdef struct Part:       # images of a block whose share of the filters' gradient is summed at a time
+    idx n_images, n_d, ld_x, ld_g, x_size
+    bint first          # it writes, the others add
+
+
+cdef inline void filter_gradient_tile(int rows, int columns, const Part* part, idx ld_x, const real* g, const real* x,
+                                      real* out) noexcept nogil:
     cdef real t[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real z[MAX_ROWS*MAX_VECTORS*MAX_LANES]
-    cdef real folded[MAX_ROWS*MAX_VECTORS]
+    cdef real folded[MAX_FOLDED]
     cdef int i, j, lane, lanes = lanes_of(g)
-    cdef idx image, q, n_q = ld_x//lanes
+    cdef idx image, q, n_q = ld_x//lanes, n_images = part.n_images, ld_g = part.ld_g, x_size = part.x_size
     for i in range(rows):
         for j in range(columns):
             for lane in range(lanes):
@@ -99,59 +107,85 @@ cdef inline void filter_gradient_tile(int rows, int columns, idx n_images, idx l
             for lane in range(lanes):
                 z[(i*columns + j)*lanes + lane] = t[i][j][lane]
     fold_lanes(rows*columns, z, folded)
+    if not part.first:
+        for i in range(rows):
+            for j in range(columns):
+                folded[i*columns + j] += out[i*part.n_d + j]
     for i in range(rows):
         for j in range(columns):
-            out[i*ld_out + j] = folded[i*columns + j]
+            out[i*part.n_d + j] = folded[i*columns + j]
 
 
-cdef inline void filter_gradient_columns(int rows, int columns, idx n_images, idx n_d, idx ld_x, const real* g,
-                                         idx ld_g, const real* x, idx x_size, idx width, real* out) noexcept nogil:
-    """the same filters against `width` patch values"""
+cdef inline void filter_gradient_columns(int rows, int columns, const Part* part, idx ld_x, const real* g,
+                                         const real* x, idx width, real* out) noexcept nogil:
+    """`rows` filters against `width` patch values, `columns` at a time"""
     cdef idx c
     for c in range(width//columns):
-        filter_gradient_tile(rows, columns, n_images, ld_x, g, ld_g, x + c*columns*ld_x, x_size, out + c*columns, n_d)
+        filter_gradient_tile(rows, columns, part, ld_x, g, x + c*columns*ld_x, out + c*columns)
 
 
-cdef inline void filter_gradient_panel(int columns, idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g,
-                                       idx ld_g, const real* x, idx x_size, idx width, real* out) noexcept nogil:
+cdef void whole_tiles(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
+    # a function of its own, as the next: the compiler allocates registers for a function as a whole
+    filter_gradient_columns(ROWS, vectors_of(g), part, part.ld_x, g, x, width, out)
+
+
+cdef void whole_tiles_pad(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
+    """for so few patches that the inner loop is best unrolled away"""
+    filter_gradient_columns(ROWS, vectors_of(g), part, PAD, g, x, width, out)
+
+
+cdef inline void filter_gradient_panel(int columns, const Part* part, idx n_filters, const real* g, const real* x,
+                                       idx width, real* out) noexcept nogil:
     """every filter against `width` patch values, a multiple of `columns`"""
-    cdef idx f = 0
+    cdef idx f = 0, ld_x = part.ld_x
     while f + ROWS <= n_filters:
-        filter_gradient_columns(ROWS, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+        if columns == 1:
+            filter_gradient_columns(ROWS, 1, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
+        elif ld_x == PAD:
+            whole_tiles_pad(part, g + f*ld_x, x, width, out + f*part.n_d)
+        else:
+            whole_tiles(part, g + f*ld_x, x, width, out + f*part.n_d)
         f += ROWS
     if n_filters - f == 4:
-        filter_gradient_columns(4, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+        filter_gradient_columns(4, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
     elif n_filters - f == 3:
-        filter_gradient_columns(3, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+        filter_gradient_columns(3, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
     elif n_filters - f == 2:
-        filter_gradient_columns(2, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+        filter_gradient_columns(2, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
     elif n_filters - f == 1:
-        filter_gradient_columns(1, columns, n_images, n_d, ld_x, g + f*ld_x, ld_g, x, x_size, width, out + f*n_d)
+        filter_gradient_columns(1, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
 
 
-cdef inline void filter_gradient(idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g, idx ld_g,
-                                 const real* x, idx x_size, real* d_weight) noexcept nogil:
-    """panels of X that fit the first-level cache, while the filters' gradients stream past them"""
+cdef void filter_gradient(const Part* part, idx n_filters, const real* g, const real* x, real* d_weight) noexcept nogil:
+    """panels of X that stay in the first-level cache, while the filters' gradients stream past them"""
     cdef int columns = vectors_of(g)
-    cdef idx d = 0, whole = n_d//columns*columns, panel, width
-    panel = max(1, 20480//(<idx>sizeof(real)*n_images*ld_x*columns))*columns
+    cdef idx row_bytes = <idx>sizeof(real)*part.n_images*part.ld_x
+    cdef idx d = 0, whole = part.n_d//columns*columns, panel, width
+    panel = max(1, (L1_BYTES - row_bytes*ROWS)//(row_bytes*columns))*columns
     while d < whole:
         width = min(panel, whole - d)
-        filter_gradient_panel(columns, n_images, n_filters, n_d, ld_x, g, ld_g, x + d*ld_x, x_size, width, d_weight + d)
+        filter_gradient_panel(columns, part, n_filters, g, x + d*part.ld_x, width, d_weight + d)
         d += width
-    filter_gradient_panel(1, n_images, n_filters, n_d, ld_x, g, ld_g, x + whole*ld_x, x_size, n_d - whole,
-                          d_weight + whole)
+    filter_gradient_panel(1, part, n_filters, g, x + whole*part.ld_x, part.n_d - whole, d_weight + whole)
 
 
 cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g, idx ld_g, const real* x,
                         idx x_size, real* d_weight, real* d_bias) noexcept nogil:
-    cdef idx f, image, p
+    cdef idx f, image = 0, p, i
+    cdef idx most = max(1, L1_BYTES//(<idx>sizeof(real)*ld_x*(ROWS + 2*vectors_of(g))))
+    cdef idx n_parts = (n_images + most - 1)//most
+    cdef Part part
     cdef real lane_sums[MAX_LANES]
     cdef int lane, lanes = lanes_of(g)
-    if ld_x == PAD:     # so few patches that the inner loop is best unrolled away
-        filter_gradient(n_images, n_filters, n_d, PAD, g, ld_g, x, x_size, d_weight)
-    else:
-        filter_gradient(n_images, n_filters, n_d, ld_x, g, ld_g, x, x_size, d_weight)
+    part.n_d = n_d
+    part.ld_x = ld_x
+    part.ld_g = ld_g
+    part.x_size = x_size
+    for i in range(n_parts):
+        part.first = i == 0
+        part.n_images = (n_images - image)//(n_parts - i)
+        filter_gradient(&part, n_filters, g + image*ld_g, x + image*x_size, d_weight)
+        image += part.n_images
     for f in range(n_filters):
         for lane in range(lanes):
             lane_sums[lane] = 0
@@ -159,7 +193,7 @@ cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const re
             for p in range(ld_x//lanes):
                 for lane in range(lanes):
                     lane_sums[lane] += g[image*ld_g + f*ld_x + p*lanes + lane]
-        fold_lanes(1, lane_sums, d_bias + f)
+        d_bias[f] = sum_lanes(lane_sums)
 
 
 cdef enum:

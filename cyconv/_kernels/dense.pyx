@@ -13,79 +13,88 @@
 #
 # Order
 #   Forward: every tile of ROWS units meets every tile of dot_rows rows, over one chunk of the inputs after the
-#   other; the lanes of a tile are kept in `z` between chunks and folded after the last. Where tiles are small, a
-#   chunk is what the first-level cache holds; AVX-512's are large enough to take all inputs at once.
+#   other; the lanes of a tile are kept in `z` between chunks and folded after the last. A chunk of the units' weights
+#   and one of the rows fit the first-level cache: wide tiles ask for more than the second level gives.
 #   Backward and step: outer tiles along the inputs, over units and over images in their order.
 
-cdef idx dense_scratch(idx n_rows, idx n_units) noexcept nogil:
+cdef idx dense_scratch(idx n_images) noexcept nogil:
     """elements of `z` that dense_forward needs"""
-    return n_rows*((n_units + UNITS_PAD - 1)//UNITS_PAD*UNITS_PAD)*MAX_LANES
+    return n_images*ROWS*MAX_LANES
 
 
 cdef struct Chunk:      # of the inputs, in a forward pass
     idx n_k             # vectors
     bint first, last
-    bint relu
 
 
 cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real* a, idx ld_a, const real* w, idx ld_w,
-                            const real* bias, real* c, idx ld_c, real* z) noexcept nogil:
-    """a tile over one chunk; after the last: lanes folded, the bias added, ReLU applied, stored"""
-    cdef real folded[MAX_ROWS*MAX_ROWS]
+                            real* c, idx ld_c, real* z) noexcept nogil:
+    """a tile over one chunk; after the last, lanes are folded and stored"""
+    cdef real folded[MAX_FOLDED]
     cdef int i
     cdef idx j
-    cdef real t
     if part.first:
         dot_accumulate(rows, ROWS, True, part.n_k, a, ld_a, w, ld_w, z)
     else:
         dot_accumulate(rows, ROWS, False, part.n_k, a, ld_a, w, ld_w, z)
     if part.last:
         fold_lanes(rows*ROWS, z, folded)
-        for i in range(rows):
-            for j in range(n_units):
-                t = folded[i*ROWS + j] + bias[j]
-                c[i*ld_c + j] = 0 if part.relu and t < 0 else t
+        if n_units == ROWS:
+            for i in range(rows):
+                for j in range(ROWS):
+                    c[i*ld_c + j] = folded[i*ROWS + j]
+        else:
+            for i in range(rows):
+                for j in range(n_units):
+                    c[i*ld_c + j] = folded[i*ROWS + j]
 
 
-cdef inline real* dense_column(const Chunk* part, idx n_images, idx n_units, const real* a, idx ld_a, const real* w,
-                               idx ld_w, const real* bias, real* c, idx ld_c, real* t) noexcept nogil:
-    """ROWS units against all images; returns where the next column's lanes are kept"""
+cdef inline void dense_column(const Chunk* part, idx n_images, idx n_units, const real* a, idx ld_a, const real* w,
+                              idx ld_w, real* c, idx ld_c, real* z) noexcept nogil:
+    """ROWS units against all images"""
     cdef int lanes = lanes_of(a), dot_rows = dot_rows_of(a)
     cdef idx i = 0
     while i + dot_rows <= n_images:
-        dense_tile(dot_rows, part, n_units, a + i*ld_a, ld_a, w, ld_w, bias, c + i*ld_c, ld_c, t)
-        t += dot_rows*ROWS*lanes
+        dense_tile(dot_rows, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
         i += dot_rows
     while i < n_images:
-        dense_tile(1, part, n_units, a + i*ld_a, ld_a, w, ld_w, bias, c + i*ld_c, ld_c, t)
-        t += ROWS*lanes
+        dense_tile(1, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
         i += 1
-    return t
+
+
+cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noexcept nogil:
+    cdef idx j
+    cdef real t
+    if relu:
+        for j in range(n_units):
+            t = c[j] + bias[j]
+            c[j] = 0 if t < 0 else t        # NaN stays NaN
+    else:
+        for j in range(n_units):
+            c[j] += bias[j]
 
 
 cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
                         const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c,
                         real* z) noexcept nogil:
-    cdef idx n_chunks = (n_inputs + CHUNK - 1)//CHUNK, j, g
+    cdef idx n_chunks = (n_inputs + CHUNK - 1)//CHUNK, i, j, g, k
     cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
-    cdef idx k = 0
     cdef Chunk part
-    cdef real* t
-    part.relu = relu
-    while k < n_inputs:
-        part.first = k == 0
-        part.last = k + chunk >= n_inputs
-        part.n_k = min(chunk, n_inputs - k)//lanes_of(a)
-        t = z
-        j = 0
-        while j < n_units:
-            for g in range(n_groups):
-                t = dense_column(&part, n_images, min(ROWS, n_units - j), a + g*group_a + k, ld_a, w + j*ld_w + k, ld_w,
-                                 bias + j, c + g*group_c + j, ld_c, t)
-                if part.first and part.last:
-                    t = z
-            j += ROWS
-        k += chunk
+    j = 0
+    while j < n_units:
+        for g in range(n_groups):
+            k = 0
+            while k < n_inputs:
+                part.first = k == 0
+                part.last = k + chunk >= n_inputs
+                part.n_k = min(chunk, n_inputs - k)//lanes_of(a)
+                dense_column(&part, n_images, min(ROWS, n_units - j), a + g*group_a + k, ld_a, w + j*ld_w + k, ld_w,
+                             c + g*group_c + j, ld_c, z)
+                k += chunk
+        j += ROWS
+    for i in range(n_images):
+        for g in range(n_groups):
+            add_bias(n_units, bias, relu, c + i*ld_c + g*group_c)
 
 
 cdef struct Ahead:      # images whose cache lines the tiles ask for in passing
@@ -172,7 +181,7 @@ cdef struct Update:
 cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc, idx ld_dc, const real* a, idx ld_a,
                              const Update* update, real* w, real* sink, idx ld_w, const real* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
-    cdef real squares[MAX_LANES]
+    cdef real squares[MAX_VECTORS][MAX_LANES]       # a chain of additions a vector
     cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(dc)
     cdef real decay = <real>update.decay, rate = <real>update.rate
@@ -180,13 +189,17 @@ cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc
     outer_accumulate(rows, vectors, n_images, dc, 1, ld_dc, a, lanes, ld_a, <const char*>ahead, ld_a*<idx>sizeof(real),
                      &acc[0][0][0])
     if update.squares:
-        for lane in range(lanes):
-            squares[lane] = 0
+        for v in range(vectors):
+            for lane in range(lanes):
+                squares[v][lane] = 0
         for i in range(rows):
             for v in range(vectors):
                 for lane in range(lanes):
-                    squares[lane] += w[i*ld_w + v*lanes + lane]*w[i*ld_w + v*lanes + lane]
-        fold_lanes(1, squares, &total)
+                    squares[v][lane] += w[i*ld_w + v*lanes + lane]*w[i*ld_w + v*lanes + lane]
+        for v in range(1, vectors):
+            for lane in range(lanes):
+                squares[0][lane] += squares[v][lane]
+        total = sum_lanes(&squares[0][0])
     for i in range(rows):
         for v in range(vectors):
             if update.to_weight and update.streams:     # apart: a way through `line` would slow down the other case
@@ -241,9 +254,9 @@ cdef enum:
     PANEL = 64          # columns of the weights in one task
 
 
-def dense_scratch_size(idx n_rows, idx n_units):
-    """Elements of scratch that a forward pass over so many rows needs."""
-    return dense_scratch(n_rows, n_units)
+def dense_scratch_size(idx n_images):
+    """Elements of scratch that a forward pass over so many images needs."""
+    return dense_scratch(n_images)
 
 
 def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,

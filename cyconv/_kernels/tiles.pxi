@@ -35,7 +35,6 @@ cdef extern from *:
       #define CY_VECTORS_DOUBLE 4
       #define CY_DOT_ROWS_FLOAT 5
       #define CY_DOT_ROWS_DOUBLE 5
-      #define CY_CHUNK ((ptrdiff_t)1 << 30)
     #elif defined(__AVX2__)
       #define CY_LANES_FLOAT 8
       #define CY_ROWS 5
@@ -57,9 +56,6 @@ cdef extern from *:
       #define CY_VECTORS_DOUBLE 1
       #define CY_DOT_ROWS_FLOAT 2
       #define CY_DOT_ROWS_DOUBLE 1
-    #endif
-    #ifndef CY_CHUNK
-      #define CY_CHUNK 800
     #endif
     #if defined(__SSE2__)
       #include <immintrin.h>
@@ -88,6 +84,55 @@ cdef extern from *:
       _mm_sfence();
     #endif
     }
+    /* fold_lanes for AVX-512: two vectors give one, each half of which holds sums of neighbours, until 16 (8) vectors have
+       given one of 16 (8) sums. The last group is filled up with what lies behind it. */
+    #if defined(__AVX512F__)
+      #define CY_FOLDS 1
+    static inline __m512 cy_near_float(__m512 a, __m512 b)
+    { return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD)); }
+    static inline __m512 cy_far_float(__m512 a, __m512 b)
+    { return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD)); }
+    static inline __m512d cy_near_double(__m512d a, __m512d b)
+    { return _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b)); }
+    static inline __m512d cy_far_double(__m512d a, __m512d b)
+    { return _mm512_add_pd(_mm512_shuffle_f64x2(a, b, 0x88), _mm512_shuffle_f64x2(a, b, 0xDD)); }
+    static inline __attribute__((always_inline)) void cy_fold_float(int n, const float *z, float *out)
+    {
+      __m512 quad[8];
+      #pragma GCC unroll 16
+      for (int q = 0; q < 8 && 4*q < n; q++) {
+        __m512 v[4];
+        #pragma GCC unroll 16
+        for (int i = 0; i < 4; i++) v[i] = _mm512_loadu_ps(z + 16*(4*q + i < n ? 4*q + i : 4*q));
+        quad[q] = cy_near_float(cy_near_float(v[0], v[1]), cy_near_float(v[2], v[3]));
+      }
+      #pragma GCC unroll 16
+      for (int s = 0; s < 2 && 16*s < n; s++) {
+        __m512 w[4];
+        #pragma GCC unroll 16
+        for (int i = 0; i < 4; i++) w[i] = quad[16*s + 4*i < n ? 4*s + i : 4*s];
+        _mm512_storeu_ps(out + 16*s, cy_far_float(cy_far_float(w[0], w[1]), cy_far_float(w[2], w[3])));
+      }
+    }
+    static inline __attribute__((always_inline)) void cy_fold_double(int n, const double *z, double *out)
+    {
+      __m512d pair[13];
+      #pragma GCC unroll 16
+      for (int q = 0; q < 13 && 2*q < n; q++)
+        pair[q] = cy_near_double(_mm512_loadu_pd(z + 16*q), _mm512_loadu_pd(z + 8*(2*q + 1 < n ? 2*q + 1 : 2*q)));
+      #pragma GCC unroll 16
+      for (int s = 0; s < 4 && 8*s < n; s++) {
+        __m512d w[4];
+        #pragma GCC unroll 16
+        for (int i = 0; i < 4; i++) w[i] = pair[8*s + 2*i < n ? 4*s + i : 4*s];
+        _mm512_storeu_pd(out + 8*s, cy_far_double(cy_far_double(w[0], w[1]), cy_far_double(w[2], w[3])));
+      }
+    }
+    #else
+      #define CY_FOLDS 0
+    static inline void cy_fold_float(int n, const float *z, float *out) { (void)n; (void)z; (void)out; }
+    static inline void cy_fold_double(int n, const double *z, double *out) { (void)n; (void)z; (void)out; }
+    #endif
     #if defined(__GNUC__)
       #define CY_ASSUME(condition) do { if (!(condition)) __builtin_unreachable(); } while (0)
       #define CY_PREFETCH(address) __builtin_prefetch((address), 0, 2)
@@ -103,10 +148,12 @@ cdef extern from *:
         VECTORS_DOUBLE "CY_VECTORS_DOUBLE"
         DOT_ROWS_FLOAT "CY_DOT_ROWS_FLOAT"      # rows of a in a dot tile
         DOT_ROWS_DOUBLE "CY_DOT_ROWS_DOUBLE"
-    Py_ssize_t CHUNK "CY_CHUNK"               # most inputs that a dot tile takes at a time
+        FOLDS "CY_FOLDS"                  # whether there are fold_float and fold_double
     void ASSUME "CY_ASSUME"(bint) noexcept nogil
     void PREFETCH "CY_PREFETCH"(const void*) noexcept nogil
 
+    void fold_float "cy_fold_float"(int, const float*, float*) noexcept nogil
+    void fold_double "cy_fold_double"(int, const double*, double*) noexcept nogil
     void stream_bytes "cy_stream"(void*, const void*, Py_ssize_t) noexcept nogil
     void end_stream "cy_stream_end"() noexcept nogil    # what was streamed is seen before what is stored next
 
@@ -123,6 +170,8 @@ cdef enum:
     MAX_LANES = 16
     MAX_ROWS = 5
     MAX_VECTORS = 4
+    MAX_FOLDED = 32
+    CHUNK = 800         # most inputs that a dot tile takes at a time
 
 
 cdef inline int lanes_of(const real* tag) noexcept nogil:
@@ -207,12 +256,17 @@ cdef inline void fold_pairs(idx n, const real* z, real* out) noexcept nogil:
         out[q] = z[2*q] + z[2*q + 1]
 
 
-cdef inline void fold_lanes(idx n, real* z, real* out) noexcept nogil:
-    """out[q] = sum over lanes of z[q][lane], pairwise; n at most MAX_ROWS*MAX_ROWS; z is used up"""
+cdef inline void fold_lanes(int n, const real* z, real* out) noexcept nogil:
+    """out[q] = sum over lanes of z[q][lane], pairwise; n at most MAX_ROWS*MAX_ROWS; out has room for MAX_FOLDED"""
     cdef real half[MAX_ROWS*MAX_ROWS*8]
     cdef real quarter[MAX_ROWS*MAX_ROWS*4]
     cdef int lanes = lanes_of(z)
-    if lanes == 16:
+    if FOLDS:
+        if real is float:
+            fold_float(n, z, out)
+        else:
+            fold_double(n, z, out)
+    elif lanes == 16:
         fold_pairs(n*8, z, half)
         fold_pairs(n*4, half, quarter)
         fold_pairs(n*2, quarter, half)
@@ -221,3 +275,10 @@ cdef inline void fold_lanes(idx n, real* z, real* out) noexcept nogil:
         fold_pairs(n*4, z, half)
         fold_pairs(n*2, half, quarter)
         fold_pairs(n, quarter, out)
+
+
+cdef inline real sum_lanes(const real* z) noexcept nogil:
+    """sum over the lanes of one vector, pairwise"""
+    cdef real folded[MAX_FOLDED]
+    fold_lanes(1, z, folded)
+    return folded[0]
