@@ -201,15 +201,16 @@ class Layout:
         At most as few as keep a block's activations in cache; more where the
         weights that every block streams are large, or where the filters'
         gradient has few patches to sum over before its lanes are folded. Of the
-        multiples of a tile's rows up to there, the largest with which the busier
-        of two threads has hardly more images than with any other.
+        sizes up to there, the largest with which the busier of two threads has
+        hardly more to do than with any other; a tile that is not full wastes
+        some of its time.
         """
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
         few_patches = any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
         most = 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
-        sizes = range(min(most, padded(batch_size, TILE_ROWS)), 0, -TILE_ROWS)
-        share = {size: -(-batch_size // (2 * size)) * size for size in sizes}
-        return min(next(size for size in sizes if share[size] <= 1.15 * min(share.values())), batch_size)
+        sizes = range(min(most, batch_size), 0, -1)
+        share = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
+        return next(size for size in sizes if share[size] <= 1.05 * min(share.values()))
 
     def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False):
         """The description that the kernels' ``read_plan`` takes, with the workspace's size.

@@ -18,6 +18,7 @@ from .source import Source
 FORMAT_VERSION = 1
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
 OPERATIONS_PER_CALL = 4e9   # of one kernel call: about 50 ms, after which Ctrl-C is heard
+FAR_OPERATIONS = 1.2e7      # of one update: threads far apart take longer over fewer than one of them alone
 
 
 class Evaluation(NamedTuple):
@@ -607,13 +608,15 @@ class Network:
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
+                far = ops.threads_are_far(n_threads)
+                alone = far and self._operations() * batch_size < FAR_OPERATIONS
                 train(plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
                       order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
                       costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
                       settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
                       augmentation.shift, augmentation.cutout, settings.get("seed", 0),
                       settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size),
-                      ops.threads_are_far(n_threads), n_threads)
+                      far and not alone, 1 if alone else n_threads)
         return costs
 
     def _operations(self):

@@ -63,7 +63,8 @@ def parse(arguments):
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS[:-1]),
                         metavar="SECTION", help=f"which of {', '.join(SECTIONS)} (default: all but exercise)")
     parser.add_argument("--peers", nargs="+", choices=list(peers.PEERS), default=peers.installed(),
-                        metavar="PEER", help=f"which of {', '.join(peers.PEERS)} (default: those installed)")
+                        metavar="PEER", help=f"which of {', '.join(peers.PEERS)} (default: those installed, "
+                                             "without the GPU's)")
     parser.add_argument("--architectures", nargs="+", type=architecture, default=list(ARCHITECTURES.items()),
                         metavar="NAME", help=f"of {', '.join(ARCHITECTURES)}, or f,nf,nh (default: all)")
     parser.add_argument("--threads", nargs="+", type=positive(int), default=sorted({1, cpus}), metavar="N",
@@ -87,6 +88,8 @@ def parse(arguments):
     if options.images < options.batch_size:
         parser.error(f"--images must be at least the batch size {options.batch_size}, "
                      f"but got {options.images}")
+    if any(peers.PEERS[name].gpu for name in options.peers) and not options.worker and not peers.finds_gpu():
+        parser.error("--peers must name peers of the CPU here, but got one of the GPU, and PyTorch finds no GPU")
     if "exercise" in options.sections and "torch" not in peers.installed():
         parser.error("the section exercise needs PyTorch, but torch is not installed")
     return options

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 import cyconv
-from cyconv import ops
+from cyconv import network, ops
 
 ARCHITECTURES = {
     "A1": {"filter_size": 2, "n_filters": 3, "n_hidden": 50},
@@ -75,6 +75,7 @@ def of_functions(dtype):
 def main():
     cyconv.set_num_threads(int(sys.argv[1]))
     ops.threads_are_far = lambda n_threads: sys.argv[2] == "far"
+    network.FAR_OPERATIONS = 0      # on several threads, though these batches are small
     found = {"build": ops.instruction_set}
     for dtype in ("float32", "float64"):
         for name, settings in ARCHITECTURES.items():

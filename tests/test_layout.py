@@ -12,7 +12,8 @@ def plan(filter_size, n_filters, n_hidden, batch_size, n_threads=2):
     return network._layout.plan(ops.kernels, batch_size, n_threads, 4)
 
 
-@pytest.mark.parametrize("batch_size, block", [(1, 1), (4, 4), (5, 5), (10, 5), (20, 10), (30, 5), (100, 10), (101, 10), (1000, 10)])
+@pytest.mark.parametrize("batch_size, block", [(1, 1), (2, 1), (4, 2), (5, 3), (10, 5), (20, 10), (30, 5), (32, 8),
+                                               (64, 8), (100, 10), (101, 9), (1000, 10)])
 def test_blocks_of_a_small_network(batch_size, block):
     assert plan(4, 10, 50, batch_size)[0]["block"] == block
 
@@ -23,14 +24,13 @@ def test_larger_blocks(architecture, block):
     assert plan(*architecture, 100)[0]["block"] == block
 
 
-@pytest.mark.parametrize("batch_size", range(5, 300, 7))
+@pytest.mark.parametrize("batch_size", range(1, 300, 6))
 def test_two_threads_share_every_batch(batch_size):
-    """no cut in steps of a tile leaves the busier one much less to do"""
+    """the busier one has hardly more than half of the images"""
     for architecture in ((2, 3, 50), (8, 40, 50), (4, 80, 600)):
         block = plan(*architecture, batch_size)[0]["block"]
         n_blocks = -(-batch_size // block)
-        best = -(-batch_size // 10) * 5
-        assert -(-n_blocks // 2) * block <= 1.15 * best
+        assert -(-n_blocks // 2) * block <= 1.16 * -(-batch_size // 2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 100, 5000])
@@ -52,6 +52,6 @@ def test_one_block_is_one_threads(monkeypatch):
     network = cyconv.Network(8, 2, 3)
     source = network.prepare(np.zeros((20, 3, 32, 32), np.uint8), np.zeros(20, int), cyconv.Normalizer.fit(
         np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), np.uint8)))
-    for batch_size in (5, 10):
+    for batch_size in (1, 10):
         network.train_steps(source, np.arange(20), [0.1], batch_size=batch_size)
     assert used == [1, 3]

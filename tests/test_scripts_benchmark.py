@@ -91,18 +91,57 @@ def test_operations_of_a_step(name, mflop):
     assert Case(*ARCHITECTURES[name]).step_flops / 1e6 == pytest.approx(mflop, rel=4e-3)
 
 
-@pytest.mark.parametrize("name", ["cyconv", "numpy", "torch", "torch-manual", "jax"])
+@pytest.mark.parametrize("name", ["cyconv", "numpy", "torch", "torch-manual", "jax", "gpu", "gpu-graph"])
 def test_every_way_of_a_peer_agrees_with_the_reference(name, small_case):
     import peers
     from peers.case import check_peer
 
     pytest.importorskip(peers.PEERS[name].requires)
+    if peers.PEERS[name].gpu and not peers.finds_gpu():
+        pytest.skip("no GPU")
     peer_class = peers.load(name)
     for variant in peer_class.VARIANTS:
         assert check_peer(peer_class, small_case, variant) < 1e-4
-    if name != "jax":  # whose precision is a switch of the whole process
+    if name not in ("jax", "gpu-graph"):  # JAX's precision is a switch of the whole process; the graph's rates are float32
         in_double = dataclasses.replace(small_case, dtype="float64")
         assert check_peer(peer_class, in_double, peer_class.VARIANTS[0]) < 1e-10
+
+
+def test_the_gpu_peer_does_the_same_on_a_cpu(monkeypatch, small_case):
+    torch = pytest.importorskip("torch")
+    from peers.case import check_peer
+    from peers.gpu_peer import EagerGpuPeer
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(EagerGpuPeer, "device", "cpu")
+    for variant in EagerGpuPeer.VARIANTS:
+        assert check_peer(EagerGpuPeer, small_case, variant) < 1e-4
+
+
+def test_a_gpu_is_named_and_never_the_best_of_the_cpu():
+    from peers import tables
+
+    def run(peer, step, evaluation):
+        return {"peer": peer, "threads": 2, "dtype": "float32", "step": step, "evaluation": evaluation}
+
+    runs = [run("cyconv", [100.0, 100.0], [50.0, 50.0]), run("numpy", [300.0, 320.0], [25.0, 25.0]),
+            run("gpu", [900.0, 800.0], [900.0, 900.0]), run("gpu-graph", [50.0, 60.0], [800.0, 800.0]),
+            {**run("cyconv", [200.0, 200.0], [20.0, 20.0]), "dtype": "float64"}]
+    peak = [{"threads": 2, "dtype": "float32", "gflops": [400.0, 400.0]}]
+    network = {"case": {}, "step_flops": 1e7, "image_flops": 1e5, "runs": runs, "peak": peak}
+    section = {"threads": [2], "gpu": "Some GPU", "networks": {"A1": network}}
+    text = tables.describe({"machine": {"processor": "P", "architecture": "a", "instruction_set": "i"}, "steps": section})
+    on_cpu, beside_gpu = text.split("## Beside a GPU (Some GPU)")
+    assert "3.10×" in on_cpu and "GPU" not in on_cpu
+    assert "0.55×" in beside_gpu and "CUDA graph" in beside_gpu
+
+
+def test_a_gpu_that_is_not_there_is_told_before_any_work(monkeypatch, capsys, tmp_path):
+    script = importlib.import_module("benchmark")
+    monkeypatch.setattr(script.peers, "finds_gpu", lambda: False)
+    with pytest.raises(SystemExit):
+        script.main(["--peers", "cyconv", "gpu", "--output", str(tmp_path / "out")])
+    assert "PyTorch finds no GPU" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_peer_that_leaves_something_out_is_not_timed(small_case):

@@ -48,12 +48,16 @@ cdef inline void conv_column(int vectors, idx n_filters, idx n_d, idx ld_x, cons
 cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, const real* weight,
                        const real* bias, const real* x, idx x_size, real* h, idx ld_h) noexcept nogil:
     """n_p patches of each image, of which the padding to ld_x comes out as zero"""
-    cdef int lanes = lanes_of(weight), vectors = vectors_of(weight)
+    cdef int lanes = lanes_of(weight)
+    cdef int vectors = vectors_of(weight) if real is float else min(2, vectors_of(weight))  # wider ones leave the registers
     cdef idx image = 0, p, f
     if ld_x == lanes:       # a tile spans several images
         while image + vectors <= n_images:
             conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h)
             image += vectors
+        while vectors > 2 and image + 2 <= n_images:
+            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h)
+            image += 2
     while image < n_images:
         p = 0
         while p + vectors*lanes <= ld_x:
@@ -124,12 +128,12 @@ cdef inline void filter_gradient_columns(int rows, int columns, const Part* part
         filter_gradient_tile(rows, columns, part, ld_x, g, x + c*columns*ld_x, out + c*columns)
 
 
-cdef void whole_tiles(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
+cdef void gradient_tiles(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
     # a function of its own, as the next: the compiler allocates registers for a function as a whole
     filter_gradient_columns(ROWS, vectors_of(g), part, part.ld_x, g, x, width, out)
 
 
-cdef void whole_tiles_pad(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
+cdef void gradient_tiles_pad(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
     """for so few patches that the inner loop is best unrolled away"""
     filter_gradient_columns(ROWS, vectors_of(g), part, PAD, g, x, width, out)
 
@@ -142,9 +146,9 @@ cdef inline void filter_gradient_panel(int columns, const Part* part, idx n_filt
         if columns == 1:
             filter_gradient_columns(ROWS, 1, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
         elif ld_x == PAD:
-            whole_tiles_pad(part, g + f*ld_x, x, width, out + f*part.n_d)
+            gradient_tiles_pad(part, g + f*ld_x, x, width, out + f*part.n_d)
         else:
-            whole_tiles(part, g + f*ld_x, x, width, out + f*part.n_d)
+            gradient_tiles(part, g + f*ld_x, x, width, out + f*part.n_d)
         f += ROWS
     if n_filters - f == 4:
         filter_gradient_columns(4, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)

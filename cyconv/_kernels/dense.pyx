@@ -57,9 +57,14 @@ cdef inline void dense_column(const Chunk* part, idx n_images, idx n_units, cons
     while i + dot_rows <= n_images:
         dense_tile(dot_rows, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
         i += dot_rows
-    while i < n_images:
+    if dot_rows > 4 and n_images - i == 4:
+        dense_tile(4, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
+    elif dot_rows > 3 and n_images - i == 3:
+        dense_tile(3, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
+    elif dot_rows > 2 and n_images - i == 2:
+        dense_tile(2, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
+    elif n_images - i == 1:
         dense_tile(1, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
-        i += 1
 
 
 cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noexcept nogil:
@@ -77,7 +82,7 @@ cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noe
 cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
                         const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c,
                         real* z) noexcept nogil:
-    cdef idx n_chunks = (n_inputs + CHUNK - 1)//CHUNK, i, j, g, k
+    cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (n_inputs + most - 1)//most, i, j, g, k
     cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
     cdef Chunk part
     j = 0
@@ -146,10 +151,18 @@ cdef inline void input_gradient_column(int vectors, idx n_images, idx n_units, c
         input_gradient_tile(ROWS, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a,
                             scale, da + i*ld_a, ahead)
         i += ROWS
-    while i < n_images:
+    if ROWS > 4 and n_images - i == 4:
+        input_gradient_tile(4, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
+                            da + i*ld_a, ahead)
+    elif ROWS > 3 and n_images - i == 3:
+        input_gradient_tile(3, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
+                            da + i*ld_a, ahead)
+    elif ROWS > 2 and n_images - i == 2:
+        input_gradient_tile(2, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
+                            da + i*ld_a, ahead)
+    elif n_images - i == 1:
         input_gradient_tile(1, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
                             da + i*ld_a, ahead)
-        i += 1
 
 
 cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* w,

@@ -171,7 +171,7 @@ cdef enum:
     MAX_ROWS = 5
     MAX_VECTORS = 4
     MAX_FOLDED = 32
-    CHUNK = 800         # most inputs that a dot tile takes at a time
+    CHUNK_BYTES = 3200  # of a row: most inputs that a dot tile takes at a time
 
 
 cdef inline int lanes_of(const real* tag) noexcept nogil:

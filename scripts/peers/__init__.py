@@ -29,6 +29,7 @@ class Entry:
     module: str
     attribute: str
     requires: str
+    gpu: bool = False  # runs on a GPU with its whole host; timed only when named, and never among "the best" of a CPU
 
 
 PEERS = {
@@ -37,12 +38,23 @@ PEERS = {
     "torch": Entry("PyTorch conv2d + autograd", "torch_peer", "AutogradPeer", "torch"),
     "torch-manual": Entry("PyTorch, manual backward", "torch_peer", "ManualPeer", "torch"),
     "jax": Entry("JAX jit + scan", "jax_peer", "JaxPeer", "jax"),
+    "gpu": Entry("PyTorch, GPU", "gpu_peer", "EagerGpuPeer", "torch", gpu=True),
+    "gpu-graph": Entry("PyTorch, GPU, CUDA graph", "gpu_peer", "GraphGpuPeer", "torch", gpu=True),
 }
 
 
 def installed():
-    """Names of the peers whose library can be imported here."""
-    return [name for name, entry in PEERS.items() if importlib.util.find_spec(entry.requires)]
+    """Names of the CPU's peers whose library can be imported here."""
+    return [name for name, entry in PEERS.items() if not entry.gpu and importlib.util.find_spec(entry.requires)]
+
+
+def finds_gpu():
+    """Whether PyTorch is installed and sees a GPU."""
+    if not importlib.util.find_spec("torch"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def load(name):

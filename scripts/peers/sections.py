@@ -16,7 +16,7 @@ from .worker import Worker
 SHAPES = {
     "A1": [dict(n_filters=1), dict(n_filters=5), dict(n_filters=7), dict(n_hidden=(33,)),
            dict(n_hidden=(127,)), dict(filter_size=1, n_filters=1), dict(filter_size=1, n_filters=3)],
-    "A2": [*(dict(batch_size=n) for n in (1, 2, 5, 10, 30, 50, 250, 500, 1000)), dict(n_filters=7),
+    "A2": [*(dict(batch_size=n) for n in (1, 2, 5, 10, 32, 50, 64, 128, 500, 1000)), dict(n_filters=7),
            dict(n_filters=13), dict(n_hidden=(10,)), dict(n_hidden=(51,)), dict(n_hidden=(50, 50))],
     "A3": [*(dict(batch_size=n) for n in (1, 10, 1000)), dict(n_filters=17), dict(n_filters=41),
            dict(n_hidden=(51,)), dict(n_hidden=(100, 50, 30))],
@@ -32,7 +32,7 @@ def measure_steps(options):
     Returns
     -------
     dict
-        ``threads``, and ``networks``: for each its case and ``runs``, a list
+        ``threads``, ``gpu`` (its name, or None), and ``networks``: for each its case and ``runs``, a list
         of peer, threads, dtype, chosen variant, error against the reference,
         and per round ``step`` (microseconds) and ``evaluation`` (thousand
         images a second); ``peak`` holds the measured GFLOP/s per round for
@@ -41,12 +41,14 @@ def measure_steps(options):
     networks = {}
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(name, threads))
-                   for threads in options.threads for name in options.peers]
+                   for threads in options.threads for name in options.peers
+                   if not PEERS[name].gpu or threads == options.threads[-1]]
         for name, shape in options.architectures:
             case = Case(*shape, batch_size=options.batch_size)
             _say(f"{name}: f={case.filter_size}, nf={case.n_filters}, nh={case.n_hidden[0]}")
             networks[name] = _measure_network(case, workers, options)
-    return {"threads": options.threads, "networks": networks}
+        gpu = next((worker.ask("gpu_name") for worker in workers if PEERS[worker.name].gpu), None)
+    return {"threads": options.threads, "gpu": gpu, "networks": networks}
 
 
 def _measure_network(case, workers, options):
@@ -124,7 +126,7 @@ def measure_memory(options):
     See :func:`peers.memory.resident`.
     """
     n_images, found = options.images if options.images < 10_000 else 49_000, {}
-    for name in options.peers:
+    for name in _cpu_peers(options):
         _say(f"memory of {PEERS[name].label}")
         with Worker(name, options.threads[-1]) as worker:
             found[name] = worker.ask("memory", n_images=n_images)
@@ -135,7 +137,7 @@ def measure_imports(options):
     """Seconds that importing each library takes beyond NumPy, in turns."""
     from .memory import import_seconds
 
-    modules = sorted({PEERS[name].requires for name in options.peers} - {"numpy"})
+    modules = sorted({PEERS[name].requires for name in _cpu_peers(options)} - {"numpy"})
     _say(f"imports of {', '.join(modules)}")
     found = {module: [] for module in modules}
     for _ in range(options.rounds):
@@ -161,6 +163,10 @@ def measure_exercise(options):
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                 seconds.append(time.perf_counter() - start)
     return found
+
+
+def _cpu_peers(options):
+    return [name for name in options.peers if not PEERS[name].gpu]
 
 
 def _say(text):

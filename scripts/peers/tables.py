@@ -52,12 +52,38 @@ def _steps(section):
                   _peer_table(section, threads, "evaluation", spread)]
     if any(find(network, "cyconv", section["threads"][-1]) for network in section["networks"].values()):
         parts += ["## cyconv in itself", _own_table(section)]
+    if section["gpu"]:
+        parts += [f"## Beside a GPU ({section['gpu']})", _gpu_table(section)]
     return parts
+
+
+def _gpu_table(section):
+    """What the CPUs and the GPU need; a ratio above 1 is in the CPUs' favour."""
+    threads = section["threads"][-1]
+    gpus = [peer for peer in PEERS if PEERS[peer].gpu and _was_timed(section, peer, threads)]
+    ours = "cyconv" if _was_timed(section, "cyconv", threads) else None
+    header = ["network", *([f"cyconv, {threads} threads, µs per update"] if ours else []),
+              *(f"{PEERS[peer].label}, µs per update" for peer in gpus),
+              *([f"cyconv, {threads} threads, thousand images/s"] if ours else []),
+              *(f"{PEERS[peer].label}, thousand images/s" for peer in gpus),
+              *(["fastest GPU update / cyconv's"] if ours else [])]
+    rows = []
+    for name, network in section["networks"].items():
+        runs = [find(network, peer, threads) for peer in ([ours] if ours else []) + gpus]
+        row = [name, *(spread(run["step"]) for run in runs), *(spread(run["evaluation"]) for run in runs)]
+        if ours:
+            row.append(f"{min(ratio(run['step'], runs[0]['step']) for run in runs[1:]):.2f}×")
+        rows.append(row)
+    return format_table(header, rows, markdown=True)
+
+
+def _was_timed(section, peer, threads):
+    return any(find(network, peer, threads) for network in section["networks"].values())
 
 
 def _peer_table(section, threads, what, show):
     networks = section["networks"]
-    peers = [peer for peer in PEERS if any(find(network, peer, threads) for network in networks.values())]
+    peers = [peer for peer in PEERS if not PEERS[peer].gpu and _was_timed(section, peer, threads)]
     others = [peer for peer in peers if peer != "cyconv"]
     compared = "cyconv" in peers and others
     header = ["network", *(PEERS[peer].label for peer in peers)]

@@ -19,29 +19,32 @@ class AutogradPeer:
     ``channels_last`` is PyTorch's other memory layout for images.
     """
 
+    device = "cpu"
+    sgd = {"foreach": True}
+    block = 1000  # images that an evaluation takes at a time
     VARIANTS = tuple({"channels_last": last, "precision": precision}
                      for last in (False, True) for precision in ("highest", "medium"))
 
     def __init__(self, case, data, channels_last, precision):
         self.case, self.precision = case, precision
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.images = torch.from_numpy(data.normalized(case.dtype)).contiguous(memory_format=layout)
-        self.labels = torch.from_numpy(data.labels)
+        images = torch.from_numpy(data.normalized(case.dtype)).contiguous(memory_format=layout)
+        self.images, self.labels = images.to(self.device), torch.from_numpy(data.labels).to(self.device)
         self.layout = layout
         self.set_parameters(case.starting_parameters())
 
     def set_parameters(self, mapping):
-        self.tensors = _split(self.case, mapping)
+        self.tensors = {name: tensor.to(self.device) for name, tensor in _split(self.case, mapping).items()}
         self.tensors["conv.weight"] = self.tensors["conv.weight"].contiguous(memory_format=self.layout)
         for tensor in self.tensors.values():
             tensor.requires_grad_()
         weights = [t for name, t in self.tensors.items() if name.endswith("weight")]
         biases = [t for name, t in self.tensors.items() if name.endswith("bias")]
         self.optimizer = torch.optim.SGD(
-            [{"params": weights, "weight_decay": 2 * L2}, {"params": biases}], lr=0.0, foreach=True)
+            [{"params": weights, "weight_decay": 2 * L2}, {"params": biases}], lr=0.0, **self.sgd)
 
     def parameters(self):
-        return {name: t.detach().contiguous().numpy().copy() for name, t in self.tensors.items()}
+        return {name: t.detach().cpu().contiguous().numpy().copy() for name, t in self.tensors.items()}
 
     def forward(self, images):
         t = self.tensors
@@ -52,7 +55,7 @@ class AutogradPeer:
 
     def train(self, order, learning_rates):
         torch.set_float32_matmul_precision(self.precision)
-        order = torch.from_numpy(order)
+        order = torch.from_numpy(order).to(self.device)
         size = self.case.batch_size
         for i, rate in enumerate(learning_rates.tolist()):
             indices = order[i * size : (i + 1) * size]
@@ -66,7 +69,7 @@ class AutogradPeer:
 
     def evaluate(self):
         torch.set_float32_matmul_precision(self.precision)
-        return evaluate(self.forward, self.images, self.labels)
+        return evaluate(self.forward, self.images, self.labels, self.block)
 
 
 class ManualPeer:

@@ -63,9 +63,12 @@ class Worker:
 
 
 def serve(name, threads):
-    """Answer requests until the pipe closes. ``threads`` CPUs at most are used; Ctrl-C is for the parent."""
+    """Answer requests until the pipe closes. ``threads`` CPUs at most are used, but for a GPU; Ctrl-C is for the parent."""
+    from . import PEERS
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    limit_cpus(threads)
+    if not PEERS[name].gpu:
+        limit_cpus(threads)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not get between the replies
     peer = _Server(name)
@@ -128,6 +131,11 @@ class _Server:
 
         cyconv.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         return cyconv.ops.measure_peak_flops(dtype, seconds)
+
+    def gpu_name(self):
+        import torch
+
+        return torch.cuda.get_device_name()
 
     def memory(self, n_images):
         from .memory import resident
