@@ -252,9 +252,9 @@ class Layout:
                 own["batch_x"] = area.take(rows * branch["x_size"])
             branches.append(own)
         width = self.image_shape[2]
-        row_space = thread.take(max(self.image_shape[1] // b["filter_size"] for b in self.branches) * width + width)
-        largest_sum = max(d["n_units"] for d in [*self.dense, *({"n_units": b["n_filters"]} for b in self.branches)])
-        z = thread.take(max(kernels.dense_scratch_size(block), largest_sum))
+        row_space = thread.take((max(self.image_shape[1] // b["filter_size"] for b in self.branches) + 3) * width)
+        sums = [dense["n_units"] for dense in self.dense] + [branch["n_filters"] for branch in self.branches]
+        z = thread.take(max(kernels.dense_scratch_size(block), *sums))
         thread.take(GUARD_BYTES // itemsize)
         tasks = self.tasks()
         n_areas = -(-AREAS_BYTES // (itemsize * area.used)) if area.used else 1

@@ -283,7 +283,7 @@ def _gather(images, order, filter_size, scale, offset, augmentation, seed, epoch
     if len(order) == 0:
         return patches
     n_threads = threads_for_call()
-    rows = new_array("patches", (n_threads, (height // f + 1) * width), dtype)
+    rows = new_array("patches", (n_threads, (height // f + 3) * width), dtype)
     tables = new_array("patches", (2 * channels * height * width,), dtype)
     images = np.ascontiguousarray(images)
     specialised(kernels.gather_batch, dtype)(

@@ -18,7 +18,7 @@
 #   likewise beforehand (`tables`). Both give the same bits: a value is one multiply-add.
 #
 # Ownership
-#   `rows` holds grid_h*W + W elements and belongs to the calling thread; `tables` are written once a call.
+#   `rows` holds (grid_h + 3)*W elements and belongs to the calling thread; `tables` are written once a call.
 
 cdef struct Images:
     const unsigned char* pixels     # uint8 images, or NULL
@@ -48,6 +48,7 @@ cdef Placement draw_placement(const Augment* augment, const Images* images, idx 
     place.flip = augment.flip and bits & 1
     place.dy = <idx>(((bits >> 1 & 0xffff)*<uint64>span) >> 16) - augment.shift
     place.dx = <idx>(((bits >> 17 & 0xffff)*<uint64>span) >> 16) - augment.shift
+    place.dx = max(-images.width, min(place.dx, images.width))     # from there on nothing of the image is left
     place.top = <idx>(((bits >> 33 & 0x7fff)*<uint64>images.height) >> 15) - augment.cutout//2
     place.left = <idx>(((bits >> 48 & 0x7fff)*<uint64>images.width) >> 15) - augment.cutout//2
     place.bottom = min(place.top + augment.cutout, images.height)
@@ -74,29 +75,23 @@ cdef inline void normalise_row(const Images* images, idx image, idx start, idx w
             out[x] = values[x]
 
 
-cdef void place_row(const Images* images, const Placement* place, idx image, idx channel, idx y, real* spare,
-                    real* out) noexcept nogil:
-    """a row of the augmented image"""
-    cdef idx width = images.width, x, begin, end, source_y = y + place.dy, dx = place.dx
+cdef inline void place_row(const Images* images, const Placement* place, idx image, idx channel, idx y, idx width,
+                           real* spare, real* out) noexcept nogil:
+    """A row of the augmented image. `spare` has `width` zeros on either side of what is normalised, so that a row is
+    moved or mirrored as a whole."""
+    cdef idx x, source_y = y + place.dy
+    cdef const real* source = spare + width + place.dx
     if source_y < 0 or source_y >= images.height:
         for x in range(width):
             out[x] = 0
         return
-    normalise_row(images, image, (channel*images.height + source_y)*width, width, spare)
-    if place.flip:      # source column width-1-x + dx
-        begin = min(max(dx, 0), width)
-        end = max(min(width + dx, width), begin)
-        for x in range(begin, end):
-            out[x] = spare[width - 1 - x + dx]
-    else:               # source column x + dx
-        begin = min(max(-dx, 0), width)
-        end = max(min(width - dx, width), begin)
-        for x in range(begin, end):
-            out[x] = spare[x + dx]
-    for x in range(begin):
-        out[x] = 0
-    for x in range(end, width):
-        out[x] = 0
+    normalise_row(images, image, (channel*images.height + source_y)*width, width, spare + width)
+    if place.flip:
+        for x in range(width):
+            out[x] = source[width - 1 - x]
+    else:
+        for x in range(width):
+            out[x] = source[x]
     if place.top <= y < place.bottom:
         for x in range(place.left, place.right):
             out[x] = 0
@@ -231,22 +226,24 @@ cdef void fill_tables(const Images* images, idx f, bint patch_inner, real* table
                 start += 1
 
 
-cdef void gather_image(const Images* images, idx image, const Augment* augment, idx f, bint patch_inner, idx ld_x,
-                       real* rows, real* out) noexcept nogil:
-    cdef idx grid_h = images.height//f, grid_w = images.width//f, n_p = grid_h*grid_w, width = images.width
-    cdef idx c, y, py, p, x
+cdef inline void gather_rows(const Images* images, idx image, const Augment* augment, idx height, idx width, idx f,
+                             bint patch_inner, idx ld_x, real* rows, real* out) noexcept nogil:
+    cdef idx grid_h = height//f, grid_w = width//f, n_p = grid_h*grid_w, c, y, py, p, x
     cdef real* o
     cdef real* spare = rows + grid_h*width
     cdef Placement place
     if augment.active:
         place = draw_placement(augment, images, image)
+        for x in range(width):
+            spare[x] = 0
+            spare[2*width + x] = 0
     for c in range(images.channels):
         for y in range(f):
             for py in range(grid_h):
                 if augment.active:
-                    place_row(images, &place, image, c, py*f + y, spare, rows + py*width)
+                    place_row(images, &place, image, c, py*f + y, width, spare, rows + py*width)
                 else:
-                    normalise_row(images, image, (c*images.height + py*f + y)*width, width, rows + py*width)
+                    normalise_row(images, image, (c*height + py*f + y)*width, width, rows + py*width)
             if patch_inner:
                 o = out + (c*f + y)*f*ld_x
                 if f == 2:
@@ -262,6 +259,23 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
                     o = out + p*ld_x + (c*f + y)*f
                     for x in range(f):
                         o[x] = rows[p*f + x]
+
+
+cdef void gather_image(const Images* images, idx image, const Augment* augment, idx f, bint patch_inner, idx ld_x,
+                       real* rows, real* out) noexcept nogil:
+    """any image; the sizes of CIFAR-10's are constants"""
+    if images.height != SIDE or images.width != SIDE:
+        gather_rows(images, image, augment, images.height, images.width, f, patch_inner, ld_x, rows, out)
+    elif f == 2 and patch_inner:
+        gather_rows(images, image, augment, SIDE, SIDE, 2, True, ld_x, rows, out)
+    elif f == 4 and patch_inner:
+        gather_rows(images, image, augment, SIDE, SIDE, 4, True, ld_x, rows, out)
+    elif f == 8 and patch_inner:
+        gather_rows(images, image, augment, SIDE, SIDE, 8, True, ld_x, rows, out)
+    elif f == 16 and not patch_inner:
+        gather_rows(images, image, augment, SIDE, SIDE, 16, False, ld_x, rows, out)
+    else:
+        gather_rows(images, image, augment, SIDE, SIDE, f, patch_inner, ld_x, rows, out)
 
 
 def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const long long[::1] order,

@@ -84,8 +84,8 @@ cdef extern from *:
       _mm_sfence();
     #endif
     }
-    /* fold_lanes for AVX-512: two vectors give one, each half of which holds sums of neighbours, until 16 (8) vectors have
-       given one of 16 (8) sums. The last group is filled up with what lies behind it. */
+    /* fold_lanes in registers, for AVX-512: two vectors give one that holds the sums of their neighbours, until 16 (8)
+       vectors have given one of 16 (8) sums. What is missing in the last group is filled up with what is there. */
     #if defined(__AVX512F__)
       #define CY_FOLDS 1
     static inline __m512 cy_near_float(__m512 a, __m512 b)
@@ -148,7 +148,7 @@ cdef extern from *:
         VECTORS_DOUBLE "CY_VECTORS_DOUBLE"
         DOT_ROWS_FLOAT "CY_DOT_ROWS_FLOAT"      # rows of a in a dot tile
         DOT_ROWS_DOUBLE "CY_DOT_ROWS_DOUBLE"
-        FOLDS "CY_FOLDS"                  # whether there are fold_float and fold_double
+        FOLDS "CY_FOLDS"                  # whether lanes are folded in registers
     void ASSUME "CY_ASSUME"(bint) noexcept nogil
     void PREFETCH "CY_PREFETCH"(const void*) noexcept nogil
 
@@ -170,8 +170,8 @@ cdef enum:
     MAX_LANES = 16
     MAX_ROWS = 5
     MAX_VECTORS = 4
-    MAX_FOLDED = 32
-    CHUNK_BYTES = 3200  # of a row: most inputs that a dot tile takes at a time
+    MAX_FOLDED = 32     # MAX_ROWS*MAX_ROWS, padded to PAD
+    CHUNK_BYTES = 3200  # of a row: what a dot tile takes at a time, at most
 
 
 cdef inline int lanes_of(const real* tag) noexcept nogil:
