@@ -35,6 +35,11 @@ def padded(n, multiple=PAD):
     return -(-n // multiple) * multiple
 
 
+def is_patch_inner(n_patches):
+    """Whether patches run along the vector lanes: not where padding them would cost more than half as much again."""
+    return 2 * padded(n_patches) <= 3 * n_patches
+
+
 def as_sizes(name, value):
     """An integer or a sequence of them, as a tuple of positive integers."""
     if isinstance(value, (str, bytes, dict)) or (isinstance(value, np.ndarray) and value.ndim != 1):
@@ -94,7 +99,7 @@ class Layout:
         channels, height, width = self.image_shape
         n_patches = (height // filter_size) * (width // filter_size)
         n_values = channels * filter_size**2
-        patch_inner = 2 * padded(n_patches) <= 3 * n_patches
+        patch_inner = is_patch_inner(n_patches)
         branch = {
             "filter_size": filter_size, "n_patches": n_patches, "n_values": n_values, "n_filters": n_filters,
             "patch_inner": patch_inner,

@@ -22,7 +22,7 @@ from ._checks import (
     as_array, check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
 from ._kernels import processor
 from .augmentation import NO_AUGMENTATION, Augmentation
-from .layout import UNITS_PAD, padded
+from .layout import UNITS_PAD, is_patch_inner, padded
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 PROBE_LINES = 512
@@ -318,9 +318,16 @@ def patch_matmul_forward(patches, weight, bias):
     weight = check_array("weight", weight, ("F", patches.shape[1]), FLOATS)
     bias = check_array("bias", bias, (weight.shape[0],), FLOATS)
     dtype = _same_dtype(patches=patches, weight=weight, bias=bias)
-    n, _, n_patches = patches.shape
+    n, n_values, n_patches = patches.shape
     if weight.shape[0] == 0:
         raise ValueError(f"weight must hold at least one filter, but got {describe(weight)}")
+    if not is_patch_inner(n_patches):       # as training does: a dense layer whose rows are patches
+        rows = new_array("patches", (n, n_patches, n_values), dtype)
+        rows[...] = patches.transpose(0, 2, 1)
+        outputs = dense_forward(rows.reshape(n * n_patches, n_values), weight, bias)
+        activations = new_array("activations", (n, weight.shape[0], n_patches), dtype)
+        activations[...] = outputs.reshape(n, n_patches, -1).transpose(0, 2, 1)
+        return activations
     width = padded(n_patches)
     activations = new_array("activations", (n, weight.shape[0], width), dtype)
     specialised(kernels.patch_matmul_forward, dtype)(
