@@ -157,16 +157,22 @@ def compare_convolutions(X, n_rounds):
     return comparisons, times
 
 
-def mean_milliseconds(convolve, arguments, seconds=0.02):
-    """Time of a call, after one to warm up: the mean over as many as fit into ``seconds``, at least one."""
+def mean_milliseconds(convolve, arguments, seconds=0.03):
+    """Time of a call: the mean over as many as fit into ``seconds``, at least one, after others for 0.15 seconds.
+
+    For so long NumPy's own threads may keep the processors busy after their work.
+    """
+    def repeat(seconds):
+        start, count, elapsed = time.perf_counter(), 0, 0.0
+        while elapsed < seconds:
+            convolve(*arguments)
+            count += 1
+            elapsed = time.perf_counter() - start
+        return 1e3 * elapsed / count
+
     if convolve is not WAYS["loops"]:
-        convolve(*arguments)
-    start, count, elapsed = time.perf_counter(), 0, 0.0
-    while elapsed < seconds:
-        convolve(*arguments)
-        count += 1
-        elapsed = time.perf_counter() - start
-    return 1e3 * elapsed / count
+        repeat(0.15)
+    return repeat(seconds)
 
 
 def compare_gradients(X, labels, n_coordinates):
