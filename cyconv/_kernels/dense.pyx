@@ -17,11 +17,6 @@
 #   and one of the rows fit the first-level cache: wide tiles ask for more than the second level gives.
 #   Backward and step: outer tiles along the inputs, over units and over images in their order.
 
-cdef idx dense_scratch(idx n_images) noexcept nogil:
-    """elements of `z` that dense_forward needs"""
-    return n_images*ROWS*MAX_LANES
-
-
 cdef struct Chunk:      # of the inputs, in a forward pass
     idx n_k             # vectors
     bint first, last
@@ -268,8 +263,8 @@ cdef enum:
 
 
 def dense_scratch_size(idx n_images):
-    """Elements of scratch that a forward pass over so many images needs."""
-    return dense_scratch(n_images)
+    """Elements of ``z`` that a forward pass over so many images needs."""
+    return n_images*ROWS*MAX_LANES
 
 
 def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,

@@ -258,20 +258,14 @@ cdef inline void fold_pairs(idx n, const real* z, real* out) noexcept nogil:
 
 cdef inline void fold_lanes(int n, const real* z, real* out) noexcept nogil:
     """out[q] = sum over lanes of z[q][lane], pairwise; n at most MAX_ROWS*MAX_ROWS; out has room for MAX_FOLDED"""
-    cdef real half[MAX_ROWS*MAX_ROWS*8]
-    cdef real quarter[MAX_ROWS*MAX_ROWS*4]
-    cdef int lanes = lanes_of(z)
+    cdef real half[MAX_ROWS*MAX_ROWS*4]
+    cdef real quarter[MAX_ROWS*MAX_ROWS*2]
     if FOLDS:
         if real is float:
             fold_float(n, z, out)
         else:
             fold_double(n, z, out)
-    elif lanes == 16:
-        fold_pairs(n*8, z, half)
-        fold_pairs(n*4, half, quarter)
-        fold_pairs(n*2, quarter, half)
-        fold_pairs(n, half, out)
-    else:
+    else:               # eight lanes
         fold_pairs(n*4, z, half)
         fold_pairs(n*2, half, quarter)
         fold_pairs(n, quarter, out)
