@@ -25,19 +25,25 @@ def parse(argv):
     parser.add_argument("--growth", metavar="G", type=cli.positive_number,
                         help="each cycle's length as a multiple of the one before, in both parts "
                         "(default: 1 in part 1, 2 in part 2)")
+    parser.add_argument("--log-every", metavar="N", type=cli.positive_integer,
+                        help="update steps from one point of the curves to the next (default: 100; 25 with --quick)")
     return parser.parse_args(argv)
+
+
+def chosen_parts(arguments):
+    """The runs of each part that the arguments ask for, with one seed."""
+    changes = dict(QUICK) if arguments.quick else {}
+    changes |= {name: getattr(arguments, name) for name in ("growth", "log_every") if getattr(arguments, name) is not None}
+    return {
+        part: [dataclasses.replace(run, **changes) for run in runs]
+        for part, runs in PARTS.items() if arguments.part in (part, "all")
+    }
 
 
 def main(argv=None):
     arguments = parse(argv)
     source, data = cli.open_data(arguments)
-    changes = dict(QUICK) if arguments.quick else {}
-    if arguments.growth is not None:
-        changes["growth"] = arguments.growth
-    parts = {
-        part: [dataclasses.replace(run, **changes) for run in runs]
-        for part, runs in PARTS.items() if arguments.part in (part, "all")
-    }
+    parts = chosen_parts(arguments)
     runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
     with cli.usage():
         for run in runs:

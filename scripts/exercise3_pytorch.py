@@ -5,7 +5,6 @@ For the comparison of whole runs in ``benchmark.py``: the same options, runs,
 data, points of the history, tables and pictures; nothing of cyconv's kernels.
 """
 
-import dataclasses
 import sys
 import time
 
@@ -27,10 +26,7 @@ def main(argv=None):
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     source, data = cli.open_data(arguments)
-    changes = {**(exercise3.QUICK if arguments.quick else {}),
-               **({"growth": arguments.growth} if arguments.growth else {})}
-    parts = {part: [dataclasses.replace(run, **changes) for run in runs]
-             for part, runs in exercise3.PARTS.items() if arguments.part in (part, "all")}
+    parts = exercise3.chosen_parts(arguments)
     runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
     configuration = cli.configuration("exercise3_pytorch", arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
@@ -53,13 +49,14 @@ def train(run, data):
                          channels_last=False, precision="highest")
     model.set_parameters(case.starting_parameters(run.seed))
     validation, test = (tensors(split, normalizer) for split in (data.validation, data.test))
+    judged = (model.images[: run.n_train_evaluated], model.labels[: run.n_train_evaluated]), validation
     generator = np.random.default_rng(run.seed)
     n, per_epoch = len(data.train), len(data.train) // run.batch_size
     rates = schedule(np.arange(schedule.total_steps))
     step = 0
     while True:
         if step % run.log_every == 0 or step == schedule.total_steps:
-            log(history, step, schedule(step), model, validation, run.l2)
+            log(history, step, schedule(step), model, judged, run.l2)
         if step == schedule.total_steps:
             break
         if step % per_epoch == 0:
@@ -88,12 +85,12 @@ def tensors(split, normalizer):
     return torch.from_numpy(images), torch.from_numpy(split.labels.astype(np.int64))
 
 
-def log(history, step, rate, model, validation, l2):
+def log(history, step, rate, model, judged, l2):
     before = time.perf_counter()
     weights = [tensor.detach() for name, tensor in model.tensors.items() if name.endswith("weight")]
     penalty = l2 * sum(weight.square().sum().item() for weight in weights)
     points = [(loss, loss + penalty, accuracy)
-              for loss, accuracy in (model.evaluate(), evaluate(model.forward, *validation))]
+              for loss, accuracy in (evaluate(model.forward, *images_and_labels) for images_and_labels in judged)]
     history.append(step, float(rate), *points)
     history.evaluation_time += time.perf_counter() - before
 

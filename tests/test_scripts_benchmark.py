@@ -163,15 +163,24 @@ def test_a_worker_tells_what_went_wrong():
         worker.ask("step", key="nothing", seconds=0.001)
 
 
-def test_pytorch_learns_and_logs_as_the_trainer_does():
+def test_pytorch_learns_and_logs_as_the_trainer_does(monkeypatch):
     pytest.importorskip("torch")
     script = importlib.import_module("exercise3_pytorch")
     from cyconv.experiment import Run, run_experiment
 
+    evaluate, evaluated = script.evaluate, []
+
+    def counting(forward, images, labels):
+        evaluated.append(len(labels))
+        return evaluate(forward, images, labels)
+
+    monkeypatch.setattr(script, "evaluate", counting)
+
     data = cyconv.make_shapes(n_train=250, n_validation=60, n_test=70, seed=0)
     run = Run("tiny", filter_size=8, n_filters=4, n_hidden=10, batch_size=20, step_size=15, n_cycles=1,
-              log_every=7)
+              log_every=7, n_train_evaluated=40)
     result, ours = script.train(run, data), run_experiment(run, data, progress=False)
+    assert evaluated == [40, 60] * len(ours.history["update_steps"]) + [70]
     for key in ("update_steps", "learning_rates"):
         np.testing.assert_array_equal(result.history[key], ours.history[key])
     assert result.history["loss_train"][-1] < result.history["loss_train"][0]

@@ -82,12 +82,13 @@ def test_both_parts_write_what_they_promise(call, tmp_path):
     assert not list(folder.glob("checkpoint-*")) and not list(folder.glob(".*"))
 
 
-def test_growth_protocol_and_seeds_reach_the_runs(main, tmp_path):
+def test_options_reach_the_runs(main, tmp_path):
     assert main("--quick", "--part", "2", "--growth", "1.5", "--seeds", "2", "--protocol", "batch1",
-                "--output", "out") == 0
+                "--log-every", "7", "--output", "out") == 0
     document = strict_json(tmp_path / "out" / "results.json")
     assert document["seeds"] == [0, 1] and len(document["runs"]) == 6
     assert {run["run"]["growth"] for run in document["runs"]} == {1.5}
+    assert all(run["history"]["update_steps"][:3] == [0, 7, 14] for run in document["runs"])
     assert document["configuration"]["protocol"] == "batch1"
     deviation = document["summary"][0]["rows"][0]["test_accuracy"]["standard_deviation"]
     assert deviation is not None
@@ -128,6 +129,7 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
         (["--seeds", "two"], "expected an integer of at least 1"),
         (["--threads", "-1"], "expected an integer of at least 1"),
         (["--threads", "100000"], "must be an integer in"),
+        (["--log-every", "0"], "expected an integer of at least 1"),
         (["--growth", "nan"], "expected a finite number above 0"),
         (["--growth", "1e300"], "2**53"),
         (["--part", "3"], "invalid choice"),

@@ -154,7 +154,7 @@ def measure_exercise(options):
         for script, seconds in found.items():
             with tempfile.TemporaryDirectory() as folder:
                 command = [sys.executable, str(scripts / script), "--protocol", "batch1", "--part", "all",
-                           "--seeds", "1", "--threads", str(options.threads[-1]),
+                           "--seeds", "1", "--log-every", "50", "--threads", str(options.threads[-1]),
                            "--output", str(Path(folder, "results"))]
                 if options.data:
                     command += ["--data", options.data]
