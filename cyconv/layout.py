@@ -151,6 +151,14 @@ class Layout:
         """How many numbers are trained."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
+    def weights(self, store):
+        """Each weight matrix in the kernels' array, without its bias and with its padding, as a flat view."""
+        for branch in self.branches:
+            ld = branch["n_values"] if branch["patch_inner"] else branch["ld_x"]
+            yield store[branch["weight"]:branch["weight"] + branch["n_filters"] * ld]
+        for dense in self.dense:
+            yield store[dense["weight"]:dense["weight"] + dense["n_units"] * dense["ld_w"]]
+
     def _pieces(self, store, kind, i):
         """Pairs (view of the public array's columns, view of the store) for one parameter."""
         shape = self.shape(kind, i)

@@ -127,6 +127,21 @@ def test_evaluation_is_the_references(make_network, rng, dtype, settings):
         assert {type(value) for value in evaluation} == {float}
 
 
+@pytest.mark.parametrize("settings", [
+    {"filter_size": 16, "n_filters": 13},
+    {"filter_size": (16, 4), "n_filters": (3, 5), "n_hidden": (9, 6)},
+    {"filter_size": 3, "image_shape": (2, 6, 9), "n_classes": 3},
+])
+def test_training_leaves_nothing_in_the_padding_that_a_penalty_would_count(make_network, rng, dtype, settings):
+    network = make_network(dtype=dtype, **settings)
+    X = rng.standard_normal((40, *network.image_shape)).astype(dtype)
+    source = network.prepare(X, rng.integers(0, network.n_classes, 40))
+    network.train_steps(source, np.arange(40), np.full(4, 0.1), batch_size=10, l2=0.01, momentum=0.9)
+    weights = [values for name, values in network.parameters.items() if name.endswith("weight")]
+    expected = sum(reference.sum_of_squares(weight) for weight in weights)
+    assert network.penalty() == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("filter_size", [1, 2, 4, 8, 16, 32])
 def test_pixels_of_every_width_mean_the_same_as_normalised_images(make_network, pixels, assert_close, dtype, filter_size):
     images, _ = pixels(23)
