@@ -26,7 +26,7 @@ from .layout import UNITS_PAD, is_patch_inner, padded
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 PROBE_LINES = 512
-FAR = 20e-9             # seconds for a cache line to be written by one thread and read by another
+FAR = 10e-9             # seconds for a cache line to be written by one thread and read by another
 
 _distances = {}         # number of threads: when they were last looked at, and whether they are far apart
 

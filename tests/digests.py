@@ -3,6 +3,7 @@ take each other for near or far as the second does."""
 
 import hashlib
 import json
+import math
 import sys
 
 import numpy as np
@@ -75,7 +76,7 @@ def of_functions(dtype):
 def main():
     cyconv.set_num_threads(int(sys.argv[1]))
     ops.threads_are_far = lambda n_threads: sys.argv[2] == "far"
-    network.FAR_OPERATIONS = 0      # on several threads, though these batches are small
+    network.FAR_OPERATIONS = -math.inf      # on several threads, though these batches are small
     found = {"build": ops.instruction_set}
     for dtype in ("float32", "float64"):
         for name, settings in ARCHITECTURES.items():
