@@ -18,6 +18,7 @@ cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real*
                            const real* x, idx x_v, real* out, idx out_v) noexcept nogil:
     """vectors are x_v apart in x, out_v apart in the output"""
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
     cdef real t
     outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, x_v, ld_x, <const char*>weight, 0, &acc[0][0][0])
@@ -25,7 +26,9 @@ cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real*
         for v in range(vectors):
             for lane in range(lanes):
                 t = acc[i][v][lane] + bias[i]
-                out[v*out_v + i*ld_x + lane] = 0 if t < 0 else t     # NaN stays NaN
+                line[lane] = 0 if t < 0 else t      # NaN stays NaN
+            for lane in range(lanes):
+                out[v*out_v + i*ld_x + lane] = line[lane]
 
 
 cdef inline void conv_column(int vectors, idx n_filters, idx n_d, idx ld_x, const real* weight, const real* bias,

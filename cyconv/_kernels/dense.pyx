@@ -123,6 +123,8 @@ cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const r
                                      idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da,
                                      Ahead* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef real line[MAX_LANES]       # apart from da, which the compiler cannot tell from a
+    cdef real t
     cdef const char* lines
     cdef idx step = 0
     cdef int i, v, lane, lanes = lanes_of(dc)
@@ -130,12 +132,14 @@ cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const r
     outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, w, lanes, ld_w, lines, step, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
+            for lane in range(lanes):
+                line[lane] = acc[i][v][lane]
             if masked:
                 for lane in range(lanes):
-                    da[i*ld_a + v*lanes + lane] = scale*acc[i][v][lane] if a[i*ld_a + v*lanes + lane] > 0 else 0
-            else:
-                for lane in range(lanes):
-                    da[i*ld_a + v*lanes + lane] = acc[i][v][lane]
+                    t = scale*line[lane]
+                    line[lane] = t if a[i*ld_a + v*lanes + lane] > 0 else 0
+            for lane in range(lanes):
+                da[i*ld_a + v*lanes + lane] = line[lane]
 
 
 cdef inline void input_gradient_column(int vectors, idx n_images, idx n_units, const real* dc, idx ld_dc,
