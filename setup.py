@@ -43,6 +43,11 @@ FAST = [
     ["-DCYTHON_INLINE=inline __attribute__((always_inline))"],
 ]
 SLOW = [["-O1"], ["-g"], ["-UNDEBUG"], ["-fno-omit-frame-pointer"]]
+OPENMP = [  # for the compiler, for the linker: gcc and clang, Apple's clang with libomp, Microsoft's
+    (["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"]), (["/openmp"], []),
+]
+EMPTY_PROGRAM = "int main(void) { return 0; }\n"
+OPENMP_PROGRAM = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 DIRECTIVES = {
     "language_level": 3, "boundscheck": DEBUG, "wraparound": False, "initializedcheck": DEBUG,
     "cdivision": True, "embedsignature": True,
@@ -63,42 +68,42 @@ class BuildKernels(build_ext):
             self.parallel = os.cpu_count()
         gcc_like = self.compiler.compiler_type != "msvc"
         sanitize = ["-fsanitize=" + SANITIZE] if SANITIZE else []
-        if sanitize and not self.accepts(sanitize):
+        if sanitize and not self.accepts(sanitize, sanitize):
             raise SystemExit(f"CYCONV_SANITIZE must be what the compiler takes after -fsanitize=, but got {SANITIZE!r}")
         common = ["/O2"]
         if gcc_like:
             common = [flag for flags in (SLOW if DEBUG or SANITIZE else FAST) if self.accepts(flags) for flag in flags]
         common += sanitize
-        openmp = [] if NO_OPENMP else self.first_accepted([["-fopenmp"], ["-Xpreprocessor", "-fopenmp"], ["/openmp"]])
+        openmp, openmp_link = self.openmp()
         flags = {}
         for module in self.extensions:
             name = module.name.rpartition(".")[2]
             flags[name] = common + (MARCH.get(name, []) if gcc_like else [])
             module.extra_compile_args = flags[name] + openmp
-            module.extra_link_args = [flag for flag in openmp if flag == "-fopenmp"]
-            module.extra_link_args += sanitize
+            module.extra_link_args = openmp_link + sanitize
         for module in self.extensions:
             if module.name.endswith(".processor"):
                 text = json.dumps({name: " ".join(flags[name]) for name in INSTRUCTION_SETS})
                 module.define_macros = [("CYCONV_BUILD", json.dumps(text))]
         super().build_extensions()
 
-    def accepts(self, flags):
-        """Whether the compiler takes these flags."""
+    def openmp(self):
+        """What this compiler and its linker take for OpenMP; nothing where they know none or lack its header."""
+        choices = [] if NO_OPENMP else OPENMP
+        return next((pair for pair in choices if self.accepts(*pair, OPENMP_PROGRAM)), ([], []))
+
+    def accepts(self, flags, link=(), program=EMPTY_PROGRAM):
+        """Whether the compiler and its linker take these flags."""
         with tempfile.TemporaryDirectory() as folder:
             source = os.path.join(folder, "probe.c")
             with open(source, "w") as file:
-                file.write("int main(void) { return 0; }\n")
+                file.write(program)
             try:
                 objects = self.compiler.compile([source], output_dir=folder, extra_postargs=[*flags, "-Werror"])
-                libraries = [flag for flag in flags if flag == "-fopenmp" or flag.startswith("-fsanitize=")]
-                self.compiler.link_executable(objects, os.path.join(folder, "probe"), extra_postargs=libraries)
+                self.compiler.link_shared_object(objects, os.path.join(folder, "probe"), extra_postargs=list(link))
             except Exception:  # each compiler class raises its own kind
                 return False
         return True
-
-    def first_accepted(self, choices):
-        return next((flags for flags in choices if self.accepts(flags)), [])
 
 
 setup(

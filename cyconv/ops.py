@@ -80,7 +80,7 @@ def show_config():
     }
     print(f"cyconv {config['version']}")
     print(f"  instruction set  {instruction_set} (this machine runs {', '.join(config['instruction_sets'])})")
-    print(f"  OpenMP           {config['openmp'] or 'none'}")
+    print(f"  OpenMP           {config['openmp'] or 'none: kernels run on one thread'}")
     print(f"  threads          {config['threads']}")
     print(f"  compiler         {config['compiler']}")
     print(f"  flags            {config['flags']}")
