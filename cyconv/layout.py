@@ -152,29 +152,32 @@ class Layout:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def weights(self, store):
-        """Each weight matrix in the kernels' array, without its bias and with its padding, as a flat view."""
-        for branch in self.branches:
-            ld = branch["n_values"] if branch["patch_inner"] else branch["ld_x"]
-            yield store[branch["weight"]:branch["weight"] + branch["n_filters"] * ld]
-        for dense in self.dense:
-            yield store[dense["weight"]:dense["weight"] + dense["n_units"] * dense["ld_w"]]
+        """Each weight matrix in the kernels' array, with its padding."""
+        return [self._matrix(store, kind, i) for _, kind, i in self.names if not kind.endswith("bias")]
+
+    def _matrix(self, store, kind, i):
+        """A weight matrix as it lies in the kernels' array: (units or filters, row with its padding)."""
+        if kind == "filter":
+            branch = self.branches[i]
+            start, rows, ld = branch["weight"], branch["n_filters"], branch["n_values" if branch["patch_inner"] else "ld_x"]
+        else:
+            dense = self.dense[i]
+            start, rows, ld = dense["weight"], dense["n_units"], dense["ld_w"]
+        return store[start:start + rows * ld].reshape(rows, ld)
 
     def _pieces(self, store, kind, i):
         """Pairs (view of the public array's columns, view of the store) for one parameter."""
         shape = self.shape(kind, i)
         if kind == "filter":
-            branch = self.branches[i]
-            rows, row = branch["n_filters"], branch["n_values"]
-            ld = row if branch["patch_inner"] else branch["ld_x"]
-            packed = store[branch["weight"]:branch["weight"] + rows * ld].reshape(rows, ld)[:, :row]
-            yield slice(None), packed, (rows, row)
+            row = self.branches[i]["n_values"]
+            packed = self._matrix(store, kind, i)[:, :row]
+            yield slice(None), packed, packed.shape
         elif kind.endswith("bias"):
             start = (self.branches if kind == "filter_bias" else self.dense)[i]["bias"]
             yield slice(None), store[start:start + shape[0]], shape
         else:
-            dense = self.dense[i]
-            ld, rows = dense["ld_w"], dense["n_units"]
-            packed = store[dense["weight"]:dense["weight"] + rows * ld].reshape(rows, ld)
+            packed = self._matrix(store, kind, i)
+            rows = len(packed)
             if i > 0:
                 yield slice(None), packed[:, :shape[1]], shape
                 return

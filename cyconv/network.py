@@ -18,7 +18,7 @@ from .source import Source
 FORMAT_VERSION = 1
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
 OPERATIONS_PER_CALL = 4e9   # of one kernel call: about 50 ms, after which Ctrl-C is heard
-# Threads far apart take longer over one update than one of them alone if it has fewer operations than these together:
+# Of one update, together: with fewer, threads far apart take longer than one of them alone.
 FAR_OPERATIONS = 2e6                    # two barriers' worth
 FAR_OPERATIONS_PER_PARAMETER = 300      # what its way from one to the other is worth
 
@@ -609,11 +609,10 @@ class Network:
                 n_threads = 1
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
-            few = FAR_OPERATIONS + FAR_OPERATIONS_PER_PARAMETER * self.n_parameters
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
                 far = ops.threads_are_far(n_threads)
-                alone = far and self._operations() * batch_size < few
+                alone = far and self._has_few_operations(batch_size)
                 train(plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
                       order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
                       costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
@@ -622,6 +621,11 @@ class Network:
                       settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size),
                       far and not alone, 1 if alone else n_threads)
         return costs
+
+    def _has_few_operations(self, batch_size):
+        """Whether threads far apart take longer over an update than one of them alone."""
+        few = FAR_OPERATIONS + FAR_OPERATIONS_PER_PARAMETER * self.n_parameters
+        return self._operations() * batch_size < few
 
     def _operations(self):
         """Floating-point operations of one image's forward and backward pass, about."""

@@ -272,16 +272,15 @@ cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx wid
     one after the other."""
     cdef Update update = rule.update
     cdef idx g, j
-    update.streams = rule.update.streams and n_groups == 1      # what is read again stays in the caches
-    squares[0] = dense_step(n, n_units, width, dc, ld_dc, a, ld_a, &update, w, sink, ld_w, a + ahead)
-    update.decay = 1
-    update.keep = 1
-    update.pull = 0
-    update.squares = False
-    for g in range(1, n_groups):
-        update.streams = rule.update.streams and g == n_groups - 1
-        dense_step(n, n_units, width, dc + g*group_dc, ld_dc, a + g*group_a, ld_a, &update, w, sink, ld_w,
-                   a + g*group_a + ahead)
+    squares[0] = 0
+    for g in range(n_groups):
+        update.streams = rule.update.streams and g == n_groups - 1      # until then the weights are read again
+        squares[0] += dense_step(n, n_units, width, dc + g*group_dc, ld_dc, a + g*group_a, ld_a, &update, w, sink, ld_w,
+                                 a + g*group_a + ahead)
+        update.decay = 1
+        update.keep = 1
+        update.pull = 0
+        update.squares = False
     if rule.momentum_rate > 0:
         for j in range(n_units):
             follow_velocity(width, rule, rule.update.streams, sink + j*ld_w, w + j*ld_w)
