@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
 
 from ._checks import check_choice, check_integer, describe
@@ -204,10 +204,38 @@ def _dask(n_workers, address):
                 n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
                 dashboard_address=None, silence_logs=logging.ERROR,
             ))
-        client = stack.enter_context(Client(address))
-        executor = client.get_executor(pure=False)
-        stack.callback(executor.shutdown, wait=False)
-        yield executor
+        yield _DaskExecutor(stack.enter_context(Client(address)))
+
+
+class _DaskExecutor(Executor):
+    """A Dask client's calls as futures of the standard library.
+
+    The client's own executor leaves a future without an end if its result was
+    lost with a worker and the call, made again, failed or was cancelled.
+    """
+
+    def __init__(self, client):
+        self._client = client
+
+    def submit(self, function, /, *arguments):
+        remote = self._client.submit(function, *arguments, pure=False)
+        future = Future()
+        future.add_done_callback(lambda future: future.cancelled() and remote.cancel())
+        self._client.loop.add_callback(self._follow, remote, future)
+        return future
+
+    async def _follow(self, remote, future):
+        result = error = None
+        try:
+            result = await self._client.gather(remote, asynchronous=True)
+        except Exception as raised:
+            error = raised
+        if not future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 @contextlib.contextmanager

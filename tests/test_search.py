@@ -6,8 +6,6 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +13,7 @@ import pytest
 
 import cyconv
 from cyconv import plots, search
-from cyconv.executors import executor_opener, spread
+from cyconv.executors import executor_opener
 from cyconv.experiment import DataSource, Run
 from cyconv.search import (Journal, Measurement, Search, describe_splits, measure, rank, ranking_table, run_search,
                            within_noise)
@@ -234,85 +232,6 @@ def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypat
     assert len(journal) == len(make_journal(journal.path, resume=True)) == 1
 
 
-class Breaking(Executor):
-    """Carries out `good` calls, loses the rest in the way that `error` says."""
-
-    opened = 0
-
-    def __init__(self, good, error):
-        self.good, self.error = good, error
-        Breaking.opened += 1
-
-    def submit(self, function, *arguments):
-        future = Future()
-        self.good -= 1
-        if self.good >= 0:
-            future.set_result(function(*arguments))
-        elif isinstance(self.error, CancelledError):
-            future.cancel()
-            future.set_running_or_notify_cancel()
-        elif self.good < -1:
-            raise BrokenExecutor("no more calls")
-        else:
-            future.set_exception(self.error)
-        return future
-
-
-@pytest.mark.parametrize("error", [BrokenExecutor("gone"), CancelledError(), cyconv.Interrupted("terminated")])
-def test_what_broken_executors_lose_is_called_again_and_nothing_else(monkeypatch, error):
-    monkeypatch.setattr(Breaking, "opened", 0)
-    called = []
-
-    def function(number):
-        called.append(number)
-        return -number
-
-    results = list(spread(function, [(n,) for n in range(7)], lambda: Breaking(3, error)))
-    assert sorted(results) == [((n,), -n) for n in range(7)]
-    assert sorted(called) == list(range(7)) and Breaking.opened == 3
-
-
-def test_executors_that_only_break_are_given_up(monkeypatch):
-    monkeypatch.setattr(Breaking, "opened", 0)
-    with pytest.raises(ChildProcessError, match="3 times in a row .* 2 calls"):
-        list(spread(abs, [(1,), (2,)], lambda: Breaking(0, BrokenExecutor())))
-    assert Breaking.opened == 3
-
-
-def test_a_call_s_own_error_ends_the_work_and_cancels_the_rest():
-    gate, called = threading.Event(), []
-
-    def function(number):
-        if number == 0:
-            raise ZeroDivisionError("mine")
-        gate.wait(10)
-        called.append(number)
-
-    class Pool(ThreadPoolExecutor):
-        def __exit__(self, *error):
-            gate.set()
-            return super().__exit__(*error)
-
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        list(spread(function, [(n,) for n in range(9)], lambda: Pool(1)))
-    assert len(called) <= 1
-
-
-@pytest.mark.parametrize("arguments, sentence", [
-    (("thread",), "kind must be one of"), (("process", 0), "n_workers must be"),
-    (("process", 1, "tcp://127.0.0.1:1"), "address must be None unless"),
-])
-def test_an_executor_that_there_is_not_is_refused(arguments, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        executor_opener(*arguments)
-
-
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"distributed installed.*cyconv\[dask\]"):
-        executor_opener("dask")
-
-
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
     others = set(multiprocessing.active_children())
@@ -360,12 +279,6 @@ def test_a_killed_dask_worker_loses_and_doubles_nothing(tmp_path, whole):
     assert killed and killed not in restarted.values()
     assert len(set(seen)) == len(seen) == 12
     assert without_times(journal.measurements) == whole
-
-
-def test_a_call_whose_dask_workers_kept_dying_is_called_again():
-    scheduler = pytest.importorskip("distributed.scheduler")
-    error = scheduler.KilledWorker("call", None, 3)
-    assert len(list(spread(abs, [(1,), (2,)], lambda: Breaking(1, error)))) == 2
 
 
 def test_the_picture_tells_rounds_and_runs_apart():
