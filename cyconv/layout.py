@@ -24,7 +24,8 @@ TILE_ROWS = 5           # images in a tile of any layer, at most
 PANEL = 64              # columns of a dense weight matrix in one task
 DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
 AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
-GUARD_BYTES = 2**13     # behind each scratch: a core that reads ahead of its own end would take lines from its neighbour
+GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of theirs,
+                        # and would take lines from the neighbour that writes them
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 MAX_BRANCHES = 8
 MAX_HIDDEN = 8

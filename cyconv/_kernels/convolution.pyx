@@ -15,13 +15,15 @@
 
 
 cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real* weight, const real* bias,
-                           const real* x, idx x_v, real* out, idx out_v) noexcept nogil:
+                           const real* x, idx x_v, real* out, idx out_v, Ahead* ahead) noexcept nogil:
     """vectors are x_v apart in x, out_v apart in the output"""
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
     cdef real t
-    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, x_v, ld_x, <const char*>weight, 0, &acc[0][0][0])
+    cdef idx pace
+    cdef const char* lines = take_lines(ahead, n_d, &pace)
+    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, x_v, ld_x, lines, pace, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):
@@ -32,46 +34,50 @@ cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real*
 
 
 cdef inline void conv_column(int vectors, idx n_filters, idx n_d, idx ld_x, const real* weight, const real* bias,
-                             const real* x, idx x_v, real* out, idx out_v) noexcept nogil:
+                             const real* x, idx x_v, real* out, idx out_v, Ahead* ahead) noexcept nogil:
     """all filters against the same vectors of patches"""
     cdef idx f = 0
     while f + ROWS <= n_filters:
-        conv_tile(ROWS, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
+        conv_tile(ROWS, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
         f += ROWS
     if n_filters - f == 4:
-        conv_tile(4, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
+        conv_tile(4, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
     elif n_filters - f == 3:
-        conv_tile(3, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
+        conv_tile(3, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
     elif n_filters - f == 2:
-        conv_tile(2, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
+        conv_tile(2, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
     elif n_filters - f == 1:
-        conv_tile(1, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v)
+        conv_tile(1, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
 
 
 cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, const real* weight,
-                       const real* bias, const real* x, idx x_size, real* h, idx ld_h) noexcept nogil:
+                       const real* bias, const real* x, idx x_size, real* h, idx ld_h, Ahead* ahead) noexcept nogil:
     """n_p patches of each image, of which the padding to ld_x comes out as zero"""
     cdef int lanes = lanes_of(weight)
     cdef int vectors = vectors_of(weight) if real is float else min(2, vectors_of(weight))  # wider ones leave the registers
     cdef idx image = 0, p, f
     if ld_x == lanes:       # a tile spans several images
         while image + vectors <= n_images:
-            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h)
+            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h,
+                        ahead)
             image += vectors
         while vectors > 2 and image + 2 <= n_images:
-            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h)
+            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h,
+                        ahead)
             image += 2
     while image < n_images:
         p = 0
         while p + vectors*lanes <= ld_x:
             conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes,
-                        h + image*ld_h + p, lanes)
+                        h + image*ld_h + p, lanes, ahead)
             p += vectors*lanes
         while vectors > 2 and p + 2*lanes <= ld_x:
-            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes)
+            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes,
+                        ahead)
             p += 2*lanes
         while p < ld_x:
-            conv_column(1, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes)
+            conv_column(1, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes,
+                        ahead)
             p += lanes
         image += 1
     if n_p < ld_x:
@@ -210,8 +216,10 @@ cdef enum:
 cdef void forward_images(idx first, idx n, const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
                          const real[::1] bias, real[:, :, ::1] activations) noexcept nogil:
     cdef idx ld_x = patches.shape[2], n_filters = weight.shape[0], n_values = weight.shape[1]
+    cdef Ahead ahead
+    expect_nothing(&ahead)
     conv_forward(n, n_filters, n_values, n_patches, ld_x, &weight[0, 0], &bias[0], &patches[first, 0, 0],
-                 n_values*ld_x, &activations[first, 0, 0], n_filters*ld_x)
+                 n_values*ld_x, &activations[first, 0, 0], n_filters*ld_x, &ahead)
 
 
 def patch_matmul_forward(const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,

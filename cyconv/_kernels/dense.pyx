@@ -20,6 +20,7 @@
 cdef struct Chunk:      # of the inputs, in a forward pass
     idx n_k             # vectors
     bint first, last
+    Ahead* ahead
 
 
 cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real* a, idx ld_a, const real* w, idx ld_w,
@@ -27,11 +28,12 @@ cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real
     """a tile over one chunk; after the last, lanes are folded and stored"""
     cdef real folded[MAX_FOLDED]
     cdef int i
-    cdef idx j
+    cdef idx j, pace
+    cdef const char* lines = take_lines(part.ahead, part.n_k, &pace)
     if part.first:
-        dot_accumulate(rows, ROWS, True, part.n_k, a, ld_a, w, ld_w, z)
+        dot_accumulate(rows, ROWS, True, part.n_k, a, ld_a, w, ld_w, lines, pace, z)
     else:
-        dot_accumulate(rows, ROWS, False, part.n_k, a, ld_a, w, ld_w, z)
+        dot_accumulate(rows, ROWS, False, part.n_k, a, ld_a, w, ld_w, lines, pace, z)
     if part.last:
         fold_lanes(rows*ROWS, z, folded)
         if n_units == ROWS:
@@ -75,11 +77,12 @@ cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noe
 
 
 cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
-                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c,
-                        real* z) noexcept nogil:
+                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c, real* z,
+                        Ahead* ahead) noexcept nogil:
     cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (n_inputs + most - 1)//most, i, j, g, k
     cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
     cdef Chunk part
+    part.ahead = ahead
     j = 0
     while j < n_units:
         for g in range(n_groups):
@@ -97,39 +100,16 @@ cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, c
             add_bias(n_units, bias, relu, c + i*ld_c + g*group_c)
 
 
-cdef struct Ahead:      # images whose cache lines the tiles ask for in passing
-    const char* base
-    const long long* order          # image numbers
-    idx n, image_bytes
-    idx image, line                 # the next line to ask for
-
-
-cdef inline const char* take_lines(Ahead* ahead, idx n, const void* idle, idx* step) noexcept nogil:
-    """where the next n lines begin, and their distance; when there are none, `idle`, which costs nothing, and 0"""
-    cdef const char* start
-    step[0] = 0
-    if ahead == NULL or ahead.image >= ahead.n:
-        return <const char*>idle
-    start = ahead.base + ahead.order[ahead.image]*ahead.image_bytes + ahead.line*64
-    step[0] = 64
-    ahead.line += n
-    if ahead.line*64 >= ahead.image_bytes:
-        ahead.line = 0
-        ahead.image += 1
-    return start
-
-
 cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const real* dc, idx ld_dc, const real* w,
                                      idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da,
                                      Ahead* ahead) noexcept nogil:
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real line[MAX_LANES]       # apart from da, which the compiler cannot tell from a
     cdef real t
-    cdef const char* lines
-    cdef idx step = 0
+    cdef idx pace
+    cdef const char* lines = take_lines(ahead, n_units, &pace)
     cdef int i, v, lane, lanes = lanes_of(dc)
-    lines = take_lines(ahead, n_units, dc, &step)
-    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, w, lanes, ld_w, lines, step, &acc[0][0][0])
+    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, w, lanes, ld_w, lines, pace, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):
@@ -271,21 +251,37 @@ def dense_scratch_size(idx n_images):
     return n_images*ROWS*MAX_LANES
 
 
+cdef void forward_rows(idx block, const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,
+                       real[:, ::1] outputs, real* z) noexcept nogil:
+    cdef idx first = block*ENTRY_BLOCK, n = min(ENTRY_BLOCK, inputs.shape[0] - first)
+    cdef idx n_units = outputs.shape[1], k = inputs.shape[1]
+    cdef Ahead ahead
+    expect_nothing(&ahead)
+    dense_forward(n, 1, n_units, k, &inputs[first, 0], k, 0, &weight[0, 0], k, &bias[0], relu, &outputs[first, 0], n_units,
+                  0, z, &ahead)
+
+
 def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,
                        real[:, ::1] outputs, real[:, ::1] scratch, int n_threads):
     """inputs @ weight.T + bias; inputs and weight padded, ``outputs`` (N, O); scratch: a row a thread."""
-    cdef idx n = inputs.shape[0], n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, b, n_units = outputs.shape[1]
-    cdef idx k = inputs.shape[1]
+    cdef idx n_blocks = (inputs.shape[0] + ENTRY_BLOCK - 1)//ENTRY_BLOCK, b
     with nogil:
         if n_threads == 1:
             for b in range(n_blocks):
-                dense_forward(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), 1, n_units, k, &inputs[b*ENTRY_BLOCK, 0], k, 0,
-                              &weight[0, 0], k, &bias[0], relu, &outputs[b*ENTRY_BLOCK, 0], n_units, 0, &scratch[0, 0])
+                forward_rows(b, inputs, weight, bias, relu, outputs, &scratch[0, 0])
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
-                dense_forward(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), 1, n_units, k, &inputs[b*ENTRY_BLOCK, 0], k, 0,
-                              &weight[0, 0], k, &bias[0], relu, &outputs[b*ENTRY_BLOCK, 0], n_units, 0,
-                              &scratch[threadid(), 0])
+                forward_rows(b, inputs, weight, bias, relu, outputs, &scratch[threadid(), 0])
+
+
+cdef void backward_rows(idx block, const real[:, ::1] masked, const real[:, ::1] inputs, const real[:, ::1] weight,
+                        real[:, ::1] d_inputs) noexcept nogil:
+    cdef idx first = block*ENTRY_BLOCK, n = min(ENTRY_BLOCK, inputs.shape[0] - first)
+    cdef idx n_units = masked.shape[1], k = inputs.shape[1]
+    cdef Ahead ahead
+    expect_nothing(&ahead)
+    dense_backward_input(n, n_units, k, &masked[first, 0], n_units, &weight[0, 0], k, False, &inputs[first, 0], k, <real>1,
+                         &d_inputs[first, 0], &ahead)
 
 
 def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs, const real[:, ::1] weight,
@@ -314,17 +310,13 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
                 d_bias[j] += masked[i, j]
         if n_threads == 1:
             for b in range(n_blocks):
-                dense_backward_input(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), n_units, k, g + b*ENTRY_BLOCK*n_units, n_units,
-                                     &weight[0, 0], k, False, &inputs[b*ENTRY_BLOCK, 0], k, <real>1,
-                                     &d_inputs[b*ENTRY_BLOCK, 0], NULL)
+                backward_rows(b, masked, inputs, weight, d_inputs)
             for b in range(n_panels):
                 dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
                            &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &inputs[0, b*PANEL])
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
-                dense_backward_input(min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), n_units, k, g + b*ENTRY_BLOCK*n_units, n_units,
-                                     &weight[0, 0], k, False, &inputs[b*ENTRY_BLOCK, 0], k, <real>1,
-                                     &d_inputs[b*ENTRY_BLOCK, 0], NULL)
+                backward_rows(b, masked, inputs, weight, d_inputs)
             for b in prange(n_panels, schedule="static", num_threads=n_threads):
                 dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
                            &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &inputs[0, b*PANEL])

@@ -2,6 +2,8 @@
 # file and nothing else; setup.py gives each its compiler flags.
 
 include "tiles.pxi"
+include "ahead.pxi"
+include "words.pxi"
 include "randomness.pxi"
 
 from cython.parallel cimport parallel, prange, threadid

@@ -13,9 +13,10 @@
 # Order of work
 #   In general (gather_image): rows (c, y, :) with the same y mod f are normalised into `rows`, one behind the
 #   other; what lies there is patch after patch with f values each, and is dealt out into f streams.
-#   For uint8 images of 32 x 32 without augmentation (gather_pixels): the bytes of a channel are dealt out first, by
-#   vector permutations, since f is a constant there, and then normalised in one run, with scale and offset dealt out
-#   likewise beforehand (`tables`). Both give the same bits: a value is one multiply-add.
+#   For uint8 images of 32 x 32 without augmentation (gather_pixels): what GROUP patches hold of a row of theirs is read
+#   as words of up to four bytes, one a patch, and a word's bytes are shifted out one after the other: each gives
+#   GROUP neighbours of X. Scale and offset are dealt out likewise beforehand (`tables`). Both ways give the same
+#   bits: a value is one multiply-add.
 #
 # Ownership
 #   `rows` holds (grid_h + 3)*W elements and belongs to the calling thread; `tables` are written once a call.
@@ -108,108 +109,102 @@ cdef inline void deal_out(idx f, idx n_p, const real* rows, idx ld_x, real* out)
 cdef enum:
     SIDE = 32                       # of the images that gather_pixels knows
     CHANNEL = SIDE*SIDE
+    GROUP = 16                      # patches, or values of one, that are dealt out at a time
 
 
-cdef inline void halve(idx n, const unsigned char* pixels, unsigned char* even, unsigned char* odd) noexcept nogil:
+cdef inline void normalise_words(int shift, const unsigned int* words, const real* scale, const real* offset,
+                                 real* out) noexcept nogil:
+    """out = the byte of each word that begins at bit `shift`, normalised"""
+    cdef real line[GROUP]           # apart from out, which the compiler cannot tell from scale and offset
     cdef idx i
-    for i in range(n):
-        even[i] = pixels[2*i]
-        odd[i] = pixels[2*i + 1]
+    for i in range(GROUP):
+        line[i] = <int>((words[i] >> shift) & 255)*scale[i] + offset[i]
+    for i in range(GROUP):
+        out[i] = line[i]
 
 
-cdef inline void deal_eights(const unsigned char* pixels, unsigned char* out) noexcept nogil:
-    """deal_channel for f = 8, patch-innermost: eight streams at once are too many for the vectoriser, so the bytes
-    are dealt into two, three times; stream x = i + 2*j + 4*(odd at last)"""
-    cdef unsigned char halves[CHANNEL]
-    cdef unsigned char quarters[CHANNEL]
-    cdef idx y, py, i, j
-    for y in range(8):
-        for py in range(4):
-            halve(16, pixels + (py*8 + y)*SIDE, halves + (y*4 + py)*16, halves + 512 + (y*4 + py)*16)
-    for i in range(2):
-        halve(256, halves + 512*i, quarters + 512*i, quarters + 512*i + 256)
-    for i in range(2):
-        for j in range(2):
-            for y in range(8):
-                halve(16, quarters + 512*i + 256*j + 32*y, out + (8*y + i + 2*j)*16, out + (8*y + i + 2*j + 4)*16)
-
-
-cdef inline void deal_channel(idx f, bint patch_inner, const unsigned char* pixels, unsigned char* out) noexcept nogil:
-    """One channel's bytes in the order of the patches: value by value, or patch by patch. f is a constant."""
-    cdef unsigned char rows[CHANNEL]
-    cdef idx grid = SIDE//f, n_p = grid*grid, y, py, px, x, p
-    if patch_inner and f == 8:
-        deal_eights(pixels, out)
-    elif patch_inner:
+cdef inline void gather_channel(idx f, bint patch_inner, const unsigned char* pixels, const real* scale,
+                                const real* offset, idx ld_x, real* out) noexcept nogil:
+    """One channel of an image; f is a constant. Patch-major, patches are ld_x apart in `out`."""
+    cdef unsigned int words[GROUP]
+    cdef idx grid = SIDE//f, n_p = grid*grid, n_bytes = min(f, 4), y, g, q, b, p, to
+    if patch_inner:     # GROUP patches lie in f//2 rows of patches
         for y in range(f):
-            for py in range(grid):
-                for x in range(SIDE):
-                    rows[py*SIDE + x] = pixels[(py*f + y)*SIDE + x]
-            for p in range(n_p):
-                for x in range(f):
-                    out[(y*f + x)*n_p + p] = rows[p*f + x]
+            for g in range(n_p//GROUP):
+                for q in range(f//n_bytes):
+                    read_words(f, pixels + (g*(f//2)*f + y)*SIDE, q, words)
+                    for b in range(n_bytes):
+                        to = (y*f + q*n_bytes + b)*n_p + g*GROUP
+                        normalise_words(8*b, words, scale + to, offset + to, out + to)
     else:
-        for py in range(grid):
-            for px in range(grid):
-                for y in range(f):
-                    for x in range(f):
-                        out[((py*grid + px)*f + y)*f + x] = pixels[(py*f + y)*SIDE + px*f + x]
+        for p in range(n_p):
+            for y in range(f):
+                for g in range(f//GROUP):
+                    read_words(1, pixels + ((p//grid)*f + y)*SIDE + (p % grid)*f + g*GROUP, 0, words)
+                    to = y*f + g*GROUP
+                    normalise_words(0, words, scale + p*f*f + to, offset + p*f*f + to, out + p*ld_x + to)
 
 
-cdef inline void normalise_run(idx n, const unsigned char* dealt, const real* scale, const real* offset,
-                               real* out) noexcept nogil:
-    cdef idx i
-    for i in range(n):
-        out[i] = dealt[i]*scale[i] + offset[i]
+# Functions of their own: the compiler allocates registers for a function as a whole.
+
+cdef void gather_channel_2(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
+                           real* out) noexcept nogil:
+    gather_channel(2, True, pixels, scale, offset, ld_x, out)
 
 
-cdef inline void gather_width(const Images* images, const long long* order, idx first, idx n, idx f, bint patch_inner,
-                              const real* tables, idx x_size, real* out) noexcept nogil:
-    """gather_pixels for one filter width, a constant: a channel of all images, while its tables are in cache"""
-    cdef unsigned char dealt[CHANNEL]
-    cdef idx size = images.channels*CHANNEL, n_p = CHANNEL//(f*f), c, i, p, image, line
-    cdef const unsigned char* pixels
-    cdef const real* scale
-    cdef const real* offset
-    for c in range(images.channels):
-        scale = tables + c*CHANNEL
-        offset = scale + size
-        for i in range(n):
-            image = order[i] if order != NULL else first + i
-            pixels = images.pixels + image*size + c*CHANNEL
-            if order == NULL:       # the next block's images lie n further on
-                for line in range(CHANNEL//64):
-                    PREFETCH(pixels + n*size + line*64)
-            deal_channel(f, patch_inner, pixels, dealt)
-            if patch_inner:
-                normalise_run(CHANNEL, dealt, scale, offset, out + i*x_size + c*CHANNEL)
-            else:
-                for p in range(n_p):
-                    normalise_run(f*f, dealt + p*f*f, scale + p*f*f, offset + p*f*f,
-                                  out + i*x_size + (p*images.channels + c)*f*f)
+cdef void gather_channel_4(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
+                           real* out) noexcept nogil:
+    gather_channel(4, True, pixels, scale, offset, ld_x, out)
+
+
+cdef void gather_channel_8(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
+                           real* out) noexcept nogil:
+    gather_channel(8, True, pixels, scale, offset, ld_x, out)
+
+
+cdef void gather_channel_16(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
+                            real* out) noexcept nogil:
+    gather_channel(16, False, pixels, scale, offset, ld_x, out)
+
+
+cdef void gather_channel_32(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
+                            real* out) noexcept nogil:
+    gather_channel(32, False, pixels, scale, offset, ld_x, out)
 
 
 cdef inline bint is_plain(const Images* images, const Augment* augment, idx f, bint patch_inner) noexcept nogil:
     """whether gather_pixels knows these images, this width and this layout"""
-    if images.pixels == NULL or augment.active or images.height != SIDE or images.width != SIDE:
+    if not READS_WORDS or images.pixels == NULL or augment.active or images.height != SIDE or images.width != SIDE:
         return False
     return (f == 2 or f == 4 or f == 8) if patch_inner else (f == 16 or f == 32)
 
 
 cdef void gather_pixels(const Images* images, const long long* order, idx first, idx n, idx f, bint patch_inner,
                         const real* tables, idx x_size, real* out) noexcept nogil:
-    """Images order[0..n), or first..first+n where there is no order: bytes are put in the order of the patches
-    before they become numbers four times as long. `tables`: scale and offset, each (C, H*W) in that order."""
-    if f == 2:
-        gather_width(images, order, first, n, 2, True, tables, x_size, out)
-    elif f == 4:
-        gather_width(images, order, first, n, 4, True, tables, x_size, out)
-    elif f == 8:
-        gather_width(images, order, first, n, 8, True, tables, x_size, out)
-    elif f == 16:
-        gather_width(images, order, first, n, 16, False, tables, x_size, out)
-    else:
-        gather_width(images, order, first, n, 32, False, tables, x_size, out)
+    """Images order[0..n), or first..first+n where there is no order: a channel of all images, while its tables are
+    in cache. `tables`: scale and offset, each (C, H*W) in the order of the patches."""
+    cdef idx size = images.channels*CHANNEL, ld_x = images.channels*f*f, c, i, image
+    cdef const unsigned char* pixels
+    cdef const real* scale
+    cdef const real* offset
+    cdef real* x
+    for c in range(images.channels):
+        scale = tables + c*CHANNEL
+        offset = scale + size
+        for i in range(n):
+            image = order[i] if order != NULL else first + i
+            pixels = images.pixels + image*size + c*CHANNEL
+            x = out + i*x_size + c*(CHANNEL if patch_inner else f*f)
+            if f == 2:
+                gather_channel_2(pixels, scale, offset, ld_x, x)
+            elif f == 4:
+                gather_channel_4(pixels, scale, offset, ld_x, x)
+            elif f == 8:
+                gather_channel_8(pixels, scale, offset, ld_x, x)
+            elif f == 16:
+                gather_channel_16(pixels, scale, offset, ld_x, x)
+            else:
+                gather_channel_32(pixels, scale, offset, ld_x, x)
 
 
 cdef void fill_tables(const Images* images, idx f, bint patch_inner, real* tables) noexcept nogil:

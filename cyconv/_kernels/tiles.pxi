@@ -57,10 +57,9 @@ cdef extern from *:
       #define CY_DOT_ROWS_FLOAT 2
       #define CY_DOT_ROWS_DOUBLE 1
     #endif
+    #include <string.h>
     #if defined(__SSE2__)
       #include <immintrin.h>
-    #else
-      #include <string.h>
     #endif
     /* Stores past the caches. n is a multiple of a vector's bytes (64 with AVX-512, else 32), and so is the address. */
     static inline void cy_stream(void *to, const void *from, ptrdiff_t n)
@@ -222,9 +221,9 @@ cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a,
                 acc[(i*MAX_VECTORS + v)*MAX_LANES + lane] = t[i][v][lane]
 
 
-cdef inline void dot_accumulate(int rows, int columns, bint first, idx n_k, const real* a, idx a_row,
-                                const real* b, idx b_row, real* z) noexcept nogil:
-    """z[i][j][lane] (+)= sum_k a[i*a_row + k*lanes + lane] * b[j*b_row + k*lanes + lane]"""
+cdef inline void dot_accumulate(int rows, int columns, bint first, idx n_k, const real* a, idx a_row, const real* b,
+                                idx b_row, const char* ahead, idx ahead_step, real* z) noexcept nogil:
+    """z[i][j][lane] (+)= sum_k a[i*a_row + k*lanes + lane] * b[j*b_row + k*lanes + lane]; `ahead` as above"""
     cdef real t[MAX_ROWS][MAX_ROWS][MAX_LANES]
     cdef int i, j, lane, lanes = lanes_of(a)
     cdef idx k
@@ -234,6 +233,7 @@ cdef inline void dot_accumulate(int rows, int columns, bint first, idx n_k, cons
                 t[i][j][lane] = 0 if first else z[(i*columns + j)*lanes + lane]
     ASSUME(n_k > 0)
     for k in range(n_k):
+        PREFETCH(ahead + k*ahead_step)
         for i in range(rows):
             for j in range(columns):
                 for lane in range(lanes):
