@@ -262,7 +262,7 @@ class Layout:
         branches = []
         for branch in self.branches:
             own = dict(branch, batch_x=0, shares=0, x=thread.take(block * branch["x_size"]),
-                       tables=whole.take(2 * math.prod(self.image_shape)), plain=False)
+                       tables=whole.take(2 * math.prod(self.image_shape)))
             if not evaluation and branch["patch_inner"]:
                 own["shares"] = area.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
             elif not evaluation:
@@ -272,7 +272,6 @@ class Layout:
         row_space = thread.take((max(self.image_shape[1] // b["filter_size"] for b in self.branches) + 3) * width)
         sums = [dense["n_units"] for dense in self.dense] + [branch["n_filters"] for branch in self.branches]
         z = thread.take(max(kernels.dense_scratch_size(block), *sums))
-        columns = thread.take(0 if evaluation or not keep_grad else batch_size * PANEL)
         thread.take(GUARD_BYTES // itemsize)
         tasks = self.tasks()
         n_areas = -(-AREAS_BYTES // (itemsize * area.used)) if area.used else 1
@@ -282,7 +281,6 @@ class Layout:
             "dense": self.dense, "ld": self.ld, "act": act, "grad": grad, "keep_grad": keep_grad,
             "h": h, "d_h": d_h, "areas": areas, "n_areas": n_areas, "area_size": area.used,
             "scratch": whole.used, "scratch_size": thread.used, "rows": row_space, "z": z,
-            "columns": columns,
         }
         total = whole.used + n_threads * thread.used
         if total > MAX_ELEMENTS:

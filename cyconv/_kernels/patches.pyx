@@ -207,24 +207,6 @@ cdef void gather_pixels(const Images* images, const long long* order, idx first,
                 gather_channel_32(pixels, scale, offset, ld_x, x)
 
 
-cdef void gather_columns(const Images* images, const long long* order, idx n, idx f, idx patch, idx begin, idx width,
-                         const real* tables, real* out) noexcept nogil:
-    """out[i, :width] = values begin..begin+width of one patch of image order[i], both multiples of GROUP, as
-    gather_pixels makes them patch-major"""
-    cdef unsigned int words[GROUP]
-    cdef idx size = images.channels*CHANNEL, grid = SIDE//f, q, i, c, y, x, to
-    cdef const unsigned char* pixels
-    for q in range(0, width//GROUP):
-        c = (begin + q*GROUP)//(f*f)
-        y = (begin + q*GROUP) % (f*f)//f
-        x = (begin + q*GROUP) % f
-        to = c*CHANNEL + patch*f*f + y*f + x
-        pixels = images.pixels + c*CHANNEL + ((patch//grid)*f + y)*SIDE + (patch % grid)*f + x
-        for i in range(n):
-            read_words(1, pixels + order[i]*size, 0, words)
-            normalise_words(0, words, tables + to, tables + size + to, out + i*width + q*GROUP)
-
-
 cdef void fill_tables(const Images* images, idx f, bint patch_inner, real* tables) noexcept nogil:
     """scale and offset in the order in which gather_pixels wants them"""
     cdef idx grid = SIDE//f, size = images.channels*CHANNEL, c, y, x, d, p, to, start = 0

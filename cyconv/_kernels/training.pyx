@@ -13,8 +13,7 @@
 #   back from their caches. Cores that share a cache: updates take turns in several areas, so that the lines have
 #   left the cores' own caches by then. Cores far apart: a block's patches and level 0 are made and used in its
 #   thread's scratch, and what phase two needs of them is published, streamed past the caches, as are the updated
-#   weights; patches of plain images are gathered again instead, columns by columns. The caller says which; it
-#   changes no bit.
+#   weights. The caller says which; it changes no bit.
 #
 # Same bits for any number of threads
 #   Blocks and tiles depend on the network and the batch size alone; every element is summed by one thread in
@@ -52,7 +51,6 @@ cdef struct Branch:
     idx batch_x         # in the area: the patches of the batch, patch-major only
     idx shares          # patch-innermost: in the area, n_filters*(n_values + 1) a block
     idx tables          # in the workspace: what gather_pixels needs
-    bint plain          # gather_pixels knows its images
 
 cdef struct Dense:
     idx n_units, n_inputs, ld_w, weight, bias
@@ -74,7 +72,6 @@ cdef struct Plan:
     idx h, d_h                          # in the scratch: level 0 of a block, and its gradient
     idx scratch, scratch_size           # thread 0's scratch, and the size of each
     idx rows, z                         # in the scratch
-    idx columns                         # in the scratch: for a panel of one patch of the batch
 
 cdef struct Batch:
     # what one call works on
@@ -117,13 +114,12 @@ cdef void drop_units(idx n, idx n_units, idx ld, real* a, double dropout, uint64
                 a[i*ld + 2*j + 1] = 0 if (bits >> 32) < threshold else a[i*ld + 2*j + 1]*scale
 
 
-cdef void fill_branch_tables(Plan* plan, const Batch* batch, real* workspace) noexcept nogil:
-    cdef Branch* branch
+cdef void fill_branch_tables(const Plan* plan, const Batch* batch, real* workspace) noexcept nogil:
+    cdef const Branch* branch
     cdef idx b
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
-        branch.plain = is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner)
-        if branch.plain:
+        if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
             fill_tables(&batch.images, branch.filter_size, branch.patch_inner, workspace + branch.tables)
 
 
@@ -156,7 +152,7 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
         own = patches_of(plan, branch, base, row, scratch)
-        if branch.plain:
+        if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
             gather_pixels(&batch.images, order, first, n, branch.filter_size, branch.patch_inner,
                           <const real*>batch.workspace + branch.tables, branch.x_size, own)
         else:
@@ -192,7 +188,7 @@ cdef void publish(const Plan* plan, idx n, idx first, const real* scratch, real*
         stream(n*plan.ld[0], scratch + plan.d_h, level(plan, plan.grad, area, 0, first))
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
-        if not branch.patch_inner and not branch.plain:
+        if not branch.patch_inner:
             stream(n*branch.x_size, scratch + branch.x, area + branch.batch_x + first*branch.x_size)
     end_stream()
 
@@ -276,25 +272,15 @@ cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx
                 out[j] += a[i*ld + g*group + j]
 
 
-cdef struct Again:      # the columns of a patch-major convolution's patches, to be gathered again
-    const Images* images
-    const long long* order
-    idx filter_size, begin
-    const void* tables
-
-
 cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc,
-                     idx group_dc, real* a, idx ld_a, idx group_a, const Again* again, real* w, real* sink, idx ld_w,
+                     idx group_dc, const real* a, idx ld_a, idx group_a, real* w, real* sink, idx ld_w,
                      idx ahead, double* squares) noexcept nogil:
     """A panel of columns, `ahead` columns before the thread's next one. A patch-major convolution adds its patches
-    one after the other; where they are gathered again, each of them into `a`."""
+    one after the other."""
     cdef Update update = rule.update
     cdef idx g, j
     squares[0] = 0
     for g in range(n_groups):
-        if again != NULL:
-            gather_columns(again.images, again.order, n, again.filter_size, g, again.begin, width,
-                           <const real*>again.tables, a)
         update.streams = rule.update.streams and g == n_groups - 1      # until then the weights are read again
         squares[0] += dense_step(n, n_units, width, dc + g*group_dc, ld_dc, a + g*group_a, ld_a, &update, w, sink, ld_w,
                                  a + g*group_a + ahead)
@@ -343,8 +329,8 @@ cdef inline idx next_panel(const Plan* plan, const Task* tasks, idx t, int n_thr
     return 0
 
 
-cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, const Task* tasks, idx t,
-                    const long long* order, real* params, real* sink, real* area, real* scratch) noexcept nogil:
+cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, const Task* tasks, idx t, real* params,
+                    real* sink, real* area, real* scratch) noexcept nogil:
     """one tile of the parameters, over the whole batch"""
     cdef const Task* task = &tasks[t]
     cdef idx l = task.layer, n_blocks = (batch.size + plan.block - 1)//plan.block, share, weight, j, b
@@ -352,7 +338,6 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
     cdef const Branch* branch
     cdef real* sums = scratch + plan.z
     cdef real* grad
-    cdef Again again
     batch.squares[t] = 0
     if task.kind == DENSE_PANEL or task.kind == DENSE_BIAS:
         dense = &plan.dense[l]
@@ -360,7 +345,7 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
         if task.kind == DENSE_PANEL:
             weight = dense.weight + task.begin
             step_panel(rule, batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0,
-                       level(plan, plan.act, area, l, 0) + task.begin, plan.ld[l], 0, NULL, params + weight,
+                       level(plan, plan.act, area, l, 0) + task.begin, plan.ld[l], 0, params + weight,
                        sink + weight, dense.ld_w, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
         else:
             sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
@@ -371,20 +356,9 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
     share = branch.n_filters*(branch.n_values + 1)
     if task.kind == PATCH_PANEL:
         weight = branch.weight + task.begin
-        if plan.private and branch.plain:
-            again.images = &batch.images
-            again.order = order
-            again.filter_size = branch.filter_size
-            again.begin = task.begin
-            again.tables = <const real*>batch.workspace + branch.tables
-            step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
-                       branch.n_filters, scratch + plan.columns, task.width, 0, &again, params + weight, sink + weight,
-                       branch.ld_x, 0, batch.squares + t)
-        else:
-            step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
-                       branch.n_filters, area + branch.batch_x + task.begin, branch.x_size, branch.ld_x, NULL,
-                       params + weight, sink + weight, branch.ld_x, next_panel(plan, tasks, t, batch.n_threads),
-                       batch.squares + t)
+        step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
+                   branch.n_filters, area + branch.batch_x + task.begin, branch.x_size, branch.ld_x, params + weight,
+                   sink + weight, branch.ld_x, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
     elif task.kind == PATCH_BIAS:
         sum_rows(batch.size, branch.n_patches, branch.n_filters, branch.n_filters, grad, plan.ld[0], sums)
         step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
@@ -495,7 +469,7 @@ cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, c
         course.costs[step] = loss/batch.size
         return
     rule = rule_of(course, step, plan.private)
-    phase_two(plan, batch, &rule, tasks, t, course.order + step*batch.size, params, sink, area_of(plan, course, step, workspace),
+    phase_two(plan, batch, &rule, tasks, t, params, sink, area_of(plan, course, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
     if rule.update.streams:
         end_stream()
@@ -571,7 +545,6 @@ cdef Plan read_plan(dict description) except *:
     plan.scratch_size = description["scratch_size"]
     plan.rows = description["rows"]
     plan.z = description["z"]
-    plan.columns = description["columns"]
     return plan
 
 
