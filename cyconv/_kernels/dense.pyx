@@ -12,10 +12,14 @@
 #   A dense layer has one group; a convolution with P patches has P, and the input of group g is patch g.
 #
 # Order
-#   Forward: every tile of ROWS units meets every tile of dot_rows rows, over one chunk of the inputs after the
-#   other; the lanes of a tile are kept in `z` between chunks and folded after the last. A chunk of the units' weights
-#   and one of the rows fit the first-level cache: wide tiles ask for more than the second level gives.
+#   Forward: every tile of ROWS units meets every tile of dot_rows rows, over one chunk of the inputs after the other.
+#   The units' chunk stays in the first-level cache while the rows pass by; the lanes of a tile are kept in `z` between
+#   chunks and folded after the last. Where a tile has as many rows as units (AVX-512), one chunk holds all inputs and
+#   the second level all weights, it is the rows that stay. The sums are the same.
 #   Backward and step: outer tiles along the inputs, over units and over images in their order.
+
+cdef enum:
+    L2_BYTES = 540672   # of weights that stay in the second-level cache
 
 cdef struct Chunk:      # of the inputs, in a forward pass
     idx n_k             # vectors
@@ -76,14 +80,12 @@ cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noe
             c[j] += bias[j]
 
 
-cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
-                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c, real* z,
-                        Ahead* ahead) noexcept nogil:
-    cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (n_inputs + most - 1)//most, i, j, g, k
-    cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
+cdef inline void dense_chunks(idx n_images, idx n_groups, idx n_units, idx n_inputs, idx chunk, const real* a, idx ld_a,
+                              idx group_a, const real* w, idx ld_w, real* c, idx ld_c, idx group_c, real* z,
+                              Ahead* ahead) noexcept nogil:
+    cdef idx j = 0, g, k
     cdef Chunk part
     part.ahead = ahead
-    j = 0
     while j < n_units:
         for g in range(n_groups):
             k = 0
@@ -95,6 +97,23 @@ cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, c
                              c + g*group_c + j, ld_c, z)
                 k += chunk
         j += ROWS
+
+
+cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
+                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c, real* z,
+                        Ahead* ahead) noexcept nogil:
+    cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (n_inputs + most - 1)//most, i, g
+    cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
+    cdef idx rows = dot_rows_of(a)
+    if rows == ROWS and n_chunks == 1 and n_units*ld_w*<idx>sizeof(real) <= L2_BYTES:
+        for g in range(n_groups):
+            i = 0
+            while i < n_images:
+                dense_chunks(min(rows, n_images - i), 1, n_units, n_inputs, n_inputs, a + i*ld_a + g*group_a, ld_a, 0, w,
+                             ld_w, c + i*ld_c + g*group_c, ld_c, 0, z, ahead)
+                i += rows
+    else:
+        dense_chunks(n_images, n_groups, n_units, n_inputs, chunk, a, ld_a, group_a, w, ld_w, c, ld_c, group_c, z, ahead)
     for i in range(n_images):
         for g in range(n_groups):
             add_bias(n_units, bias, relu, c + i*ld_c + g*group_c)
