@@ -59,16 +59,35 @@ cdef Placement draw_placement(const Augment* augment, const Images* images, idx 
     return place
 
 
+cdef enum:
+    GROUP = 16                      # pixels, or patches, that are read at a time
+
+
+cdef inline void normalise_words(int shift, const unsigned int* words, const real* scale, const real* offset,
+                                 real* out) noexcept nogil:
+    """out = the byte of each word that begins at bit `shift`, normalised"""
+    cdef real line[GROUP]           # apart from out, which the compiler cannot tell from scale and offset
+    cdef idx i
+    for i in range(GROUP):
+        line[i] = <int>((words[i] >> shift) & 255)*scale[i] + offset[i]
+    for i in range(GROUP):
+        out[i] = line[i]
+
+
 cdef inline void normalise_row(const Images* images, idx image, idx start, idx width, real* out) noexcept nogil:
     """the `width` pixels of an image from `start` on"""
-    cdef idx x, size = images.channels*images.height*images.width
+    cdef unsigned int words[GROUP]
+    cdef idx x, g, size = images.channels*images.height*images.width
     cdef const unsigned char* pixels
     cdef const real* values
     cdef const real* scale = <const real*>images.scale + start
     cdef const real* offset = <const real*>images.offset + start
     if images.pixels != NULL:
         pixels = images.pixels + image*size + start
-        for x in range(width):
+        for g in range(width//GROUP):
+            read_words(1, pixels + g*GROUP, 0, words)
+            normalise_words(0, words, scale + g*GROUP, offset + g*GROUP, out + g*GROUP)
+        for x in range(width//GROUP*GROUP, width):
             out[x] = pixels[x]*scale[x] + offset[x]
     else:
         values = <const real*>images.values + image*size + start
@@ -109,18 +128,6 @@ cdef inline void deal_out(idx f, idx n_p, const real* rows, idx ld_x, real* out)
 cdef enum:
     SIDE = 32                       # of the images that gather_pixels knows
     CHANNEL = SIDE*SIDE
-    GROUP = 16                      # patches, or values of one, that are dealt out at a time
-
-
-cdef inline void normalise_words(int shift, const unsigned int* words, const real* scale, const real* offset,
-                                 real* out) noexcept nogil:
-    """out = the byte of each word that begins at bit `shift`, normalised"""
-    cdef real line[GROUP]           # apart from out, which the compiler cannot tell from scale and offset
-    cdef idx i
-    for i in range(GROUP):
-        line[i] = <int>((words[i] >> shift) & 255)*scale[i] + offset[i]
-    for i in range(GROUP):
-        out[i] = line[i]
 
 
 cdef inline void gather_channel(idx f, bint patch_inner, const unsigned char* pixels, const real* scale,
