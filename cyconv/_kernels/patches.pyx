@@ -130,53 +130,48 @@ cdef enum:
     CHANNEL = SIDE*SIDE
 
 
-cdef inline void gather_channel(idx f, bint patch_inner, const unsigned char* pixels, const real* scale,
-                                const real* offset, idx ld_x, real* out) noexcept nogil:
-    """One channel of an image; f is a constant. Patch-major, patches are ld_x apart in `out`."""
+cdef inline void gather_inner(idx f, const unsigned char* pixels, const real* scale, const real* offset,
+                              real* out) noexcept nogil:
+    """one channel of an image, patch-innermost; f is a constant"""
     cdef unsigned int words[GROUP]
-    cdef idx grid = SIDE//f, n_p = grid*grid, n_bytes = min(f, 4), y, g, q, b, p, to
-    if patch_inner:     # GROUP patches lie in f//2 rows of patches
-        for y in range(f):
-            for g in range(n_p//GROUP):
-                for q in range(f//n_bytes):
-                    read_words(f, pixels + (g*(f//2)*f + y)*SIDE, q, words)
-                    for b in range(n_bytes):
-                        to = (y*f + q*n_bytes + b)*n_p + g*GROUP
-                        normalise_words(8*b, words, scale + to, offset + to, out + to)
-    else:
-        for p in range(n_p):
-            for y in range(f):
-                for g in range(f//GROUP):
-                    read_words(1, pixels + ((p//grid)*f + y)*SIDE + (p % grid)*f + g*GROUP, 0, words)
-                    to = y*f + g*GROUP
-                    normalise_words(0, words, scale + p*f*f + to, offset + p*f*f + to, out + p*ld_x + to)
+    cdef idx n_p = CHANNEL//(f*f), n_bytes = min(f, 4), y, g, q, b, to
+    for y in range(f):
+        for g in range(n_p//GROUP):         # GROUP patches lie in f//2 rows of patches
+            for q in range(f//n_bytes):
+                read_words(f, pixels + (g*(f//2)*f + y)*SIDE, q, words)
+                for b in range(n_bytes):
+                    to = (y*f + q*n_bytes + b)*n_p + g*GROUP
+                    normalise_words(8*b, words, scale + to, offset + to, out + to)
 
 
 # Functions of their own: the compiler allocates registers for a function as a whole.
 
-cdef void gather_channel_2(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
-                           real* out) noexcept nogil:
-    gather_channel(2, True, pixels, scale, offset, ld_x, out)
+cdef void gather_inner_2(const unsigned char* pixels, const real* scale, const real* offset, real* out) noexcept nogil:
+    gather_inner(2, pixels, scale, offset, out)
 
 
-cdef void gather_channel_4(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
-                           real* out) noexcept nogil:
-    gather_channel(4, True, pixels, scale, offset, ld_x, out)
+cdef void gather_inner_4(const unsigned char* pixels, const real* scale, const real* offset, real* out) noexcept nogil:
+    gather_inner(4, pixels, scale, offset, out)
 
 
-cdef void gather_channel_8(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
-                           real* out) noexcept nogil:
-    gather_channel(8, True, pixels, scale, offset, ld_x, out)
+cdef void gather_inner_8(const unsigned char* pixels, const real* scale, const real* offset, real* out) noexcept nogil:
+    gather_inner(8, pixels, scale, offset, out)
 
 
-cdef void gather_channel_16(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
-                            real* out) noexcept nogil:
-    gather_channel(16, False, pixels, scale, offset, ld_x, out)
-
-
-cdef void gather_channel_32(const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
-                            real* out) noexcept nogil:
-    gather_channel(32, False, pixels, scale, offset, ld_x, out)
+cdef void gather_major(idx f, const unsigned char* pixels, const real* scale, const real* offset, idx ld_x,
+                       real* out) noexcept nogil:
+    """one channel of an image, patch-major, patches ld_x apart"""
+    cdef unsigned int words[GROUP]
+    cdef idx py, px, y, x
+    for py in range(SIDE//f):
+        for px in range(SIDE//f):
+            for y in range(f):
+                for x in range(f//GROUP):
+                    read_words(1, pixels + (py*f + y)*SIDE + px*f + x*GROUP, 0, words)
+                    normalise_words(0, words, scale, offset, out + y*f + x*GROUP)
+                    scale += GROUP
+                    offset += GROUP
+            out += ld_x
 
 
 cdef inline bint is_plain(const Images* images, const Augment* augment, idx f, bint patch_inner) noexcept nogil:
@@ -190,7 +185,7 @@ cdef void gather_pixels(const Images* images, const long long* order, idx first,
                         const real* tables, idx x_size, real* out) noexcept nogil:
     """Images order[0..n), or first..first+n where there is no order: a channel of all images, while its tables are
     in cache. `tables`: scale and offset, each (C, H*W) in the order of the patches."""
-    cdef idx size = images.channels*CHANNEL, ld_x = images.channels*f*f, c, i, image
+    cdef idx size = images.channels*CHANNEL, c, i, image
     cdef const unsigned char* pixels
     cdef const real* scale
     cdef const real* offset
@@ -203,15 +198,13 @@ cdef void gather_pixels(const Images* images, const long long* order, idx first,
             pixels = images.pixels + image*size + c*CHANNEL
             x = out + i*x_size + c*(CHANNEL if patch_inner else f*f)
             if f == 2:
-                gather_channel_2(pixels, scale, offset, ld_x, x)
+                gather_inner_2(pixels, scale, offset, x)
             elif f == 4:
-                gather_channel_4(pixels, scale, offset, ld_x, x)
+                gather_inner_4(pixels, scale, offset, x)
             elif f == 8:
-                gather_channel_8(pixels, scale, offset, ld_x, x)
-            elif f == 16:
-                gather_channel_16(pixels, scale, offset, ld_x, x)
+                gather_inner_8(pixels, scale, offset, x)
             else:
-                gather_channel_32(pixels, scale, offset, ld_x, x)
+                gather_major(f, pixels, scale, offset, images.channels*f*f, x)
 
 
 cdef void fill_tables(const Images* images, idx f, bint patch_inner, real* tables) noexcept nogil:

@@ -86,6 +86,8 @@ cdef struct Batch:
     int* correct
     double* squares                     # a slot for each task
     const void* workspace               # where the branches' tables are
+    const void* data                    # the images, whichever they are, for requests ahead
+    idx image_bytes, pace
 
 
 cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
@@ -134,6 +136,23 @@ cdef inline bint has_time(const Branch* branch) noexcept nogil:
     """whether a convolution's tiles can ask for lines: short ones take their own as fast as the second-level cache
     gives, and requests are lost"""
     return not branch.patch_inner or branch.n_values >= 32
+
+
+cdef void pace_requests(Batch* batch, const Plan* plan, const real* tag, bint backward) noexcept nogil:
+    """an image's lines spread over the steps of all tiles that it goes through; a quarter faster, since a tile's last
+    steps may ask in vain"""
+    cdef const Images* images = &batch.images
+    cdef idx b, l
+    cdef double n_steps = 0
+    batch.data = images.pixels if images.pixels != NULL else images.values
+    batch.image_bytes = images.channels*images.height*images.width*(1 if images.pixels != NULL else <idx>sizeof(real))
+    for b in range(plan.n_branches):
+        if has_time(&plan.branch[b]):
+            n_steps += plan.branch[b].n_filters*plan.branch[b].n_values*plan.branch[b].n_patches
+    for l in range(plan.n_dense):
+        n_steps += (2 if backward else 1)*plan.dense[l].n_units*plan.dense[l].n_inputs
+    n_steps /= ROWS*dot_rows_of(tag)*lanes_of(tag)
+    batch.pace = min(64, 1 + <idx>(1.25*batch.image_bytes/n_steps))
 
 
 cdef void forward_block(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx first,
@@ -413,25 +432,6 @@ cdef inline real* area_of(const Plan* plan, const Course* course, idx step, real
     return workspace + plan.areas + (course.first_step + step) % plan.n_areas*plan.area_size
 
 
-cdef void expect_images(Ahead* ahead, const Plan* plan, const Batch* batch, const real* tag, bint backward,
-                        const long long* order, idx first, idx n) noexcept nogil:
-    """spread over the steps of all tiles of a block; a quarter faster, since a tile's last steps may ask in vain"""
-    cdef const Images* images = &batch.images
-    cdef idx image_bytes = images.channels*images.height*images.width, b, l
-    cdef const void* data = images.pixels
-    cdef double n_steps = 0
-    if images.pixels == NULL:
-        image_bytes *= <idx>sizeof(real)
-        data = images.values
-    for b in range(plan.n_branches):
-        if has_time(&plan.branch[b]):
-            n_steps += plan.branch[b].n_filters*plan.branch[b].n_values*plan.branch[b].n_patches
-    for l in range(plan.n_dense):
-        n_steps += (2 if backward else 1)*plan.dense[l].n_units*plan.dense[l].n_inputs
-    n_steps /= ROWS*dot_rows_of(tag)*lanes_of(tag)
-    expect(ahead, data, image_bytes, min(64, 1 + <idx>(1.25*image_bytes/n_steps)), order, first, n)
-
-
 cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, const real* params, idx step,
                     idx block, idx n_blocks, idx per_thread, real* workspace, int thread) noexcept nogil:
     """an iteration of phase one; the one behind the blocks adds the penalty to the cost of the update before"""
@@ -451,8 +451,8 @@ cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, 
         next_block = block//per_thread*per_thread
     if next_block > block or step + 1 < course.n_steps:
         n = min(plan.block, batch.size - next_block*plan.block)
-    expect_images(&ahead, plan, batch, params, True,
-                  order + next_block*plan.block + (0 if next_block > block else batch.size), 0, n)
+    expect(&ahead, batch.data, batch.image_bytes, batch.pace,
+           order + next_block*plan.block + (0 if next_block > block else batch.size), 0, n)
     phase_one(plan, &own, params, order, block, &ahead, area_of(plan, course, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
 
@@ -500,7 +500,7 @@ cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* param
     cdef idx first = block*plan.block, m = min(plan.block, n - block*plan.block), i, k
     cdef real* out = scratch + plan.act[plan.n_dense]
     cdef Ahead ahead
-    expect_images(&ahead, plan, batch, params, False, NULL, first + m, min(first + m + plan.block, n))
+    expect(&ahead, batch.data, batch.image_bytes, batch.pace, NULL, first + m, min(first + m + plan.block, n))
     forward_block(plan, batch, params, NULL, first, m, 0, scratch, scratch, &ahead)
     softmax_rows(m, plan.n_classes, plan.ld[plan.n_dense], out, &batch.targets, NULL, first,
                  batch.losses + first, batch.correct + first)
@@ -611,6 +611,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     course.seed = seed
     with nogil:
         fill_branch_tables(&own, &batch, &workspace[0])
+        pace_requests(&batch, &own, <const real*>&params[0], True)
         run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
                   &params[0] if sink is None else &sink[0], &workspace[0], n_threads)
 
@@ -639,6 +640,7 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     batch.workspace = base
     with nogil:
         fill_branch_tables(&own, &batch, base)
+        pace_requests(&batch, &own, <const real*>base, False)
         if n_threads == 1:
             for b in range(n_blocks):
                 evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch, out)
