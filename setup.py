@@ -83,7 +83,10 @@ class BuildKernels(build_ext):
             module.extra_link_args = openmp_link + sanitize
         for module in self.extensions:
             if module.name.endswith(".processor"):
-                text = json.dumps({name: " ".join(flags[name]) for name in INSTRUCTION_SETS})
+                built = {name: " ".join(flags[name]) for name in INSTRUCTION_SETS}
+                if "avx512" in built:       # one module serves both
+                    built["avx512vnni"] = built["avx512"]
+                text = json.dumps(built)
                 module.define_macros = [("CYCONV_BUILD", json.dumps(text))]
         super().build_extensions()
 

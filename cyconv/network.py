@@ -142,6 +142,7 @@ class Network:
         self._velocity = None
         self._lock = threading.RLock()
         self._workspaces = {}
+        self._evaluates = None      # workspace, scale and offset that evaluation has made ready, with these parameters
         self._initialise()
 
     def __setattr__(self, name, value):
@@ -170,7 +171,7 @@ class Network:
                 f"seed={self.seed}, dtype='{self.dtype}', image_shape={self.image_shape}, n_classes={self.n_classes})")
 
     def __getstate__(self):
-        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={})
+        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={}, _evaluates=None)
         del state["_lock"]
         return state
 
@@ -234,6 +235,7 @@ class Network:
         """
         arrays = self._checked("mapping", mapping)
         with self._lock:
+            self._evaluates = None
             self._store[:] = 0      # the padding too: a run that diverged leaves NaN there
             self._layout.pack(arrays, self._store)
 
@@ -337,7 +339,9 @@ class Network:
         kept = self._workspaces.get(evaluation)
         if kept is None or kept[0] != key:
             self._workspaces.pop(evaluation, None)
-            plan, tasks, size = self._layout.plan(ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation)
+            digits = evaluation and ops.evaluates_bytes and self.dtype == np.float32
+            plan, tasks, size = self._layout.plan(
+                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, digits)
             memory = ops.aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
             kept = (key, plan, np.array(tasks, np.int64), memory)
             self._workspaces[evaluation] = kept
@@ -348,9 +352,21 @@ class Network:
             plan, _, memory, n_threads = self._workspace(2**30, evaluation=True)
             losses = np.empty(source.n_images)
             correct = np.zeros(source.n_images, np.int32)
+            ready = self._is_ready(memory, source)
+            self._evaluates = None
             ops.specialised(ops.kernels.evaluate, self.dtype)(
-                plan, self._store, memory, *source.kernel_arguments(), labels, losses, correct, probabilities, n_threads)
+                plan, self._store, memory, *source.kernel_arguments(), labels, losses, correct, probabilities,
+                ready, ops.has_vnni, n_threads)
+            if source.pixels is not None:
+                self._evaluates = memory, source.scale, source.offset
         return losses, correct
+
+    def _is_ready(self, memory, source):
+        """Whether the workspace holds what evaluation makes of the filters and the normaliser beforehand."""
+        if source.pixels is None or self._evaluates is None:
+            return False
+        ready_memory, scale, offset = self._evaluates
+        return memory is ready_memory and np.array_equal(scale, source.scale) and np.array_equal(offset, source.offset)
 
     def predict_proba(self, X):
         """Probabilities of the classes.
@@ -604,6 +620,7 @@ class Network:
         costs = np.empty(len(rates))
         train = ops.specialised(ops.kernels.train, self.dtype)
         with self._lock:
+            self._evaluates = None
             plan, tasks, memory, n_threads = self._workspace(batch_size, evaluation=False)
             if plan["block"] == batch_size:     # one block is one thread's; the others would cost more than they help
                 n_threads = 1

@@ -57,6 +57,12 @@ def draw_arguments(name, rng, dtype):
                 int(rng.integers(2**40)),
                 int(rng.integers(100)),
             )
+        case "convolve_bytes":      # in single precision only
+            f, n_filters = [(2, 3), (4, 10), (8, 7), (16, 17), (32, 16)][rng.integers(5)]
+            weight, bias = rng.standard_normal((n_filters, 3, f, f)), rng.standard_normal(n_filters)
+            scale, offset = 0.02 * rng.standard_normal((3, 32, 32)), rng.standard_normal((3, 32, 32))
+            images = rng.integers(0, 256, (s.N, 3, 32, 32), dtype=np.uint8)
+            return (images, *(array.astype(np.float32) for array in (weight, bias, scale, offset)))
         case "patch_matmul_forward":
             return normal(s.N, s.D, s.P), normal(s.F, s.D), normal(s.F)
         case "patch_matmul_backward":
@@ -82,6 +88,7 @@ NAMES = [
     "im2col",
     "col2im",
     "gather_batch",
+    "convolve_bytes",
     "patch_matmul_forward",
     "patch_matmul_backward",
     "dense_forward",
@@ -92,7 +99,7 @@ NAMES = [
     "sgd_update",
     "shuffled_order",
 ]
-EXACT = {"im2col", "col2im", "shuffled_order"}
+EXACT = {"im2col", "col2im", "convolve_bytes", "shuffled_order"}
 
 
 def copied(arguments):

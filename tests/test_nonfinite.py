@@ -10,9 +10,12 @@ import cyconv
 
 ARCHITECTURES = {
     "many patches": {"filter_size": 4, "n_filters": 3, "n_hidden": 6},
+    "few patches, many filters": {"filter_size": 16, "n_filters": 17, "n_hidden": 6},
     "few patches": {"filter_size": 16, "n_filters": 3, "n_hidden": 6},
     "branches": {"filter_size": (8, 32), "n_filters": (2, 3), "n_hidden": (5, 4)},
 }
+
+NORMALIZER = cyconv.Normalizer(np.zeros((3, 32, 32)), np.full((3, 32, 32), 255.0))
 
 
 def make(settings, dtype, rng):
@@ -25,8 +28,10 @@ def make(settings, dtype, rng):
 def costs_of(network, X, labels):
     """The cost as training, evaluation and the inspectable call see it."""
     source = network.prepare(X, labels)
+    pixels = network.prepare(np.round(255 * X).astype(np.uint8), labels, NORMALIZER)
     return {
         "evaluate": network.evaluate(source).cost,
+        "evaluate of bytes": network.evaluate(pixels).cost,
         "loss_and_gradients": network.loss_and_gradients(X, labels)[0],
         "train_steps": network.train_steps(source, np.arange(23), [0.0], batch_size=23)[0],
     }

@@ -35,6 +35,20 @@ def patch_matmul_forward(
     activations: NDArray[np.floating],
     n_threads: int,
 ) -> None: ...
+def convolve_bytes(
+    images: NDArray[np.uint8],
+    filter_size: int,
+    patch_inner: bool,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    memory: NDArray[np.float32],
+    words: NDArray[np.uint8],
+    activations: NDArray[np.float32],
+    vnni: bool,
+    n_threads: int,
+) -> None: ...
 def patch_matmul_backward(
     d_activations: NDArray[np.floating],
     patches: NDArray[np.floating],
@@ -133,6 +147,8 @@ def evaluate(
     losses: NDArray[np.float64],
     correct: NDArray[np.int32],
     probabilities: NDArray[np.floating] | None,
+    ready: bool,
+    vnni: bool,
     n_threads: int,
 ) -> None: ...
 def probe(seed: NDArray[np.floating], n: int, sink: NDArray[np.float64] | None, n_threads: int) -> float: ...

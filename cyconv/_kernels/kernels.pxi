@@ -4,12 +4,14 @@
 include "tiles.pxi"
 include "ahead.pxi"
 include "words.pxi"
+include "digits.pxi"
 include "randomness.pxi"
 
 from cython.parallel cimport parallel, prange, threadid
 
 include "patches.pyx"
 include "convolution.pyx"
+include "digits.pyx"
 include "dense.pyx"
 include "softmax.pyx"
 include "training.pyx"

@@ -15,9 +15,11 @@ cdef extern from *:
       { return cy_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
             && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512vl"); }
+      static int cy_has_avx512vnni(void) { return cy_has_avx512() && __builtin_cpu_supports("avx512vnni"); }
     #else
       static int cy_has_avx2(void) { return 0; }
       static int cy_has_avx512(void) { return 0; }
+      static int cy_has_avx512vnni(void) { return 0; }
     #endif
     #if defined(__VERSION__)
       #define CY_COMPILER __VERSION__
@@ -31,17 +33,20 @@ cdef extern from *:
     int OPENMP "CY_OPENMP"
     bint cy_has_avx2() noexcept
     bint cy_has_avx512() noexcept
+    bint cy_has_avx512vnni() noexcept
     const char* COMPILER "CY_COMPILER"
     const char* BUILD "CYCONV_BUILD"
 
 
 def instruction_sets():
-    """Names of the builds that this processor can run, the widest first."""
+    """Names of the instruction sets that this processor has, the widest first."""
     names = ["baseline"]
     if cy_has_avx2():
         names.insert(0, "avx2")
     if cy_has_avx512():
         names.insert(0, "avx512")
+    if cy_has_avx512vnni():
+        names.insert(0, "avx512vnni")
     return names
 
 

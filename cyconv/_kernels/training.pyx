@@ -51,6 +51,7 @@ cdef struct Branch:
     idx batch_x         # in the area: the patches of the batch, patch-major only
     idx shares          # patch-innermost: in the area, n_filters*(n_values + 1) a block
     idx tables          # in the workspace: what gather_pixels needs
+    idx digits          # in the workspace, for evaluation: the filters in digits; negative where they are not used
 
 cdef struct Dense:
     idx n_units, n_inputs, ld_w, weight, bias
@@ -85,9 +86,10 @@ cdef struct Batch:
     double* losses
     int* correct
     double* squares                     # a slot for each task
-    const void* workspace               # where the branches' tables are
+    void* workspace                     # where the branches' tables and digits are
     const void* data                    # the images, whichever they are, for requests ahead
     idx image_bytes, pace
+    bint vnni                           # whether the processor multiplies bytes
 
 
 cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
@@ -125,6 +127,36 @@ cdef void fill_branch_tables(const Plan* plan, const Batch* batch, real* workspa
             fill_tables(&batch.images, branch.filter_size, branch.patch_inner, workspace + branch.tables)
 
 
+cdef inline bint has_digits(const Branch* branch, const Batch* batch) noexcept nogil:
+    """whether the branch convolves the stored bytes"""
+    return branch.digits >= 0 and batch.images.pixels != NULL
+
+
+cdef inline Digits branch_digits(const Branch* branch, const Batch* batch) noexcept nogil:
+    return digits_of(branch.filter_size, batch.images.channels, branch.n_filters, branch.patch_inner, batch.vnni,
+                     <float*>batch.workspace + branch.digits)
+
+
+cdef void fill_branch_digits(const Plan* plan, const Batch* batch, const float* params, int n_threads) noexcept nogil:
+    cdef const Branch* branch
+    cdef const float* tables
+    cdef Digits of
+    cdef idx b, c, n_columns, ld_w
+    for b in range(plan.n_branches):
+        branch = &plan.branch[b]
+        if has_digits(branch, batch):
+            of = branch_digits(branch, batch)
+            n_columns = of.n_groups*of.n_columns
+            tables = <const float*>batch.workspace + branch.tables
+            ld_w = branch.n_values if branch.patch_inner else branch.ld_x
+            if n_threads == 1:
+                for c in range(n_columns):
+                    fill_column(&of, c, params + branch.weight, ld_w, params + branch.bias, tables)
+            else:
+                for c in prange(n_columns, schedule="static", num_threads=n_threads):
+                    fill_column(&of, c, params + branch.weight, ld_w, params + branch.bias, tables)
+
+
 cdef inline real* patches_of(const Plan* plan, const Branch* branch, real* base, idx row, real* scratch) noexcept nogil:
     """where a block's patches are made"""
     if plan.private or branch.patch_inner:
@@ -143,15 +175,17 @@ cdef void pace_requests(Batch* batch, const Plan* plan, const real* tag, bint ba
     steps may ask in vain"""
     cdef const Images* images = &batch.images
     cdef idx b, l
-    cdef double n_steps = 0
+    cdef double n_steps = 0, n_digit_steps = 0
     batch.data = images.pixels if images.pixels != NULL else images.values
     batch.image_bytes = images.channels*images.height*images.width*(1 if images.pixels != NULL else <idx>sizeof(real))
     for b in range(plan.n_branches):
-        if has_time(&plan.branch[b]):
+        if has_digits(&plan.branch[b], batch):
+            n_digit_steps += plan.branch[b].n_filters*plan.branch[b].n_values*plan.branch[b].n_patches
+        elif has_time(&plan.branch[b]):
             n_steps += plan.branch[b].n_filters*plan.branch[b].n_values*plan.branch[b].n_patches
     for l in range(plan.n_dense):
         n_steps += (2 if backward else 1)*plan.dense[l].n_units*plan.dense[l].n_inputs
-    n_steps /= ROWS*dot_rows_of(tag)*lanes_of(tag)
+    n_steps = n_steps/(ROWS*dot_rows_of(tag)*lanes_of(tag)) + n_digit_steps/(TILE_IMAGES*COLUMN*4)
     batch.pace = min(64, 1 + <idx>(1.25*batch.image_bytes/n_steps))
 
 
@@ -167,9 +201,16 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     cdef idx b, i, l, image
     cdef bint last
     cdef Ahead nothing
+    cdef Digits digits
     expect_nothing(&nothing)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
+        if real is float:
+            if has_digits(branch, batch):
+                digits = branch_digits(branch, batch)
+                convolve_digits(&digits, n, batch.images.pixels + first*batch.image_bytes,
+                                <unsigned char*>(scratch + branch.x), h + branch.column, plan.ld[0], ahead)
+                continue
         own = patches_of(plan, branch, base, row, scratch)
         if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
             gather_pixels(&batch.images, order, first, n, branch.filter_size, branch.patch_inner,
@@ -495,12 +536,20 @@ cdef void run_steps(const Plan* plan, const Batch* batch, const Course* course, 
     run_block(plan, batch, course, params, course.n_steps, n_blocks, n_blocks, per_thread, workspace, 0)
 
 
+cdef inline idx even_block(idx share, idx most) noexcept nogil:
+    """a size of at most `most`, with which a thread's share is cut into blocks of one size"""
+    cdef idx n_blocks = max(1, (share + most - 1)//most)
+    return max(1, (share + n_blocks - 1)//n_blocks)
+
+
 cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* params, idx n, idx block, real* scratch,
                          real* probabilities) noexcept nogil:
     cdef idx first = block*plan.block, m = min(plan.block, n - block*plan.block), i, k
     cdef real* out = scratch + plan.act[plan.n_dense]
     cdef Ahead ahead
-    expect(&ahead, batch.data, batch.image_bytes, batch.pace, NULL, first + m, min(first + m + plan.block, n))
+    cdef idx next_n = min(plan.block, n - first - m)        # images that lie one behind the other, as if they were one
+    expect(&ahead, <const char*>batch.data + (first + m)*batch.image_bytes, next_n*batch.image_bytes, batch.pace, NULL,
+           0, 1 if next_n > 0 else 0)
     forward_block(plan, batch, params, NULL, first, m, 0, scratch, scratch, &ahead)
     softmax_rows(m, plan.n_classes, plan.ld[plan.n_dense], out, &batch.targets, NULL, first,
                  batch.losses + first, batch.correct + first)
@@ -618,13 +667,17 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
 
 def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsigned char[:, :, :, ::1] pixels,
              const real[:, :, :, ::1] values, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
-             const int[::1] labels, double[::1] losses, int[::1] correct, real[:, ::1] probabilities, int n_threads):
-    """Loss and hit of every image, and its probabilities where there is an array for them."""
+             const int[::1] labels, double[::1] losses, int[::1] correct, real[:, ::1] probabilities, bint ready,
+             bint vnni, int n_threads):
+    """Loss and hit of every image, and its probabilities where there is an array for them. ``ready``: the workspace
+    comes from a call with the same parameters, scale and offset."""
     cdef Plan own = read_plan(plan)
     cdef Batch batch
-    cdef idx n = losses.shape[0], n_blocks = (n + own.block - 1)//own.block, b
+    cdef idx n = losses.shape[0], share = (n + n_threads - 1)//n_threads, n_blocks, b
     cdef real* base = &workspace[0]
     cdef real* out = NULL if probabilities is None else &probabilities[0, 0]
+    own.block = even_block(share, own.block)
+    n_blocks = (n + own.block - 1)//own.block
     batch.images = images_of[real](pixels, values, scale, offset)
     own.private = True
     batch.augment.active = False
@@ -638,8 +691,12 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     batch.losses = &losses[0]
     batch.correct = &correct[0]
     batch.workspace = base
+    batch.vnni = vnni
     with nogil:
-        fill_branch_tables(&own, &batch, base)
+        if not ready:
+            fill_branch_tables(&own, &batch, base)
+            if real is float:
+                fill_branch_digits(&own, &batch, &params[0], n_threads)
         pace_requests(&batch, &own, <const real*>base, False)
         if n_threads == 1:
             for b in range(n_blocks):

@@ -111,3 +111,45 @@ def convolve_einsum(images, weight, bias):
     f = weight.shape[-1]
     tiles = images.reshape(n, channels, height // f, f, width // f, f)
     return np.einsum("ncyixj,kcij->nkyx", tiles, weight, optimize=True) + bias[:, None, None]
+
+
+def convolve_bytes(images, weight, bias, scale, offset):
+    """Convolve bytes that are never made into floats: the sums are integers.
+
+    With w' = weight·scale for each patch and b' = bias + Σ weight·offset, the convolution of pixel·scale + offset is
+    Σ w'·pixel + b'. Next to the largest |w'| of a filter and a patch, w' ≈ unit·q with an integer |q| ≤ 8,355,711,
+    which three digits −128 … 127 to the base 256 write. Each digit's sum Σ digit·pixel is exact.
+
+    Parameters
+    ----------
+    images : ndarray (N, C, H, W) of uint8
+    weight : ndarray (F, C, f, f) of float32
+    bias : ndarray (F,)
+    scale, offset : ndarray (C, H, W)
+
+    Returns
+    -------
+    ndarray (N, F, P) of float32
+        After the ReLU.
+
+    Examples
+    --------
+    >>> images = np.full((1, 1, 2, 2), 10, np.uint8)
+    >>> ones = np.ones((1, 2, 2), np.float32)
+    >>> convolve_bytes(images, ones[None], np.array([0.5]), 2 * ones, -ones)
+    array([[[76.5]]], dtype=float32)
+    """
+    f, single = weight.shape[-1], np.float32
+    rows = weight.reshape(len(weight), -1, 1)                               # F D 1
+    scaled = rows * im2col(scale[None], f)                                  # F D P
+    unit = np.maximum(np.abs(scaled).max(axis=1, keepdims=True) / single(8355711), np.finfo(single).tiny)
+    q = np.rint(np.clip(scaled * (1 / unit), -8355711, 8355711)).astype(np.int64)
+    low = (q + 128) % 256 - 128
+    middle = ((q - low) // 256 + 128) % 256 - 128
+    high = ((q - low) // 256 - middle) // 256
+    pixels = im2col(images, f).astype(np.int64)                             # N D P
+    total = 0.0
+    for digit in (high, middle, low):       # as multiply-adds of floats: one rounding each
+        total = single(total * 256.0 + single(np.einsum("kdp,ndp->nkp", digit, pixels)))
+    constant = single(bias[:, None] + (rows.astype(float) * im2col(offset[None], f)).sum(axis=1))
+    return np.maximum(0, single(total.astype(float) * unit[:, 0] + constant))
