@@ -4,13 +4,17 @@ import math
 import os
 import re
 import sys
+import time
 
 from . import _cgroups
 from ._checks import check_integer
 
 MAX_THREADS = 256
 
+QUOTA_HOLDS = 1.0       # seconds: reading it takes longer than a small network's update
+
 _chosen = None
+_last_quota = -math.inf, math.inf       # when it was read, and what it was
 _used_openmp = False
 _after_fork = False
 
@@ -76,7 +80,7 @@ def default_threads():
         return min(asked, MAX_THREADS)
     if _in_worker():
         return 1
-    return max(1, min(processors(), _quota(), MAX_THREADS))
+    return max(1, min(processors(), _quota_lately(), MAX_THREADS))
 
 
 def _positive(text):
@@ -95,6 +99,15 @@ def processors():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _quota_lately():
+    """As :func:`_quota`, read again once it is older than QUOTA_HOLDS."""
+    global _last_quota
+    now = time.monotonic()
+    if now - _last_quota[0] > QUOTA_HOLDS:
+        _last_quota = now, _quota()
+    return _last_quota[1]
 
 
 def _quota(root=_cgroups.ROOT, membership=_cgroups.MEMBERSHIP):

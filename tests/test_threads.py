@@ -27,16 +27,26 @@ def four_processors(monkeypatch):
     """A process that may use four processors, without a quota and with nothing said in the environment."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "processors", lambda: 4)
-    monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
+    monkeypatch.setattr(threads, "_quota_lately", lambda: float("inf"))
     monkeypatch.setattr(threads, "_in_worker", lambda: False)
 
 
 def test_default_is_what_this_process_may_use(four_processors, monkeypatch):
     assert cyconv.get_num_threads() == 4
-    monkeypatch.setattr(threads, "_quota", lambda: 2)
+    monkeypatch.setattr(threads, "_quota_lately", lambda: 2)
     assert cyconv.get_num_threads() == 2
     monkeypatch.setattr(threads, "processors", lambda: 1)
     assert cyconv.get_num_threads() == 1
+
+
+def test_quota_is_read_again_after_a_while(monkeypatch):
+    now, quotas = [100.0], iter((3, 5))
+    monkeypatch.setattr(threads, "_last_quota", (-float("inf"), float("inf")))
+    monkeypatch.setattr(threads, "_quota", lambda: next(quotas))
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    assert [threads._quota_lately(), threads._quota_lately()] == [3, 3]
+    now[0] += 2 * threads.QUOTA_HOLDS
+    assert [threads._quota_lately(), threads._quota_lately()] == [5, 5]
 
 
 def test_worker_of_a_pool_takes_one(four_processors, monkeypatch):
