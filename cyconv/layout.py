@@ -13,6 +13,7 @@ by patch; the first hidden layer's columns follow.
 """
 
 import math
+import sys
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def is_patch_inner(n_patches):
 def takes_bytes(image_shape, filter_size, n_filters):
     """Whether the forward convolution can multiply the stored bytes of such images, see ``digits.pyx``."""
     channels, height, width = image_shape
-    return (height == width == 32 and channels <= MAX_BYTE_CHANNELS
+    return (sys.byteorder == "little" and height == width == 32 and channels <= MAX_BYTE_CHANNELS
             and (filter_size in (2, 4, 8) or filter_size in (16, 32) and n_filters >= DIGIT_COLUMN))
 
 

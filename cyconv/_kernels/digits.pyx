@@ -7,6 +7,7 @@
 #   integer |q| <= 8,355,711 of three digits -128..127 to the base 256, and a unit for each output: as precise as a
 #   float of 24 bits is next to the largest weight of its filter. Processors multiply bytes with bytes four times as
 #   fast as floats, so three digits take three quarters of the time, and the bytes a quarter of the memory.
+#   In evaluation only: training would cut the filters anew for each batch, which takes as long as it saves.
 #
 # Layout
 #   A column is 16 neighbours of level 0. A patch-innermost branch's columns are 16 patches of a filter, its images are

@@ -6,7 +6,8 @@
 #   Phase two, over fixed tiles of the parameters: each tile of a dense weight matrix sums its gradient over the
 #   whole batch in registers and applies the update at once, so that no gradient array is ever written; the
 #   filters' shares are added over the blocks, in block order, and applied.
-#   A barrier stands after each phase. Evaluation is phase one's forward half on blocks of its own.
+#   A barrier stands after each phase. Evaluation is phase one's forward half on blocks of its own; where the
+#   processor multiplies bytes, it convolves the images as they are stored (see digits.pyx).
 #
 # Between threads
 #   What phase one writes, other threads read in phase two, and a core that writes a line again must first take it
@@ -290,6 +291,9 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
         publish(plan, n, first, scratch, area)
 
 
+cdef enum:
+    PIECE = 64              # values of a filter that are updated together
+
 cdef struct Rule:
     # how gradients become parameters; see Update in dense.pyx
     Update update
@@ -356,14 +360,16 @@ cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx wid
 cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, const real* shares, real* w, real* sink,
                       double* squares) noexcept nogil:
     """one filter: its shares added in block order, in pieces that stay in registers"""
-    cdef real total[64]
-    cdef idx j, q, b, width
-    cdef real old
-    cdef const Update* update = &rule.update
-    squares[0] = 0
-    j = 0
+    cdef real total[PIECE]
+    cdef real squared[PIECE]
+    cdef idx j = 0, q, b, width
+    cdef int v, lane, lanes = lanes_of(w)
+    cdef real old, decay = <real>rule.update.decay, rate = <real>rule.update.rate
+    cdef real keep = <real>rule.update.keep, pull = <real>rule.update.pull
+    for q in range(PIECE):
+        squared[q] = 0
     while j < n_values:
-        width = min(64, n_values - j)
+        width = min(PIECE, n_values - j)
         for q in range(width):
             total[q] = shares[j + q]
         for b in range(1, n_blocks):
@@ -371,12 +377,16 @@ cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, c
                 total[q] += shares[b*share + j + q]
         for q in range(width):
             old = w[j + q]
-            squares[0] += old*old
-            if update.to_weight:
-                w[j + q] = <real>update.decay*old - <real>update.rate*total[q]
+            squared[q] += old*old
+            if rule.update.to_weight:
+                w[j + q] = decay*old - rate*total[q]
             else:
-                sink[j + q] = <real>update.keep*sink[j + q] + <real>update.pull*old + total[q]
+                sink[j + q] = keep*sink[j + q] + pull*old + total[q]
         j += width
+    for v in range(1, PIECE//lanes):
+        for lane in range(lanes):
+            squared[lane] += squared[v*lanes + lane]
+    squares[0] = sum_lanes(squared)
     if rule.momentum_rate > 0:
         follow_velocity(n_values, rule, False, sink, w)
 
