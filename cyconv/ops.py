@@ -6,8 +6,8 @@ name and signature in :mod:`cyconv.reference`, in plain NumPy.
 
 The build is chosen at import: the widest instruction set that the processor
 has, or the one that the environment variable ``CYCONV_ISA`` names
-(``baseline``, ``avx2``, ``avx512``, or ``avx512vnni``, whose evaluation multiplies
-images' bytes as they are stored).
+(``baseline``, ``avx2``, ``avx512``; or ``avx2vnni`` and ``avx512vnni``, with which
+evaluation multiplies images' bytes as they are stored).
 """
 
 import importlib
@@ -48,7 +48,7 @@ def _is_built(name):
 
 
 instruction_set, kernels = _choose_build()
-has_vnni = instruction_set == "avx512vnni"       # whether the processor multiplies bytes
+has_vnni = instruction_set.endswith("vnni")       # whether the processor multiplies bytes
 evaluates_bytes = has_vnni
 
 

@@ -13,6 +13,7 @@
 # Why not in Cython
 #   The instruction (VPDPBUSD) has no counterpart there. As inline assembly it leaves the rest of the module to
 #   processors that lack it, and gcc 12 keeps the sums in registers, which it does not with its own intrinsic.
+#   setup.py defines CY_VNNI where the assembler knows it.
 
 cdef extern from *:
     """
@@ -50,54 +51,81 @@ cdef extern from *:
           }
         }
     }
-    #if defined(__AVX512F__) && defined(__GNUC__)
+    #if defined(CY_VNNI)
+      #if defined(__AVX512F__)
+        #define CY_OUTPUTS 16           /* of a register */
+        #define CY_TOGETHER 8           /* images whose sums fill the registers */
+        #define CY_INTS(operation) _mm512_##operation##_si512
+        #define CY_VECTOR(operation) _mm512_##operation
+        #define CY_MULTIPLY_BYTES "vpdpbusd %2, %1, %0"
+    typedef __m512i cy_ints;
+    typedef __m512 cy_floats;
+      #else
+        #define CY_OUTPUTS 8
+        #define CY_TOGETHER 4
+        #define CY_INTS(operation) _mm256_##operation##_si256
+        #define CY_VECTOR(operation) _mm256_##operation
+        #define CY_MULTIPLY_BYTES "%{vex%} vpdpbusd %2, %1, %0"
+    typedef __m256i cy_ints;
+    typedef __m256 cy_floats;
+      #endif
+    /* a register's outputs of column j, for at most CY_TOGETHER images from `first` on */
+    static inline __attribute__((always_inline)) void cy_digits_part(int images, int shared, const cy_digit_tile *t,
+                                                                     ptrdiff_t j, int part, int first, ptrdiff_t pace)
+    {
+      cy_ints sums[CY_TOGETHER][3];
+      ptrdiff_t x_image = t->x_image, words = t->words;
+      const signed char *w = t->w + 192*j*t->channels*t->rows*words + 4*CY_OUTPUTS*part;
+      const char *ahead = t->ahead + pace*j*t->channels*t->rows*words;
+      #pragma GCC unroll 8
+      for (int i = 0; i < images; i++)
+        #pragma GCC unroll 8
+        for (int digit = 0; digit < 3; digit++) sums[i][digit] = CY_INTS(setzero)();
+      for (ptrdiff_t c = 0; c < t->channels; c++)
+        for (ptrdiff_t r = 0; r < t->rows; r++) {
+          const unsigned char *x = t->x + first*x_image + c*t->x_channel + r*t->x_row + (shared ? 0 : 4*CY_OUTPUTS*part);
+          for (ptrdiff_t q = 0; q < words; q++) {
+            cy_ints digits[3];
+            CY_PREFETCH(ahead);
+            ahead += pace;
+            #pragma GCC unroll 8
+            for (int digit = 0; digit < 3; digit++) digits[digit] = CY_INTS(load)((const cy_ints *)(w + 64*digit));
+            #pragma GCC unroll 8
+            for (int i = 0; i < images; i++) {
+              cy_ints word;
+              if (shared) {
+                int32_t bytes;
+                memcpy(&bytes, x + i*x_image, 4);
+                word = CY_VECTOR(set1_epi32)(bytes);
+              } else
+                word = CY_INTS(loadu)((const cy_ints *)(x + i*x_image));
+              #pragma GCC unroll 8
+              for (int digit = 0; digit < 3; digit++)
+                __asm__(CY_MULTIPLY_BYTES : "+v"(sums[i][digit]) : "v"(word), "v"(digits[digit]));
+            }
+            w += 192;
+            x += shared ? 4 : 64;
+          }
+        }
+      cy_floats unit = CY_VECTOR(loadu_ps)(t->unit + 16*j + CY_OUTPUTS*part);
+      cy_floats bias = CY_VECTOR(loadu_ps)(t->bias + 16*j + CY_OUTPUTS*part);
+      #pragma GCC unroll 8
+      for (int i = 0; i < images; i++) {
+        cy_floats base = CY_VECTOR(set1_ps)(256), z = CY_VECTOR(cvtepi32_ps)(sums[i][2]);
+        z = CY_VECTOR(fmadd_ps)(z, base, CY_VECTOR(cvtepi32_ps)(sums[i][1]));
+        z = CY_VECTOR(fmadd_ps)(z, base, CY_VECTOR(cvtepi32_ps)(sums[i][0]));
+        z = CY_VECTOR(fmadd_ps)(z, unit, bias);
+        z = CY_VECTOR(max_ps)(CY_VECTOR(setzero_ps)(), z);      /* the second where one is NaN */
+        CY_VECTOR(storeu_ps)(t->out + (first + i)*t->out_image + j*t->out_column + CY_OUTPUTS*part, z);
+      }
+    }
     static inline __attribute__((always_inline)) void cy_digits_here(int images, int shared, const cy_digit_tile *t)
     {
-      const signed char *w = t->w;
-      const char *ahead = t->ahead;
-      ptrdiff_t x_image = t->x_image, words = t->words, pace = t->pace;
-      for (ptrdiff_t j = 0; j < t->columns; j++) {
-        __m512i sums[8][3];
-        #pragma GCC unroll 8
-        for (int i = 0; i < images; i++)
-          #pragma GCC unroll 8
-          for (int digit = 0; digit < 3; digit++) sums[i][digit] = _mm512_setzero_si512();
-        for (ptrdiff_t c = 0; c < t->channels; c++)
-          for (ptrdiff_t r = 0; r < t->rows; r++) {
-            const unsigned char *x = t->x + c*t->x_channel + r*t->x_row;
-            for (ptrdiff_t q = 0; q < words; q++) {
-              __m512i digits[3];
-              CY_PREFETCH(ahead);
-              ahead += pace;
-              #pragma GCC unroll 8
-              for (int digit = 0; digit < 3; digit++) digits[digit] = _mm512_load_si512(w + 64*digit);
-              #pragma GCC unroll 8
-              for (int i = 0; i < images; i++) {
-                __m512i word;
-                if (shared) {
-                  int32_t bytes;
-                  memcpy(&bytes, x + i*x_image, 4);
-                  word = _mm512_set1_epi32(bytes);
-                } else
-                  word = _mm512_loadu_si512(x + i*x_image);
-                #pragma GCC unroll 8
-                for (int digit = 0; digit < 3; digit++)
-                  __asm__("vpdpbusd %2, %1, %0" : "+v"(sums[i][digit]) : "v"(word), "v"(digits[digit]));
-              }
-              w += 192;
-              x += shared ? 4 : 64;
-            }
-          }
-        __m512 unit = _mm512_loadu_ps(t->unit + 16*j), bias = _mm512_loadu_ps(t->bias + 16*j);
-        #pragma GCC unroll 8
-        for (int i = 0; i < images; i++) {
-          __m512 base = _mm512_set1_ps(256), z = _mm512_cvtepi32_ps(sums[i][2]);
-          z = _mm512_fmadd_ps(z, base, _mm512_cvtepi32_ps(sums[i][1]));
-          z = _mm512_fmadd_ps(z, base, _mm512_cvtepi32_ps(sums[i][0]));
-          z = _mm512_max_ps(_mm512_setzero_ps(), _mm512_fmadd_ps(z, unit, bias));     /* the second where one is NaN */
-          _mm512_storeu_ps(t->out + i*t->out_image + j*t->out_column, z);
-        }
-      }
+      for (ptrdiff_t j = 0; j < t->columns; j++)
+        for (int part = 0; part < 16/CY_OUTPUTS; part++)
+          for (int first = 0; first < images; first += CY_TOGETHER)
+            cy_digits_part(images < CY_TOGETHER ? images : CY_TOGETHER, shared, t, j, part, first,
+                           part || first ? 0 : t->pace);
     }
     /* functions of their own: registers are allocated for each as a whole */
     #define CY_DIGITS(IMAGES, SHARED) \

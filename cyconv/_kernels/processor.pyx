@@ -9,8 +9,14 @@ cdef extern from *:
       #define CY_OPENMP 0
     #endif
     #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+      #include <cpuid.h>
       static int cy_has_avx2(void)
       { __builtin_cpu_init(); return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+      static int cy_has_avx2vnni(void)
+      {
+        unsigned a, b, c, d;
+        return cy_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+      }
       static int cy_has_avx512(void)
       { return cy_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
             && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
@@ -18,6 +24,7 @@ cdef extern from *:
       static int cy_has_avx512vnni(void) { return cy_has_avx512() && __builtin_cpu_supports("avx512vnni"); }
     #else
       static int cy_has_avx2(void) { return 0; }
+      static int cy_has_avx2vnni(void) { return 0; }
       static int cy_has_avx512(void) { return 0; }
       static int cy_has_avx512vnni(void) { return 0; }
     #endif
@@ -32,6 +39,7 @@ cdef extern from *:
     """
     int OPENMP "CY_OPENMP"
     bint cy_has_avx2() noexcept
+    bint cy_has_avx2vnni() noexcept
     bint cy_has_avx512() noexcept
     bint cy_has_avx512vnni() noexcept
     const char* COMPILER "CY_COMPILER"
@@ -43,6 +51,8 @@ def instruction_sets():
     names = ["baseline"]
     if cy_has_avx2():
         names.insert(0, "avx2")
+    if cy_has_avx2vnni():
+        names.insert(0, "avx2vnni")
     if cy_has_avx512():
         names.insert(0, "avx512")
     if cy_has_avx512vnni():
