@@ -4,6 +4,7 @@
 include "tiles.pxi"
 include "ahead.pxi"
 include "words.pxi"
+include "rows.pxi"
 include "digits.pxi"
 include "randomness.pxi"
 

@@ -21,6 +21,11 @@
 # Ownership
 #   `rows` holds (grid_h + 3)*W elements and belongs to the calling thread; `tables` are written once a call.
 
+cdef enum:
+    SIDE = 32                       # of CIFAR-10's images, which have ways of their own
+    CHANNEL = SIDE*SIDE
+
+
 cdef struct Images:
     const unsigned char* pixels     # uint8 images, or NULL
     const void* values              # images already normalised, in the dtype of the computation, or NULL
@@ -40,6 +45,7 @@ cdef struct Placement:              # what augmentation drew for one image
     bint flip
     idx dy, dx                      # shift of the source
     idx top, bottom, left, right    # the cutout, half open
+    unsigned int keep               # of an image 32 wide: the columns beside it, a bit each
 
 
 cdef Placement draw_placement(const Augment* augment, const Images* images, idx image) noexcept nogil:
@@ -56,6 +62,7 @@ cdef Placement draw_placement(const Augment* augment, const Images* images, idx 
     place.right = min(place.left + augment.cutout, images.width)
     place.top = max(place.top, 0)
     place.left = max(place.left, 0)
+    place.keep = ~<unsigned int>((<uint64>1 << min(place.right, SIDE)) - (<uint64>1 << min(place.left, SIDE)))
     return place
 
 
@@ -99,12 +106,22 @@ cdef inline void place_row(const Images* images, const Placement* place, idx ima
                            real* spare, real* out) noexcept nogil:
     """A row of the augmented image. `spare` has `width` zeros on either side of what is normalised, so that a row is
     moved or mirrored as a whole."""
-    cdef idx x, source_y = y + place.dy
+    cdef idx x, start, source_y = y + place.dy
     cdef const real* source = spare + width + place.dx
+    cdef unsigned int keep = <unsigned int>0xffffffff
     if source_y < 0 or source_y >= images.height:
         for x in range(width):
             out[x] = 0
         return
+    if real is float:
+        if MOVES_ROWS and images.pixels != NULL and width == SIDE:
+            if place.top <= y < place.bottom:
+                keep = place.keep
+            start = (channel*images.height + source_y)*width
+            moved_row(images.pixels + image*images.channels*images.height*width + start,
+                      <const float*>images.scale + start, <const float*>images.offset + start, place.dx, place.flip, keep,
+                      out)
+            return
     normalise_row(images, image, (channel*images.height + source_y)*width, width, spare + width)
     if place.flip:
         for x in range(width):
@@ -120,14 +137,14 @@ cdef inline void place_row(const Images* images, const Placement* place, idx ima
 cdef inline void deal_out(idx f, idx n_p, const real* rows, idx ld_x, real* out) noexcept nogil:
     """out[x][p] = rows[p*f + x]"""
     cdef idx p, x
+    if real is float:
+        if MOVES_ROWS and n_p*f*f == CHANNEL and (f == 2 or f == 4 or f == 8):
+            for p in range(0, n_p, 16):
+                deal_rows(f, rows + p*f, ld_x, out + p)
+            return
     for p in range(n_p):
         for x in range(f):
             out[x*ld_x + p] = rows[p*f + x]
-
-
-cdef enum:
-    SIDE = 32                       # of the images that gather_pixels knows
-    CHANNEL = SIDE*SIDE
 
 
 cdef inline void gather_inner(idx f, const unsigned char* pixels, const real* scale, const real* offset,
