@@ -1,8 +1,9 @@
 """Compiled kernels: one source, one module per instruction set.
 
-The subject files (``patches.pyx``, ``convolution.pyx``, ``dense.pyx``, ``softmax.pyx``, ``training.pyx``) are
-included by ``kernels.pxi``, which the modules ``baseline``, ``avx2`` and ``avx512`` consist of. Only
-:mod:`cyconv.ops` calls them, with arguments that it has checked.
+The subject files (``patches.pyx``, ``convolution.pyx``, ``digits.pyx``, ``dense.pyx``, ``softmax.pyx``,
+``training.pyx``) are included by ``kernels.pxi``, which the modules ``baseline``, ``avx2`` and ``avx512`` consist of.
+The instruction sets ``avx2vnni`` and ``avx512vnni`` are the latter two and one instruction more. Only :mod:`cyconv.ops`
+calls them, with arguments that it has checked.
 
 Legend, the same in every kernel file
     N   images                      P   patches per image
@@ -13,7 +14,7 @@ Legend, the same in every kernel file
     a   input of a dense layer      c   its output, before or after ReLU
     w   weights                     z   scratch of a tile
     dX  gradient of the cost with respect to X;  ld_X  distance of X's rows, in elements
-    i, n images;  j units;  k inputs;  p patches;  d patch values;  v vectors;  lane lanes
+    i, n images;  j units;  k inputs;  p patches;  d patch values;  v vectors;  lane lanes;  o outputs of a column
 """
 
 import importlib.machinery

@@ -93,7 +93,7 @@ cdef inline int take_digit(int* q) noexcept nogil:
 
 
 cdef void cut_inner(idx n_values, idx n_p, const float* weight, float bias, const float* scale, const float* offset,
-                    int* words, float* units, float* biases) noexcept nogil:
+                    int* out, float* units, float* biases) noexcept nogil:
     """one filter and COLUMN patches, of which `scale` and `offset` hold (D, P)"""
     cdef float line[COLUMN]
     cdef float largest[COLUMN]
@@ -124,13 +124,14 @@ cdef void cut_inner(idx n_values, idx n_p, const float* weight, float bias, cons
                     word[digit][o] |= (take_digit(&q) & 255) << 8*b
         for digit in range(DIGITS):
             for o in range(COLUMN):
-                words[digit*COLUMN + o] = word[digit][o]
-        words += DIGITS*COLUMN
+                out[digit*COLUMN + o] = word[digit][o]
+        out += DIGITS*COLUMN
 
 
 cdef void cut_major(idx channels, idx area, const float* weight, float bias, const float* scale, const float* offset,
-                    int* words, float* unit, float* out_bias) noexcept nogil:
-    """one filter and one patch, of which `scale` and `offset` hold `area` values a channel; `words` a COLUMN apart"""
+                    int* out, float* unit, float* out_bias) noexcept nogil:
+    """one filter and one patch, of which `scale` and `offset` hold `area` values a channel; the words of its digits lie
+    COLUMN apart"""
     cdef float largest[COLUMN]
     cdef double sums[COLUMN]
     cdef float line[COLUMN]
@@ -163,8 +164,8 @@ cdef void cut_major(idx channels, idx area, const float* weight, float bias, con
                     digits[digit][i] = <signed char>take_digit(&q)
             for i in range(4):
                 for digit in range(DIGITS):
-                    memcpy(words + (i*DIGITS + digit)*COLUMN, &digits[digit][4*i], 4)
-            words += 4*DIGITS*COLUMN
+                    memcpy(out + (i*DIGITS + digit)*COLUMN, &digits[digit][4*i], 4)
+            out += 4*DIGITS*COLUMN
 
 
 cdef void fill_column(const Digits* of, idx index, const float* weight, idx ld_w, const float* bias,
@@ -174,15 +175,15 @@ cdef void fill_column(const Digits* of, idx index, const float* weight, idx ld_w
     cdef idx area = of.f*of.f, n_values = 4*of.n_words
     cdef const float* scale = tables + group*(COLUMN if of.patch_inner else area)
     cdef const float* offset = scale + of.channels*CHANNEL
-    cdef int* words = <int*>(of.digits + index*of.n_words*WORD_BYTES)
+    cdef int* out = <int*>(of.digits + index*of.n_words*WORD_BYTES)
     cdef float* units = of.units + index*COLUMN
     cdef float* biases = of.biases + index*COLUMN
     cdef idx o
     if of.patch_inner:
-        cut_inner(n_values, CHANNEL//area, weight + first*ld_w, bias[first], scale, offset, words, units, biases)
+        cut_inner(n_values, CHANNEL//area, weight + first*ld_w, bias[first], scale, offset, out, units, biases)
     else:
         for o in range(COLUMN):
-            cut_major(of.channels, area, weight + (first + o)*ld_w, bias[first + o], scale, offset, words + o, units + o,
+            cut_major(of.channels, area, weight + (first + o)*ld_w, bias[first + o], scale, offset, out + o, units + o,
                       biases + o)
 
 
