@@ -271,7 +271,8 @@ class Layout:
         workspace : int
             Elements.
         """
-        block = BYTE_BLOCK if digits else self.block_size(batch_size, itemsize)
+        takes = [digits and takes_bytes(self.image_shape, b["filter_size"], b["n_filters"]) for b in self.branches]
+        block = BYTE_BLOCK if any(takes) else self.block_size(batch_size, itemsize)
         rows = block if evaluation else batch_size
         whole, area, thread = _Cursor(), _Cursor(), _Cursor()
         batch = thread if evaluation else area
@@ -281,12 +282,11 @@ class Layout:
         grad = [0 if evaluation or i == 0 and not keep_grad else area.take(rows * ld) for i, ld in enumerate(self.ld)]
         h, d_h = thread.take(block * self.ld[0]), thread.take(block * self.ld[0])
         branches = []
-        for branch in self.branches:
+        for branch, takes_digits in zip(self.branches, takes):
             own = dict(branch, batch_x=0, shares=0, x=thread.take(block * branch["x_size"]),
                        tables=whole.take(2 * math.prod(self.image_shape)), digits=-1)
-            what = self.image_shape, branch["filter_size"], branch["n_filters"]
-            if digits and takes_bytes(*what):
-                own["digits"] = whole.take(digits_size(*what))
+            if takes_digits:
+                own["digits"] = whole.take(digits_size(self.image_shape, branch["filter_size"], branch["n_filters"]))
             if not evaluation and branch["patch_inner"]:
                 own["shares"] = area.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
             elif not evaluation:

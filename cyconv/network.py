@@ -332,14 +332,13 @@ class Network:
             raise ValueError("labels must be given, but got None")
         return source
 
-    def _workspace(self, batch_size, evaluation):
+    def _workspace(self, batch_size, evaluation, digits=False):
         """Plan, tasks and memory for a batch size; the last of each kind is kept."""
         n_threads = ops.threads_for_call()
-        key = (batch_size, n_threads)
+        key = (batch_size, n_threads, digits)
         kept = self._workspaces.get(evaluation)
         if kept is None or kept[0] != key:
             self._workspaces.pop(evaluation, None)
-            digits = evaluation and ops.evaluates_bytes and self.dtype == np.float32
             plan, tasks, size = self._layout.plan(
                 ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, digits)
             memory = ops.aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
@@ -349,7 +348,8 @@ class Network:
 
     def _run_forward(self, source, labels, probabilities):
         with self._lock:
-            plan, _, memory, n_threads = self._workspace(2**30, evaluation=True)
+            digits = ops.evaluates_bytes and self.dtype == np.float32 and source.pixels is not None
+            plan, _, memory, n_threads = self._workspace(2**30, evaluation=True, digits=digits)
             losses = np.empty(source.n_images)
             correct = np.zeros(source.n_images, np.int32)
             ready = self._is_ready(memory, source)

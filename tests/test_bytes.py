@@ -194,7 +194,7 @@ def test_what_evaluation_prepared_is_made_anew_after_every_change(pixels, from_b
         yield lambda: network.predict_proba(network.normalizer(pixels))
         yield lambda: cyconv.set_num_threads(cyconv.get_num_threads() + 1)
 
-    before, n_threads = None, cyconv.get_num_threads()
+    n_threads = cyconv.get_num_threads()
     try:
         for change in changes():
             change()
