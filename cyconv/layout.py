@@ -22,7 +22,7 @@ from ._checks import check_integer, describe
 PAD = 16                # elements; a multiple of every instruction set's lanes
 UNITS_PAD = 10          # rows of a weight matrix; a multiple of every tile's
 TILE_ROWS = 5           # images in a tile of any layer, at most
-PANEL = 64              # columns of a dense weight matrix in one task
+PANEL = 160             # columns of a dense weight matrix in one task, at most
 DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
 AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
 GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of theirs,
@@ -30,6 +30,7 @@ GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, 
 MAX_BYTE_CHANNELS = 64  # of images whose bytes are multiplied: sums of up to 65,536 products stay below 2**31
 BYTE_BLOCK = 40         # images in a block of evaluation from bytes; a multiple of both layers' tiles, 8 and 5
 DIGIT_COLUMN = 16       # outputs that are computed together from bytes
+TURNED_UNITS = 128      # of a dense layer from which on evaluation turns its weights
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 MAX_BRANCHES = 8
 MAX_HIDDEN = 8
@@ -171,6 +172,11 @@ class Layout:
         """How many numbers are trained."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
+    @property
+    def has_turned(self):
+        """Whether evaluation turns a layer's weights, to skip zeros."""
+        return any(dense["n_units"] >= TURNED_UNITS for dense in self.dense)
+
     def weights(self, store):
         """Each weight matrix in the kernels' array, with its padding."""
         return [self._matrix(store, kind, i) for _, kind, i in self.names if not kind.endswith("bias")]
@@ -248,7 +254,7 @@ class Layout:
         share = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
         return next(size for size in sizes if share[size] <= 1.05 * min(share.values()))
 
-    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False, digits=False):
+    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False, digits=False, turns=False):
         """The description that the kernels' ``read_plan`` takes, with the workspace's size.
 
         Parameters
@@ -263,6 +269,8 @@ class Layout:
         evaluation : bool
         digits : bool
             Whether the filters are also laid out in digits where the images allow it; for evaluation in float32.
+        turns : bool
+            Whether the weights of dense layers with many units are also laid out inputs by units; for evaluation.
 
         Returns
         -------
@@ -292,6 +300,12 @@ class Layout:
             elif not evaluation:
                 own["batch_x"] = area.take(rows * branch["x_size"])
             branches.append(own)
+        layers = []
+        for dense in self.dense:
+            own = dict(dense, ld_v=row_length(dense["n_units"]), turned=-1)
+            if turns and dense["n_units"] >= TURNED_UNITS:
+                own["turned"] = whole.take(dense["n_inputs"] * own["ld_v"])
+            layers.append(own)
         width = self.image_shape[2]
         row_space = thread.take((max(self.image_shape[1] // b["filter_size"] for b in self.branches) + 3) * width)
         sums = [dense["n_units"] for dense in self.dense] + [branch["n_filters"] for branch in self.branches]
@@ -302,7 +316,7 @@ class Layout:
         areas = whole.take(n_areas * area.used)
         plan = {
             "n_classes": self.n_classes, "n_tasks": len(tasks), "block": block, "branches": branches,
-            "dense": self.dense, "ld": self.ld, "act": act, "grad": grad, "keep_grad": keep_grad,
+            "dense": layers, "ld": self.ld, "act": act, "grad": grad, "keep_grad": keep_grad,
             "h": h, "d_h": d_h, "areas": areas, "n_areas": n_areas, "area_size": area.used,
             "scratch": whole.used, "scratch_size": thread.used, "rows": row_space, "z": z,
         }
@@ -340,7 +354,10 @@ class _Cursor:
 
 
 def _panels(kind, layer, n_inputs):
-    return [(kind, layer, begin, min(PANEL, n_inputs - begin)) for begin in range(0, n_inputs, PANEL)]
+    """One panel, or an even number of them: for two threads."""
+    count = -(-n_inputs // PANEL)
+    width = padded(-(-n_inputs // (count + count % 2 if count > 1 else 1)))
+    return [(kind, layer, begin, min(width, n_inputs - begin)) for begin in range(0, n_inputs, width)]
 
 
 def row_length(n):

@@ -143,6 +143,7 @@ class Network:
         self._lock = threading.RLock()
         self._workspaces = {}
         self._evaluates = None      # workspace, scale and offset that evaluation has made ready, with these parameters
+        self._may_skip = None       # whether evaluation with these parameters may skip zeros; None: not looked at
         self._initialise()
 
     def __setattr__(self, name, value):
@@ -171,7 +172,7 @@ class Network:
                 f"seed={self.seed}, dtype='{self.dtype}', image_shape={self.image_shape}, n_classes={self.n_classes})")
 
     def __getstate__(self):
-        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={}, _evaluates=None)
+        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={}, _evaluates=None, _may_skip=None)
         del state["_lock"]
         return state
 
@@ -235,7 +236,7 @@ class Network:
         """
         arrays = self._checked("mapping", mapping)
         with self._lock:
-            self._evaluates = None
+            self._evaluates = self._may_skip = None
             self._store[:] = 0      # the padding too: a run that diverged leaves NaN there
             self._layout.pack(arrays, self._store)
 
@@ -332,15 +333,15 @@ class Network:
             raise ValueError("labels must be given, but got None")
         return source
 
-    def _workspace(self, batch_size, evaluation, digits=False):
+    def _workspace(self, batch_size, evaluation, digits=False, turns=False):
         """Plan, tasks and memory for a batch size; the last of each kind is kept."""
         n_threads = ops.threads_for_call()
-        key = (batch_size, n_threads, digits)
+        key = (batch_size, n_threads, digits, turns)
         kept = self._workspaces.get(evaluation)
         if kept is None or kept[0] != key:
             self._workspaces.pop(evaluation, None)
             plan, tasks, size = self._layout.plan(
-                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, digits)
+                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, digits, turns)
             memory = ops.aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
             kept = (key, plan, np.array(tasks, np.int64), memory)
             self._workspaces[evaluation] = kept
@@ -348,8 +349,10 @@ class Network:
 
     def _run_forward(self, source, labels, probabilities):
         with self._lock:
-            digits = ops.evaluates_bytes and self.dtype == np.float32 and source.pixels is not None
-            plan, _, memory, n_threads = self._workspace(2**30, evaluation=True, digits=digits)
+            stored = source.pixels is not None      # else nothing is kept from one call to the next
+            digits = stored and ops.evaluates_bytes and self.dtype == np.float32
+            turns = stored and self._turns()
+            plan, _, memory, n_threads = self._workspace(2**30, evaluation=True, digits=digits, turns=turns)
             losses = np.empty(source.n_images)
             correct = np.zeros(source.n_images, np.int32)
             ready = self._is_ready(memory, source)
@@ -360,6 +363,12 @@ class Network:
             if source.pixels is not None:
                 self._evaluates = memory, source.scale, source.offset
         return losses, correct
+
+    def _turns(self):
+        """Whether evaluation may skip zeros: there is a layer for it, and no weight that is not finite."""
+        if self._may_skip is None:
+            self._may_skip = self._layout.has_turned and bool(np.isfinite(self._store).all())
+        return self._may_skip
 
     def _is_ready(self, memory, source):
         """Whether the workspace holds what evaluation makes of the filters and the normaliser beforehand."""
@@ -620,7 +629,7 @@ class Network:
         costs = np.empty(len(rates))
         train = ops.specialised(ops.kernels.train, self.dtype)
         with self._lock:
-            self._evaluates = None
+            self._evaluates = self._may_skip = None
             plan, tasks, memory, n_threads = self._workspace(batch_size, evaluation=False)
             if plan["block"] == batch_size:     # one block is one thread's; the others would cost more than they help
                 n_threads = 1

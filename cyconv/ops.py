@@ -522,10 +522,14 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
     d_weight = new_array("d_weight", (weight.shape[0], width), dtype)
     d_weight[:] = 0
     d_bias = np.empty(weight.shape[0], dtype)
+    masked = new_array("d_outputs", (n, padded(weight.shape[0])), dtype)
+    n_threads = threads_for_call()
+    scratch = new_array("d_outputs", (n_threads, kernels.dense_scratch_size(10)), dtype)
+    skips = bool(np.isfinite(inputs).all() and np.isfinite(weight).all())       # else zeros make NaN of what is not
     specialised(kernels.dense_backward_rows, dtype)(
         np.ascontiguousarray(d_outputs), _pad_last("inputs", inputs, width), _pad_last("weight", weight, width),
-        None if outputs is None else np.ascontiguousarray(outputs), np.empty_like(d_outputs, order="C"), d_inputs,
-        d_weight, d_bias, threads_for_call())
+        None if outputs is None else np.ascontiguousarray(outputs), masked, d_inputs, d_weight, d_bias, scratch, skips,
+        n_threads)
     if width != n_inputs:
         d_inputs, d_weight = d_inputs[:, :n_inputs].copy(), d_weight[:, :n_inputs].copy()
     return d_inputs, d_weight, d_bias

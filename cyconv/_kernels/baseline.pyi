@@ -76,6 +76,8 @@ def dense_backward_rows(
     d_inputs: NDArray[np.floating],
     d_weight: NDArray[np.floating],
     d_bias: NDArray[np.floating],
+    scratch: NDArray[np.floating],
+    skips: bool,
     n_threads: int,
 ) -> None: ...
 def sum_of_squares(weight: NDArray[np.floating]) -> float: ...

@@ -4,19 +4,29 @@
 #   dense_forward          C[r, j] = bias[j] + sum_k A[r, k] * W[j, k], then ReLU where asked
 #   dense_backward_input   dA[i, k] = sum_j dC[i, j] * W[j, k]; masked: times scale where A[i, k] > 0, else 0
 #   dense_step             W[j, k] <- decay * W[j, k] - rate * sum_i dC[i, j] * A[i, k], or the gradient itself
+#   turned_forward         as dense_forward, with turned weights V[k, j] = W[j, k]
 #
 # Layout
 #   A, C row-major with strides; W (units, inputs) with the inputs innermost, its rows padded with zeros to
 #   PAD elements and their number padded to ROWS, so that a dot tile never has fewer units.
 #   A group is one patch of an image: row (i, g) of A begins at i*ld_a + g*group_a, and likewise for C.
 #   A dense layer has one group; a convolution with P patches has P, and the input of group g is patch g.
+#   V (inputs, units), both padded with zeros to PAD.
+#
+# Zeros
+#   Most of dC is zero behind a ReLU: half of it in a new network, two thirds in a trained one. The way back skips its
+#   zeros (see sparse.pxi). Forward, W would have to be read across its rows for that; evaluation, whose weights stay,
+#   turns those of layers with many units beforehand and skips the zeros of A.
+#   So a unit that is off passes nothing back, whatever stands in its weights; cost and evaluation show what is not finite.
 #
 # Order
 #   Forward: every tile of ROWS units meets every tile of dot_rows rows, over one chunk of the inputs after the other.
 #   The units' chunk stays in the first-level cache while the rows pass by; the lanes of a tile are kept in `z` between
 #   chunks and folded after the last. Where a tile has as many rows as units (AVX-512), one chunk holds all inputs and
 #   the second level all weights, it is the rows that stay. The sums are the same.
-#   Backward and step: outer tiles along the inputs, over units and over images in their order.
+#   Backward and step: a few vectors along the inputs, over WORD units or a lot of images at a time, whose rows stay in
+#   the first-level cache; sums wait in dA or in `z` meanwhile. Every sum is one chain, over units and over images in
+#   their order. Turned: likewise along the units, over WORD inputs at a time.
 
 cdef enum:
     L2_BYTES = 540672   # of weights that stay in the second-level cache
@@ -119,64 +129,66 @@ cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, c
             add_bias(n_units, bias, relu, c + i*ld_c + g*group_c)
 
 
-cdef inline void input_gradient_tile(int rows, int vectors, idx n_units, const real* dc, idx ld_dc, const real* w,
-                                     idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da,
-                                     Ahead* ahead) noexcept nogil:
-    cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
-    cdef real line[MAX_LANES]       # apart from da, which the compiler cannot tell from a
-    cdef real t
-    cdef idx pace
-    cdef const char* lines = take_lines(ahead, n_units, &pace)
-    cdef int i, v, lane, lanes = lanes_of(dc)
-    outer_accumulate(rows, vectors, n_units, dc, ld_dc, 1, w, lanes, ld_w, lines, pace, &acc[0][0][0])
-    for i in range(rows):
-        for v in range(vectors):
-            for lane in range(lanes):
-                line[lane] = acc[i][v][lane]
-            if masked:
-                for lane in range(lanes):
-                    t = scale*line[lane]
-                    line[lane] = t if a[i*ld_a + v*lanes + lane] > 0 else 0
-            for lane in range(lanes):
-                da[i*ld_a + v*lanes + lane] = line[lane]
+cdef void turn_weights(idx n_units, idx n_inputs, const real* w, idx ld_w, real* v, idx ld_v) noexcept nogil:
+    cdef idx j, k
+    for j in range(n_units):
+        for k in range(n_inputs):
+            v[k*ld_v + j] = w[j*ld_w + k]
 
 
-cdef inline void input_gradient_column(int vectors, idx n_images, idx n_units, const real* dc, idx ld_dc,
-                                       const real* w, idx ld_w, bint masked, const real* a, idx ld_a,
-                                       real scale, real* da, Ahead* ahead) noexcept nogil:
-    cdef idx i = 0
-    while i + ROWS <= n_images:
-        input_gradient_tile(ROWS, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a,
-                            scale, da + i*ld_a, ahead)
-        i += ROWS
-    if ROWS > 4 and n_images - i == 4:
-        input_gradient_tile(4, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
-                            da + i*ld_a, ahead)
-    elif ROWS > 3 and n_images - i == 3:
-        input_gradient_tile(3, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
-                            da + i*ld_a, ahead)
-    elif ROWS > 2 and n_images - i == 2:
-        input_gradient_tile(2, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
-                            da + i*ld_a, ahead)
-    elif n_images - i == 1:
-        input_gradient_tile(1, vectors, n_units, dc + i*ld_dc, ld_dc, w, ld_w, masked, a + i*ld_a, ld_a, scale,
-                            da + i*ld_a, ahead)
+cdef void turned_forward(idx n_images, idx n_units, idx n_inputs, const real* a, idx ld_a, const real* v, idx ld_v,
+                         const real* bias, bint relu, real* c, idx ld_c) noexcept nogil:
+    """at most WORD images; n_units is padded"""
+    cdef uint64 words[WORD]
+    cdef idx k = 0, n, i, j, u, vectors
+    while k < n_inputs:
+        n = min(WORD, n_inputs - k)
+        for i in range(n_images):
+            words[i] = nonzero(n, a + i*ld_a + k)
+        u = 0
+        while u < n_units:
+            vectors = first_vectors(a, (n_units - u)//lanes_of(a))
+            add_rows(vectors, n_images, words, a + k, ld_a, 1, v + k*ld_v + u, ld_v,
+                     c + u if k > 0 else bias + u, ld_c if k > 0 else 0, c + u, ld_c, NULL, 0)
+            u += vectors*lanes_of(a)
+        k += n
+    if relu:
+        for i in range(n_images):
+            for j in range(n_units):
+                c[i*ld_c + j] = 0 if c[i*ld_c + j] < 0 else c[i*ld_c + j]       # NaN stays NaN
+
+
+cdef inline void mask_row(idx n, const real* a, real scale, real* da) noexcept nogil:
+    cdef idx k
+    for k in range(n):
+        da[k] = scale*da[k] if a[k] > 0 else 0
 
 
 cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* w,
-                               idx ld_w, bint masked, const real* a, idx ld_a, real scale, real* da,
-                               Ahead* ahead) noexcept nogil:
-    """da has the strides of a, the layer's input. Masked: a went through ReLU (and dropout, with `scale`)."""
-    cdef idx k = 0
-    cdef int lanes = lanes_of(dc), vectors = vectors_of(dc)
-    while k + vectors*lanes <= n_inputs:
-        input_gradient_column(vectors, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k,
-                              ahead)
-        k += vectors*lanes
-    while k < n_inputs:
-        input_gradient_column(1, n_images, n_units, dc, ld_dc, w + k, ld_w, masked, a + k, ld_a, scale, da + k,
-                              ahead)
-        k += lanes
+                               idx ld_w, bint skips, bint masked, const real* a, idx ld_a, real scale,
+                               real* da) noexcept nogil:
+    """At most WORD images. da has the strides of a, the layer's input. Masked: a went through ReLU (and dropout, with
+    `scale`)."""
+    cdef real zeros[MAX_SPARSE*MAX_LANES]
+    cdef uint64 words[WORD]
+    cdef idx j = 0, n, i, v, vectors, width
+    cdef int lanes = lanes_of(a)
+    clear_row(zeros)
+    while j < n_units:
+        n = min(WORD, n_units - j)
+        for i in range(n_images):
+            words[i] = nonzero(n, dc + i*ld_dc + j) if skips else all_of(n)
+        v = 0
+        while v < n_inputs:
+            vectors = first_vectors(a, (n_inputs - v)//lanes)
+            width = vectors*lanes
+            add_rows(vectors, n_images, words, dc + j, ld_dc, 1, w + j*ld_w + v, ld_w,
+                     da + v if j > 0 else &zeros[0], ld_a if j > 0 else 0, da + v, ld_a, NULL, 0)
+            if masked and j + n == n_units:
+                for i in range(n_images):
+                    mask_row(width, a + i*ld_a + v, scale, da + i*ld_a + v)
+            v += width
+        j += n
 
 
 cdef struct Update:
@@ -189,85 +201,88 @@ cdef struct Update:
     double decay, rate, keep, pull
 
 
-cdef inline double step_tile(int rows, int vectors, idx n_images, const real* dc, idx ld_dc, const real* a, idx ld_a,
-                             const Update* update, real* w, real* sink, idx ld_w, const real* ahead) noexcept nogil:
-    cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
-    cdef real squares[MAX_VECTORS][MAX_LANES]       # a chain of additions a vector
+cdef double apply_row(const Update* update, idx n, const real* gradient, real* w, real* sink) noexcept nogil:
+    """a row of a panel; returns the sum of its squares if asked for"""
+    cdef real squares[MAX_LANES]
     cdef real line[MAX_LANES]
-    cdef int i, v, lane, lanes = lanes_of(dc)
     cdef real decay = <real>update.decay, rate = <real>update.rate
-    cdef real keep = <real>update.keep, pull = <real>update.pull, total = 0
-    outer_accumulate(rows, vectors, n_images, dc, 1, ld_dc, a, lanes, ld_a, <const char*>ahead, ld_a*<idx>sizeof(real),
-                     &acc[0][0][0])
+    cdef real keep = <real>update.keep, pull = <real>update.pull
+    cdef idx k, v
+    cdef int lane, lanes = lanes_of(w)
+    for lane in range(lanes):
+        squares[lane] = 0
     if update.squares:
-        for v in range(vectors):
+        for v in range(n//lanes):
             for lane in range(lanes):
-                squares[v][lane] = 0
-        for i in range(rows):
-            for v in range(vectors):
-                for lane in range(lanes):
-                    squares[v][lane] += w[i*ld_w + v*lanes + lane]*w[i*ld_w + v*lanes + lane]
-        for v in range(1, vectors):
+                squares[lane] += w[v*lanes + lane]*w[v*lanes + lane]
+    if update.to_weight and update.streams:
+        for v in range(n//lanes):
             for lane in range(lanes):
-                squares[0][lane] += squares[v][lane]
-        total = sum_lanes(&squares[0][0])
-    for i in range(rows):
-        for v in range(vectors):
-            if update.to_weight and update.streams:     # apart: a way through `line` would slow down the other case
-                for lane in range(lanes):
-                    line[lane] = decay*w[i*ld_w + v*lanes + lane] - rate*acc[i][v][lane]
-                stream(lanes, line, w + i*ld_w + v*lanes)
-            elif update.to_weight:
-                for lane in range(lanes):
-                    w[i*ld_w + v*lanes + lane] = decay*w[i*ld_w + v*lanes + lane] - rate*acc[i][v][lane]
-            else:
-                for lane in range(lanes):
-                    sink[i*ld_w + v*lanes + lane] = (keep*sink[i*ld_w + v*lanes + lane]
-                                                     + pull*w[i*ld_w + v*lanes + lane] + acc[i][v][lane])
-    return total
+                line[lane] = decay*w[v*lanes + lane] - rate*gradient[v*lanes + lane]
+            stream(lanes, line, w + v*lanes)
+    elif update.to_weight:
+        for k in range(n):
+            w[k] = decay*w[k] - rate*gradient[k]
+    else:
+        for k in range(n):
+            sink[k] = keep*sink[k] + pull*w[k] + gradient[k]
+    return sum_lanes(squares) if update.squares else 0
 
 
-cdef inline double step_rows(int vectors, idx n_images, idx n_units, const real* dc, idx ld_dc, const real* a,
-                             idx ld_a, const Update* update, real* w, real* sink, idx ld_w,
-                             const real* ahead) noexcept nogil:
-    """each tile asks for one line of every image's columns at `ahead`"""
-    cdef idx j = 0, line = 64//<idx>sizeof(real), q = 0
+cdef void add_images(idx n_images, idx n_units, idx width, const real* dc, idx ld_dc, const real* a, idx ld_a,
+                     bint skips, bint first, real* z, const real* ahead) noexcept nogil:
+    """z[j, k] (+)= sum_i dC[i, j] * A[i, k] for at most WORD units and images; each unit asks for the columns of an image
+    at `ahead`, if that is not NULL"""
+    cdef real zeros[MAX_SPARSE*MAX_LANES]
+    cdef uint64 words[WORD]
+    cdef idx i, v = 0, vectors
+    clear_row(zeros)
+    for i in range(WORD):
+        words[i] = 0
+    for i in range(n_images):
+        words[i] = nonzero(n_units, dc + i*ld_dc) if skips else all_of(n_units)
+    transpose(words)
+    while v < width:
+        vectors = first_vectors(a, (width - v)//lanes_of(a))
+        add_rows(vectors, n_units, words, dc, 1, ld_dc, a + v, ld_a, &zeros[0] if first else z + v, 0 if first else width,
+                 z + v, width, ahead + v if ahead != NULL else NULL, ld_a)
+        v += vectors*lanes_of(a)
+
+
+cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc, idx group_dc,
+                       const real* a, idx ld_a, idx group_a, bint skips, const Update* update, real* w, real* sink,
+                       idx ld_w, real* z, const real* ahead) noexcept nogil:
+    """A panel of `width` columns of the weights; returns the sum of their squares if asked for. `ahead` is where the
+    columns of the input begin that come next, or NULL: then none are asked for."""
+    cdef idx most = sparse_rows(a), n_lots = (n_images + most - 1)//most, n = 0, i, j = 0, m, g, lot, row
     cdef double squares = 0
-    while j + ROWS <= n_units:
-        squares += step_tile(ROWS, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w,
-                             ahead + q*line)
-        q = q + 1 if (q + 1)*line < PANEL else 0
-        j += ROWS
+    cdef const real* next
     while j < n_units:
-        squares += step_tile(1, vectors, n_images, dc + j, ld_dc, a, ld_a, update, w + j*ld_w, sink + j*ld_w, ld_w,
-                             ahead)
-        j += 1
-    return squares
-
-
-cdef double dense_step(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* a, idx ld_a,
-                       const Update* update, real* w, real* sink, idx ld_w, const real* ahead) noexcept nogil:
-    """a panel of n_inputs columns of the weights; returns the sum of their squares if asked for. `ahead` is where
-    the columns of the input begin that come next."""
-    cdef idx k = 0
-    cdef double squares = 0
-    cdef int lanes = lanes_of(dc), vectors = vectors_of(dc)
-    while k + vectors*lanes <= n_inputs:
-        squares += step_rows(vectors, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w, ahead)
-        k += vectors*lanes
-    while k < n_inputs:
-        squares += step_rows(1, n_images, n_units, dc, ld_dc, a + k, ld_a, update, w + k, sink + k, ld_w, ahead)
-        k += lanes
+        m = min(WORD, n_units - j)
+        for g in range(n_groups):
+            i = 0
+            for lot in range(n_lots):
+                n = (n_images - i)//(n_lots - lot)
+                next = NULL
+                if ahead != NULL and j == 0:        # the units that follow find the columns in cache
+                    next = (a + g*group_a + (i + n)*ld_a if lot < n_lots - 1
+                            else a + (g + 1)*group_a if g < n_groups - 1 else ahead)
+                add_images(n, m, width, dc + i*ld_dc + g*group_dc + j, ld_dc, a + i*ld_a + g*group_a, ld_a,
+                           skips, g == 0 and i == 0, z, next)
+                i += n
+        for row in range(m):
+            squares += apply_row(update, width, z + row*width, w + (j + row)*ld_w, sink + (j + row)*ld_w)
+        j += m
     return squares
 
 
 cdef enum:
-    PANEL = 64          # columns of the weights in one task
+    PANEL = 160         # columns of the weights in one task, at most
 
 
 def dense_scratch_size(idx n_images):
-    """Elements of ``z`` that a forward pass over so many images needs."""
-    return n_images*ROWS*MAX_LANES
+    """Elements of ``z`` that a forward pass over so many images, or a step, needs."""
+    return max(n_images*ROWS*MAX_LANES, WORD*PANEL)
 
 
 cdef void forward_rows(idx block, const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,
@@ -293,23 +308,22 @@ def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, con
                 forward_rows(b, inputs, weight, bias, relu, outputs, &scratch[threadid(), 0])
 
 
-cdef void backward_rows(idx block, const real[:, ::1] masked, const real[:, ::1] inputs, const real[:, ::1] weight,
-                        real[:, ::1] d_inputs) noexcept nogil:
-    cdef idx first = block*ENTRY_BLOCK, n = min(ENTRY_BLOCK, inputs.shape[0] - first)
-    cdef idx n_units = masked.shape[1], k = inputs.shape[1]
-    cdef Ahead ahead
-    expect_nothing(&ahead)
-    dense_backward_input(n, n_units, k, &masked[first, 0], n_units, &weight[0, 0], k, False, &inputs[first, 0], k, <real>1,
-                         &d_inputs[first, 0], &ahead)
+cdef void backward_rows(idx block, const real[:, ::1] masked, idx n_units, const real[:, ::1] inputs,
+                        const real[:, ::1] weight, bint skips, real[:, ::1] d_inputs) noexcept nogil:
+    cdef idx first = block*ENTRY_BLOCK, n = min(ENTRY_BLOCK, inputs.shape[0] - first), k = inputs.shape[1]
+    dense_backward_input(n, n_units, k, &masked[first, 0], masked.shape[1], &weight[0, 0], k, skips, False, &inputs[first, 0],
+                         k, <real>1, &d_inputs[first, 0])
 
 
 def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs, const real[:, ::1] weight,
                         const real[:, ::1] outputs, real[:, ::1] masked, real[:, ::1] d_inputs,
-                        real[:, ::1] d_weight, real[::1] d_bias, int n_threads):
-    """Gradients of a dense layer; ``outputs`` None: no ReLU. ``masked`` (N, O) is scratch."""
+                        real[:, ::1] d_weight, real[::1] d_bias, real[:, ::1] scratch, bint skips, int n_threads):
+    """Gradients of a dense layer; ``outputs`` None: no ReLU. ``masked`` (N, padded O) is scratch; ``scratch``: a row a
+    thread. ``skips``: zeros add nothing."""
     cdef idx n = inputs.shape[0], n_units = d_outputs.shape[1], k = inputs.shape[1], i, j, b
     cdef idx n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, n_panels = (k + PANEL - 1)//PANEL
     cdef Update update
+    cdef idx ld = masked.shape[1]
     cdef const real* g = &masked[0, 0]
     update.to_weight = False
     update.streams = False
@@ -329,16 +343,16 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
                 d_bias[j] += masked[i, j]
         if n_threads == 1:
             for b in range(n_blocks):
-                backward_rows(b, masked, inputs, weight, d_inputs)
+                backward_rows(b, masked, n_units, inputs, weight, skips, d_inputs)
             for b in range(n_panels):
-                dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
-                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &inputs[0, b*PANEL])
+                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &update,
+                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &scratch[0, 0], NULL)
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
-                backward_rows(b, masked, inputs, weight, d_inputs)
+                backward_rows(b, masked, n_units, inputs, weight, skips, d_inputs)
             for b in prange(n_panels, schedule="static", num_threads=n_threads):
-                dense_step(n, n_units, min(PANEL, k - b*PANEL), g, n_units, &inputs[0, b*PANEL], k, &update,
-                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &inputs[0, b*PANEL])
+                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &update,
+                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &scratch[threadid(), 0], NULL)
 
 
 def sum_of_squares(const real[::1] weight):

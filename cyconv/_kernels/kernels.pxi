@@ -7,6 +7,7 @@ include "words.pxi"
 include "rows.pxi"
 include "digits.pxi"
 include "randomness.pxi"
+include "sparse.pxi"
 
 from cython.parallel cimport parallel, prange, threadid
 

@@ -35,6 +35,8 @@ cdef extern from *:
       #define CY_VECTORS_DOUBLE 4
       #define CY_DOT_ROWS_FLOAT 5
       #define CY_DOT_ROWS_DOUBLE 5
+      #define CY_SPARSE_FLOAT 10
+      #define CY_SPARSE_DOUBLE 10
     #elif defined(__AVX2__)
       #define CY_LANES_FLOAT 8
       #define CY_ROWS 5
@@ -42,6 +44,8 @@ cdef extern from *:
       #define CY_VECTORS_DOUBLE 1
       #define CY_DOT_ROWS_FLOAT 2
       #define CY_DOT_ROWS_DOUBLE 1
+      #define CY_SPARSE_FLOAT 10
+      #define CY_SPARSE_DOUBLE 5
     #elif defined(__aarch64__)
       #define CY_LANES_FLOAT 8
       #define CY_ROWS 5
@@ -49,6 +53,8 @@ cdef extern from *:
       #define CY_VECTORS_DOUBLE 1
       #define CY_DOT_ROWS_FLOAT 2
       #define CY_DOT_ROWS_DOUBLE 1
+      #define CY_SPARSE_FLOAT 10
+      #define CY_SPARSE_DOUBLE 5
     #else
       #define CY_LANES_FLOAT 8
       #define CY_ROWS 2
@@ -56,6 +62,8 @@ cdef extern from *:
       #define CY_VECTORS_DOUBLE 1
       #define CY_DOT_ROWS_FLOAT 2
       #define CY_DOT_ROWS_DOUBLE 1
+      #define CY_SPARSE_FLOAT 5
+      #define CY_SPARSE_DOUBLE 2
     #endif
     #include <string.h>
     #if defined(__SSE2__)
@@ -147,6 +155,8 @@ cdef extern from *:
         VECTORS_DOUBLE "CY_VECTORS_DOUBLE"
         DOT_ROWS_FLOAT "CY_DOT_ROWS_FLOAT"      # rows of a in a dot tile
         DOT_ROWS_DOUBLE "CY_DOT_ROWS_DOUBLE"
+        SPARSE_FLOAT "CY_SPARSE_FLOAT"          # vectors of a row that sparse products are added to
+        SPARSE_DOUBLE "CY_SPARSE_DOUBLE"
         FOLDS "CY_FOLDS"                  # whether lanes are folded in registers
     void ASSUME "CY_ASSUME"(bint) noexcept nogil
     void PREFETCH "CY_PREFETCH"(const void*) noexcept nogil

@@ -56,6 +56,7 @@ cdef struct Branch:
 
 cdef struct Dense:
     idx n_units, n_inputs, ld_w, weight, bias
+    idx turned, ld_v    # in the workspace, for evaluation: the turned weights; negative where they are not used
 
 cdef struct Task:       # a row of the task table
     long long kind, layer, begin, width
@@ -158,6 +159,23 @@ cdef void fill_branch_digits(const Plan* plan, const Batch* batch, const float* 
                     fill_column(&of, c, params + branch.weight, ld_w, params + branch.bias, tables)
 
 
+cdef void fill_turned(const Plan* plan, const real* params, real* workspace, int n_threads) noexcept nogil:
+    cdef const Dense* dense
+    cdef idx l, p, n_panels
+    for l in range(plan.n_dense):
+        dense = &plan.dense[l]
+        if dense.turned >= 0:
+            n_panels = dense.n_inputs//PAD
+            if n_threads == 1:
+                for p in range(n_panels):
+                    turn_weights(dense.n_units, PAD, params + dense.weight + p*PAD, dense.ld_w,
+                                 workspace + dense.turned + p*PAD*dense.ld_v, dense.ld_v)
+            else:
+                for p in prange(n_panels, schedule="static", num_threads=n_threads):
+                    turn_weights(dense.n_units, PAD, params + dense.weight + p*PAD, dense.ld_w,
+                                 workspace + dense.turned + p*PAD*dense.ld_v, dense.ld_v)
+
+
 cdef inline real* patches_of(const Plan* plan, const Branch* branch, real* base, idx row, real* scratch) noexcept nogil:
     """where a block's patches are made"""
     if plan.private or branch.patch_inner:
@@ -171,7 +189,7 @@ cdef inline bint has_time(const Branch* branch) noexcept nogil:
     return not branch.patch_inner or branch.n_values >= 32
 
 
-cdef void pace_requests(Batch* batch, const Plan* plan, const real* tag, bint backward) noexcept nogil:
+cdef void pace_requests(Batch* batch, const Plan* plan, const real* tag) noexcept nogil:
     """an image's lines spread over the steps of all tiles that it goes through; a quarter faster, since a tile's last
     steps may ask in vain"""
     cdef const Images* images = &batch.images
@@ -185,7 +203,8 @@ cdef void pace_requests(Batch* batch, const Plan* plan, const real* tag, bint ba
         elif has_time(&plan.branch[b]):
             n_steps += plan.branch[b].n_filters*plan.branch[b].n_values*plan.branch[b].n_patches
     for l in range(plan.n_dense):
-        n_steps += (2 if backward else 1)*plan.dense[l].n_units*plan.dense[l].n_inputs
+        if plan.dense[l].turned < 0:
+            n_steps += plan.dense[l].n_units*plan.dense[l].n_inputs
     n_steps = n_steps/(ROWS*dot_rows_of(tag)*lanes_of(tag)) + n_digit_steps/(TILE_IMAGES*COLUMN*4)
     batch.pace = min(64, 1 + <idx>(1.25*batch.image_bytes/n_steps))
 
@@ -233,8 +252,12 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
         dense = &plan.dense[l]
         last = l == plan.n_dense - 1
         c = level(plan, plan.act, base, l + 1, row)
-        dense_forward(n, 1, dense.n_units, dense.n_inputs, h, plan.ld[l], 0, params + dense.weight, dense.ld_w,
-                      params + dense.bias, not last, c, plan.ld[l + 1], 0, scratch + plan.z, ahead)
+        if dense.turned >= 0 and batch.images.pixels != NULL:
+            turned_forward(n, plan.ld[l + 1], dense.n_inputs, h, plan.ld[l], <const real*>batch.workspace + dense.turned,
+                           dense.ld_v, params + dense.bias, not last, c, plan.ld[l + 1])
+        else:
+            dense_forward(n, 1, dense.n_units, dense.n_inputs, h, plan.ld[l], 0, params + dense.weight, dense.ld_w,
+                          params + dense.bias, not last, c, plan.ld[l + 1], 0, scratch + plan.z, ahead)
         if batch.dropout > 0 and not last:
             drop_units(n, dense.n_units, plan.ld[l + 1], c, batch.dropout, batch.dropout_bits, row, l)
         h = c
@@ -277,9 +300,9 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
         dense = &plan.dense[l]
         a = level(plan, plan.act, area, l, first) if l > 0 else level_0(plan, area, first, scratch)
         dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, area, l + 1, first),
-                             plan.ld[l + 1], params + dense.weight, dense.ld_w, True,
+                             plan.ld[l + 1], params + dense.weight, dense.ld_w, True, True,
                              a, plan.ld[l], scale if l > 0 else <real>1,
-                             level(plan, plan.grad, area, l, first) if l > 0 else d_h, ahead)
+                             level(plan, plan.grad, area, l, first) if l > 0 else d_h)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
         if branch.patch_inner:
@@ -338,20 +361,12 @@ cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx
 
 cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc,
                      idx group_dc, const real* a, idx ld_a, idx group_a, real* w, real* sink, idx ld_w,
-                     idx ahead, double* squares) noexcept nogil:
-    """A panel of columns, `ahead` columns before the thread's next one. A patch-major convolution adds its patches
-    one after the other."""
-    cdef Update update = rule.update
-    cdef idx g, j
-    squares[0] = 0
-    for g in range(n_groups):
-        update.streams = rule.update.streams and g == n_groups - 1      # until then the weights are read again
-        squares[0] += dense_step(n, n_units, width, dc + g*group_dc, ld_dc, a + g*group_a, ld_a, &update, w, sink, ld_w,
-                                 a + g*group_a + ahead)
-        update.decay = 1
-        update.keep = 1
-        update.pull = 0
-        update.squares = False
+                     real* z, idx ahead, double* squares) noexcept nogil:
+    """A panel of columns, `ahead` columns before the thread's next one. A patch-major convolution adds its patches one
+    after the other."""
+    cdef idx j
+    squares[0] = dense_step(n, n_groups, n_units, width, dc, ld_dc, group_dc, a, ld_a, group_a, True, &rule.update, w, sink,
+                            ld_w, z, a + ahead if rule.update.streams else NULL)
     if rule.momentum_rate > 0:
         for j in range(n_units):
             follow_velocity(width, rule, rule.update.streams, sink + j*ld_w, w + j*ld_w)
@@ -416,7 +431,7 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
             weight = dense.weight + task.begin
             step_panel(rule, batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0,
                        level(plan, plan.act, area, l, 0) + task.begin, plan.ld[l], 0, params + weight,
-                       sink + weight, dense.ld_w, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
+                       sink + weight, dense.ld_w, sums, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
         else:
             sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
             step_bias(dense.n_units, rule, sums, params + dense.bias, sink + dense.bias)
@@ -428,7 +443,7 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
         weight = branch.weight + task.begin
         step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
                    branch.n_filters, area + branch.batch_x + task.begin, branch.x_size, branch.ld_x, params + weight,
-                   sink + weight, branch.ld_x, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
+                   sink + weight, branch.ld_x, sums, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
     elif task.kind == PATCH_BIAS:
         sum_rows(batch.size, branch.n_patches, branch.n_filters, branch.n_filters, grad, plan.ld[0], sums)
         step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
@@ -670,7 +685,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     course.seed = seed
     with nogil:
         fill_branch_tables(&own, &batch, &workspace[0])
-        pace_requests(&batch, &own, <const real*>&params[0], True)
+        pace_requests(&batch, &own, <const real*>&params[0])
         run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
                   &params[0] if sink is None else &sink[0], &workspace[0], n_threads)
 
@@ -705,9 +720,11 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     with nogil:
         if not ready:
             fill_branch_tables(&own, &batch, base)
+            if batch.images.pixels != NULL:
+                fill_turned(&own, &params[0], base, n_threads)
             if real is float:
                 fill_branch_digits(&own, &batch, &params[0], n_threads)
-        pace_requests(&batch, &own, <const real*>base, False)
+        pace_requests(&batch, &own, <const real*>base)
         if n_threads == 1:
             for b in range(n_blocks):
                 evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch, out)

@@ -1,0 +1,202 @@
+# Sparse: the third inner loop, for factors of which many are zero. ReLU leaves half of a layer's units at zero, and
+# what flows back through them.
+#
+# What is computed
+#   nonzero     a word with a bit for each of up to 64 numbers, set where it is not 0 (NaN is not)
+#   add_rows    c[r] = start[r] + sum over the bits q of words[r], in their order, of a[r, q] * b[q]; rows of vectors
+#   transpose   64 words of 64 bits, rows to columns: halves of ever smaller blocks change places
+# A factor of zero adds nothing, whatever it would be multiplied with. The vectors of a row c are kept in registers;
+# those of b must come from the first-level cache, since every product reads one. Up to there this loop is as fast as a
+# tile of the others, and takes only the steps that matter.
+#
+# Why partly not in Cython
+#   A comparison that gives a bit for each lane is nothing that compilers find.
+
+cdef extern from *:
+    """
+    #if defined(__AVX512F__)
+    static inline unsigned long long cy_bits_float(const float *v)
+    { return _mm512_cmp_ps_mask(_mm512_loadu_ps(v), _mm512_setzero_ps(), _CMP_NEQ_UQ); }
+    static inline unsigned long long cy_bits_double(const double *v)
+    {
+      unsigned low = _mm512_cmp_pd_mask(_mm512_loadu_pd(v), _mm512_setzero_pd(), _CMP_NEQ_UQ);
+      return low | (unsigned)_mm512_cmp_pd_mask(_mm512_loadu_pd(v + 8), _mm512_setzero_pd(), _CMP_NEQ_UQ) << 8;
+    }
+    #elif defined(__AVX__)
+    static inline unsigned long long cy_bits_float(const float *v)
+    {
+      unsigned bits = 0;
+      for (int q = 0; q < 16; q += 8)
+        bits |= (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(v + q), _mm256_setzero_ps(), _CMP_NEQ_UQ)) << q;
+      return bits;
+    }
+    static inline unsigned long long cy_bits_double(const double *v)
+    {
+      unsigned bits = 0;
+      for (int q = 0; q < 16; q += 4)
+        bits |= (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(v + q), _mm256_setzero_pd(), _CMP_NEQ_UQ)) << q;
+      return bits;
+    }
+    #else
+    static inline unsigned long long cy_bits_float(const float *v)
+    {
+      unsigned bits = 0;
+      for (int q = 0; q < 16; q++) bits |= (unsigned)(v[q] != 0) << q;
+      return bits;
+    }
+    static inline unsigned long long cy_bits_double(const double *v)
+    {
+      unsigned bits = 0;
+      for (int q = 0; q < 16; q++) bits |= (unsigned)(v[q] != 0) << q;
+      return bits;
+    }
+    #endif
+    #if defined(__GNUC__)
+    static inline int cy_lowest(unsigned long long bits) { return __builtin_ctzll(bits); }
+    #else
+    static inline int cy_lowest(unsigned long long bits)
+    {
+      int q = 0;
+      while (!(bits >> q & 1)) q++;
+      return q;
+    }
+    #endif
+    static inline void cy_change_halves(unsigned long long *words, int half, unsigned long long low)
+    {
+      for (int block = 0; block < 64; block += 2*half)
+        for (int i = block; i < block + half; i++) {
+          unsigned long long change = (words[i] >> half ^ words[i + half]) & low;
+          words[i] ^= change << half;
+          words[i + half] ^= change;
+        }
+    }
+    static void cy_transpose(unsigned long long *words)
+    {
+      cy_change_halves(words, 32, 0x00000000FFFFFFFFULL);
+      cy_change_halves(words, 16, 0x0000FFFF0000FFFFULL);
+      cy_change_halves(words, 8, 0x00FF00FF00FF00FFULL);
+      cy_change_halves(words, 4, 0x0F0F0F0F0F0F0F0FULL);
+      cy_change_halves(words, 2, 0x3333333333333333ULL);
+      cy_change_halves(words, 1, 0x5555555555555555ULL);
+    }
+    """
+    uint64 bits_float "cy_bits_float"(const float*) noexcept nogil      # of PAD numbers
+    uint64 bits_double "cy_bits_double"(const double*) noexcept nogil
+    int lowest "cy_lowest"(uint64) noexcept nogil                       # the number of the lowest bit that is set
+    void transpose "cy_transpose"(uint64*) noexcept nogil
+
+cdef enum:
+    WORD = 64
+    MAX_SPARSE = 10         # vectors of a row, at most
+    SPARSE_BYTES = 32768    # of rows that stay in the first-level cache
+
+
+cdef inline int sparse_of(const real* tag) noexcept nogil:
+    """vectors of a row, at most: as many as registers hold"""
+    if real is float:
+        return SPARSE_FLOAT
+    else:
+        return SPARSE_DOUBLE
+
+
+cdef inline idx first_vectors(const real* tag, idx n_vectors) noexcept nogil:
+    """how many of n_vectors to take first, so that each lot has as many, or one more"""
+    cdef idx most = sparse_of(tag)
+    return n_vectors//((n_vectors + most - 1)//most)
+
+
+cdef inline idx sparse_rows(const real* tag) noexcept nogil:
+    """how many rows of most vectors stay in the first-level cache"""
+    return min(WORD, SPARSE_BYTES//(sparse_of(tag)*lanes_of(tag)*<idx>sizeof(real)))
+
+
+cdef inline uint64 all_of(idx n) noexcept nogil:
+    return ~<uint64>0 >> (WORD - n)
+
+
+cdef inline uint64 nonzero(idx n, const real* values) noexcept nogil:
+    """n is at most WORD; as many as PAD divides are read"""
+    cdef uint64 bits = 0
+    cdef idx q
+    for q in range((n + PAD - 1)//PAD):
+        if real is float:
+            bits |= bits_float(values + q*PAD) << q*PAD
+        else:
+            bits |= bits_double(values + q*PAD) << q*PAD
+    return bits & all_of(n)
+
+
+cdef inline void clear_row(real* row) noexcept nogil:
+    cdef int q
+    for q in range(MAX_SPARSE*MAX_LANES):
+        row[q] = 0
+
+
+cdef inline void add_vectors(int groups, int each, idx n, const uint64* words, const real* a, idx a_row, idx a_q,
+                             const real* b, idx ld_b, const real* start, idx ld_start, real* c, idx ld_c,
+                             const real* ahead, idx ld_ahead) noexcept nogil:
+    """add_rows for groups*each vectors; the compiler unrolls no loop of more than seven"""
+    cdef real t[3][7][MAX_LANES]
+    cdef int u, v, lane, lanes = lanes_of(a)
+    cdef idx r
+    cdef uint64 bits
+    cdef const real* factor
+    cdef const real* row
+    for r in range(n):
+        if ahead != NULL:
+            for v in range(groups*each):
+                PREFETCH(ahead + r*ld_ahead + v*lanes)
+        for u in range(groups):
+            for v in range(each):
+                for lane in range(lanes):
+                    t[u][v][lane] = start[r*ld_start + (u*each + v)*lanes + lane]
+        bits = words[r]
+        while bits:
+            factor = a + r*a_row + lowest(bits)*a_q
+            row = b + lowest(bits)*ld_b
+            bits &= bits - 1
+            for u in range(groups):
+                for v in range(each):
+                    for lane in range(lanes):
+                        t[u][v][lane] += factor[0]*row[(u*each + v)*lanes + lane]
+        for u in range(groups):
+            for v in range(each):
+                for lane in range(lanes):
+                    c[r*ld_c + (u*each + v)*lanes + lane] = t[u][v][lane]
+
+
+cdef void add_rows(idx vectors, idx n, const uint64* words, const real* a, idx a_row, idx a_q, const real* b, idx ld_b,
+                   const real* start, idx ld_start, real* c, idx ld_c, const real* ahead,
+                   idx ld_ahead) noexcept nogil:
+    """rows of at most sparse_of vectors"""
+    cdef int most = sparse_of(a)
+    if most >= 10 and vectors == 10:
+        add_vectors(2, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif most >= 10 and vectors == 9:
+        add_vectors(3, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif most >= 10 and vectors == 8:
+        add_vectors(2, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif most >= 10 and vectors == 7:
+        add_vectors(1, 7, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif most >= 10 and vectors == 6:
+        add_vectors(1, 6, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif most >= 5 and vectors == 5:
+        add_vectors(1, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif most >= 5 and vectors == 4:
+        add_vectors(1, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif most >= 5 and vectors == 3:
+        add_vectors(1, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    elif vectors == 2:
+        add_vectors(1, 2, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
+    else:
+        add_vectors(1, 1, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
+                    ahead, ld_ahead)
