@@ -30,7 +30,6 @@ GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, 
 MAX_BYTE_CHANNELS = 64  # of images whose bytes are multiplied: sums of up to 65,536 products stay below 2**31
 BYTE_BLOCK = 40         # images in a block of evaluation from bytes; a multiple of both layers' tiles, 8 and 5
 DIGIT_COLUMN = 16       # outputs that are computed together from bytes
-TURNED_UNITS = 128      # of a dense layer from which on evaluation turns its weights
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 MAX_BRANCHES = 8
 MAX_HIDDEN = 8
@@ -172,10 +171,9 @@ class Layout:
         """How many numbers are trained."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
-    @property
-    def has_turned(self):
+    def turns(self, kernels, itemsize):
         """Whether evaluation turns a layer's weights, to skip zeros."""
-        return any(dense["n_units"] >= TURNED_UNITS for dense in self.dense)
+        return any(dense["n_units"] >= kernels.fewest_turned(itemsize) for dense in self.dense)
 
     def weights(self, store):
         """Each weight matrix in the kernels' array, with its padding."""
@@ -303,7 +301,7 @@ class Layout:
         layers = []
         for dense in self.dense:
             own = dict(dense, ld_v=row_length(dense["n_units"]), turned=-1)
-            if turns and dense["n_units"] >= TURNED_UNITS:
+            if turns and dense["n_units"] >= kernels.fewest_turned(itemsize):
                 own["turned"] = whole.take(dense["n_inputs"] * own["ld_v"])
             layers.append(own)
         width = self.image_shape[2]

@@ -367,7 +367,8 @@ class Network:
     def _turns(self):
         """Whether evaluation may skip zeros: there is a layer for it, and no weight that is not finite."""
         if self._may_skip is None:
-            self._may_skip = self._layout.has_turned and bool(np.isfinite(self._store).all())
+            self._may_skip = (self._layout.turns(ops.kernels, self.dtype.itemsize)
+                              and bool(np.isfinite(self._store).all()))
         return self._may_skip
 
     def _is_ready(self, memory, source):

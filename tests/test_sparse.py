@@ -15,6 +15,7 @@ IMAGES = [1, 2, 9, 10, 11, 50, 51, 52, 64, 65, 103]
 INPUTS = [1, 16, 79, 80, 81, 95, 112, 128, 144, 159, 160, 161, 320, 500]
 WIDE = [
     {"filter_size": 8, "n_filters": 5, "n_hidden": 128},
+    {"filter_size": 2, "n_filters": 2, "n_hidden": (33, 64, 70), "n_classes": 64},
     {"filter_size": 4, "n_filters": 3, "n_hidden": (150, 9)},
     {"filter_size": (16, 4), "n_filters": (17, 2), "n_hidden": (20, 177, 129)},
     {"filter_size": 16, "n_filters": 3, "n_hidden": 8, "n_classes": 140},

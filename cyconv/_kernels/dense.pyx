@@ -16,7 +16,7 @@
 # Zeros
 #   Most of dC is zero behind a ReLU: half of it in a new network, two thirds in a trained one. The way back skips its
 #   zeros (see sparse.pxi). Forward, W would have to be read across its rows for that; evaluation, whose weights stay,
-#   turns those of layers with many units beforehand and skips the zeros of A.
+#   turns them beforehand and skips the zeros of A, but for layers of few units.
 #   So a unit that is off passes nothing back, whatever stands in its weights; cost and evaluation show what is not finite.
 #
 # Order
@@ -283,6 +283,11 @@ cdef enum:
 def dense_scratch_size(idx n_images):
     """Elements of ``z`` that a forward pass over so many images, or a step, needs."""
     return max(n_images*ROWS*MAX_LANES, WORD*PANEL)
+
+
+def fewest_turned(idx itemsize):
+    """Units of a dense layer from which on turned weights are faster: so many vectors keep a processor busy."""
+    return 4*(LANES_FLOAT if itemsize == <idx>sizeof(float) else LANES_DOUBLE)
 
 
 cdef void forward_rows(idx block, const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,

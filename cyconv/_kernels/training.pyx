@@ -206,7 +206,7 @@ cdef void pace_requests(Batch* batch, const Plan* plan, const real* tag) noexcep
         if plan.dense[l].turned < 0:
             n_steps += plan.dense[l].n_units*plan.dense[l].n_inputs
     n_steps = n_steps/(ROWS*dot_rows_of(tag)*lanes_of(tag)) + n_digit_steps/(TILE_IMAGES*COLUMN*4)
-    batch.pace = min(64, 1 + <idx>(1.25*batch.image_bytes/n_steps))
+    batch.pace = min(64, 1 + <idx>(1.25*batch.image_bytes/n_steps)) if n_steps > 0 else 0
 
 
 cdef void forward_block(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx first,
