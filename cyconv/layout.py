@@ -300,9 +300,9 @@ class Layout:
             branches.append(own)
         layers = []
         for dense in self.dense:
-            own = dict(dense, ld_v=row_length(dense["n_units"]), turned=-1)
+            own = dict(dense, ld_turned=row_length(dense["n_units"]), turned=-1)
             if turns and dense["n_units"] >= kernels.fewest_turned(itemsize):
-                own["turned"] = whole.take(dense["n_inputs"] * own["ld_v"])
+                own["turned"] = whole.take(dense["n_inputs"] * own["ld_turned"])
             layers.append(own)
         width = self.image_shape[2]
         row_space = thread.take((max(self.image_shape[1] // b["filter_size"] for b in self.branches) + 3) * width)

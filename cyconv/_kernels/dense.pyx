@@ -4,20 +4,21 @@
 #   dense_forward          C[r, j] = bias[j] + sum_k A[r, k] * W[j, k], then ReLU where asked
 #   dense_backward_input   dA[i, k] = sum_j dC[i, j] * W[j, k]; masked: times scale where A[i, k] > 0, else 0
 #   dense_step             W[j, k] <- decay * W[j, k] - rate * sum_i dC[i, j] * A[i, k], or the gradient itself
-#   turned_forward         as dense_forward, with turned weights V[k, j] = W[j, k]
+#   turned_forward         as dense_forward, with turned weights T[k, j] = W[j, k]
 #
 # Layout
 #   A, C row-major with strides; W (units, inputs) with the inputs innermost, its rows padded with zeros to
 #   PAD elements and their number padded to ROWS, so that a dot tile never has fewer units.
 #   A group is one patch of an image: row (i, g) of A begins at i*ld_a + g*group_a, and likewise for C.
 #   A dense layer has one group; a convolution with P patches has P, and the input of group g is patch g.
-#   V (inputs, units), both padded with zeros to PAD.
+#   T (inputs, units), both padded with zeros to PAD.
 #
 # Zeros
 #   Most of dC is zero behind a ReLU: half of it in a new network, two thirds in a trained one. The way back skips its
 #   zeros (see sparse.pxi). Forward, W would have to be read across its rows for that; evaluation, whose weights stay,
 #   turns them beforehand and skips the zeros of A, but for layers of few units.
-#   So a unit that is off passes nothing back, whatever stands in its weights; cost and evaluation show what is not finite.
+#   So a unit that is off passes nothing back, whatever stands in its weights. The cost and evaluation, which then skips
+#   nothing, show what is not finite.
 #
 # Order
 #   Forward: every tile of ROWS units meets every tile of dot_rows rows, over one chunk of the inputs after the other.
@@ -129,15 +130,16 @@ cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, c
             add_bias(n_units, bias, relu, c + i*ld_c + g*group_c)
 
 
-cdef void turn_weights(idx n_units, idx n_inputs, const real* w, idx ld_w, real* v, idx ld_v) noexcept nogil:
+cdef void turn_weights(idx n_units, idx n_inputs, const real* w, idx ld_w, real* turned,
+                       idx ld_turned) noexcept nogil:
     cdef idx j, k
     for j in range(n_units):
         for k in range(n_inputs):
-            v[k*ld_v + j] = w[j*ld_w + k]
+            turned[k*ld_turned + j] = w[j*ld_w + k]
 
 
-cdef void turned_forward(idx n_images, idx n_units, idx n_inputs, const real* a, idx ld_a, const real* v, idx ld_v,
-                         const real* bias, bint relu, real* c, idx ld_c) noexcept nogil:
+cdef void turned_forward(idx n_images, idx n_units, idx n_inputs, const real* a, idx ld_a, const real* turned,
+                         idx ld_turned, const real* bias, bint relu, real* c, idx ld_c) noexcept nogil:
     """at most WORD images; n_units is padded"""
     cdef uint64 words[WORD]
     cdef idx k = 0, n, i, j, u, vectors
@@ -148,7 +150,7 @@ cdef void turned_forward(idx n_images, idx n_units, idx n_inputs, const real* a,
         u = 0
         while u < n_units:
             vectors = first_vectors(a, (n_units - u)//lanes_of(a))
-            add_rows(vectors, n_images, words, a + k, ld_a, 1, v + k*ld_v + u, ld_v,
+            add_rows(vectors, n_images, words, a + k, ld_a, 1, turned + k*ld_turned + u, ld_turned,
                      c + u if k > 0 else bias + u, ld_c if k > 0 else 0, c + u, ld_c, NULL, 0)
             u += vectors*lanes_of(a)
         k += n
@@ -231,8 +233,8 @@ cdef double apply_row(const Update* update, idx n, const real* gradient, real* w
 
 cdef void add_images(idx n_images, idx n_units, idx width, const real* dc, idx ld_dc, const real* a, idx ld_a,
                      bint skips, bint first, real* z, const real* ahead) noexcept nogil:
-    """z[j, k] (+)= sum_i dC[i, j] * A[i, k] for at most WORD units and images; each unit asks for the columns of an image
-    at `ahead`, if that is not NULL"""
+    """z[j, k] (+)= sum_i dC[i, j] * A[i, k] for at most WORD units and images; at `ahead`, if that is not NULL, each unit
+    asks for the columns of an image"""
     cdef real zeros[MAX_SPARSE*MAX_LANES]
     cdef uint64 words[WORD]
     cdef idx i, v = 0, vectors
@@ -244,8 +246,8 @@ cdef void add_images(idx n_images, idx n_units, idx width, const real* dc, idx l
     transpose(words)
     while v < width:
         vectors = first_vectors(a, (width - v)//lanes_of(a))
-        add_rows(vectors, n_units, words, dc, 1, ld_dc, a + v, ld_a, &zeros[0] if first else z + v, 0 if first else width,
-                 z + v, width, ahead + v if ahead != NULL else NULL, ld_a)
+        add_rows(vectors, n_units, words, dc, 1, ld_dc, a + v, ld_a, &zeros[0] if first else z + v,
+                 0 if first else width, z + v, width, ahead + v if ahead != NULL else NULL, ld_a)
         v += vectors*lanes_of(a)
 
 
@@ -254,7 +256,7 @@ cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const
                        idx ld_w, real* z, const real* ahead) noexcept nogil:
     """A panel of `width` columns of the weights; returns the sum of their squares if asked for. `ahead` is where the
     columns of the input begin that come next, or NULL: then none are asked for."""
-    cdef idx most = sparse_rows(a), n_lots = (n_images + most - 1)//most, n = 0, i, j = 0, m, g, lot, row
+    cdef idx most = sparse_rows(a), n_lots = (n_images + most - 1)//most, n, i, j = 0, m, g, lot, row
     cdef double squares = 0
     cdef const real* next
     while j < n_units:

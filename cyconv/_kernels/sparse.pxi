@@ -3,7 +3,8 @@
 #
 # What is computed
 #   nonzero     a word with a bit for each of up to 64 numbers, set where it is not 0 (NaN is not)
-#   add_rows    c[r] = start[r] + sum over the bits q of words[r], in their order, of a[r, q] * b[q]; rows of vectors
+#   add_rows    c[r] = start[r] + sum over the bits q of words[r], in their order, of a[r, q] * b[q]; rows of vectors.
+#               Each asks for the lines of a row at `ahead`, if that is not NULL.
 #   transpose   64 words of 64 bits, rows to columns: halves of ever smaller blocks change places
 # A factor of zero adds nothing, whatever it would be multiplied with. The vectors of a row c are kept in registers;
 # those of b must come from the first-level cache, since every product reads one. Up to there this loop is as fast as a
@@ -166,37 +167,26 @@ cdef inline void add_vectors(int groups, int each, idx n, const uint64* words, c
 
 
 cdef void add_rows(idx vectors, idx n, const uint64* words, const real* a, idx a_row, idx a_q, const real* b, idx ld_b,
-                   const real* start, idx ld_start, real* c, idx ld_c, const real* ahead,
-                   idx ld_ahead) noexcept nogil:
+                   const real* start, idx ld_start, real* c, idx ld_c, const real* ahead, idx ld_ahead) noexcept nogil:
     """rows of at most sparse_of vectors"""
     cdef int most = sparse_of(a)
     if most >= 10 and vectors == 10:
-        add_vectors(2, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(2, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif most >= 10 and vectors == 9:
-        add_vectors(3, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(3, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif most >= 10 and vectors == 8:
-        add_vectors(2, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(2, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif most >= 10 and vectors == 7:
-        add_vectors(1, 7, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(1, 7, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif most >= 10 and vectors == 6:
-        add_vectors(1, 6, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(1, 6, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif most >= 5 and vectors == 5:
-        add_vectors(1, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(1, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif most >= 5 and vectors == 4:
-        add_vectors(1, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(1, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif most >= 5 and vectors == 3:
-        add_vectors(1, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(1, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     elif vectors == 2:
-        add_vectors(1, 2, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(1, 2, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
     else:
-        add_vectors(1, 1, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c,
-                    ahead, ld_ahead)
+        add_vectors(1, 1, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)

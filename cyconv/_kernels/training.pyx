@@ -56,7 +56,7 @@ cdef struct Branch:
 
 cdef struct Dense:
     idx n_units, n_inputs, ld_w, weight, bias
-    idx turned, ld_v    # in the workspace, for evaluation: the turned weights; negative where they are not used
+    idx turned, ld_turned       # in the workspace, for evaluation: the turned weights; negative where they are not used
 
 cdef struct Task:       # a row of the task table
     long long kind, layer, begin, width
@@ -159,21 +159,23 @@ cdef void fill_branch_digits(const Plan* plan, const Batch* batch, const float* 
                     fill_column(&of, c, params + branch.weight, ld_w, params + branch.bias, tables)
 
 
+cdef void turn_inputs(const Dense* dense, idx begin, const real* params, real* workspace) noexcept nogil:
+    """PAD inputs of a layer from `begin` on"""
+    turn_weights(dense.n_units, PAD, params + dense.weight + begin, dense.ld_w,
+                 workspace + dense.turned + begin*dense.ld_turned, dense.ld_turned)
+
+
 cdef void fill_turned(const Plan* plan, const real* params, real* workspace, int n_threads) noexcept nogil:
     cdef const Dense* dense
-    cdef idx l, p, n_panels
+    cdef idx l, p
     for l in range(plan.n_dense):
         dense = &plan.dense[l]
-        if dense.turned >= 0:
-            n_panels = dense.n_inputs//PAD
-            if n_threads == 1:
-                for p in range(n_panels):
-                    turn_weights(dense.n_units, PAD, params + dense.weight + p*PAD, dense.ld_w,
-                                 workspace + dense.turned + p*PAD*dense.ld_v, dense.ld_v)
-            else:
-                for p in prange(n_panels, schedule="static", num_threads=n_threads):
-                    turn_weights(dense.n_units, PAD, params + dense.weight + p*PAD, dense.ld_w,
-                                 workspace + dense.turned + p*PAD*dense.ld_v, dense.ld_v)
+        if dense.turned >= 0 and n_threads == 1:
+            for p in range(dense.n_inputs//PAD):
+                turn_inputs(dense, p*PAD, params, workspace)
+        elif dense.turned >= 0:
+            for p in prange(dense.n_inputs//PAD, schedule="static", num_threads=n_threads):
+                turn_inputs(dense, p*PAD, params, workspace)
 
 
 cdef inline real* patches_of(const Plan* plan, const Branch* branch, real* base, idx row, real* scratch) noexcept nogil:
@@ -254,7 +256,7 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
         c = level(plan, plan.act, base, l + 1, row)
         if dense.turned >= 0 and batch.images.pixels != NULL:
             turned_forward(n, plan.ld[l + 1], dense.n_inputs, h, plan.ld[l], <const real*>batch.workspace + dense.turned,
-                           dense.ld_v, params + dense.bias, not last, c, plan.ld[l + 1])
+                           dense.ld_turned, params + dense.bias, not last, c, plan.ld[l + 1])
         else:
             dense_forward(n, 1, dense.n_units, dense.n_inputs, h, plan.ld[l], 0, params + dense.weight, dense.ld_w,
                           params + dense.bias, not last, c, plan.ld[l + 1], 0, scratch + plan.z, ahead)

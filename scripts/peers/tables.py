@@ -32,7 +32,7 @@ def ratio(numerator, denominator):
 
 
 def share_of_peak(network, run):
-    """Median over the rounds of a run's throughput over the measured peak."""
+    """Median over the rounds of a run's throughput over the measured peak; products that are skipped count as well."""
     gflops = [network["step_flops"] / step / 1e3 for step in run["step"]]
     return ratio(gflops, find_peak(network, run["threads"], run["dtype"]))
 
