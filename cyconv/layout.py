@@ -22,7 +22,7 @@ from ._checks import check_integer, describe
 PAD = 16                # elements; a multiple of every instruction set's lanes
 UNITS_PAD = 10          # rows of a weight matrix; a multiple of every tile's
 TILE_ROWS = 5           # images in a tile of any layer, at most
-PANEL = 160             # columns of a dense weight matrix in one task, at most
+PANEL = 160             # columns of a dense weight matrix in one task, at most; as in dense.pyx
 DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
 AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
 GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of theirs,
@@ -173,7 +173,7 @@ class Layout:
 
     def turns(self, kernels, itemsize):
         """Whether evaluation turns a layer's weights, to skip zeros."""
-        return any(dense["n_units"] >= kernels.fewest_turned(itemsize) for dense in self.dense)
+        return any(_is_turned(dense, kernels, itemsize) for dense in self.dense)
 
     def weights(self, store):
         """Each weight matrix in the kernels' array, with its padding."""
@@ -301,7 +301,7 @@ class Layout:
         layers = []
         for dense in self.dense:
             own = dict(dense, ld_turned=row_length(dense["n_units"]), turned=-1)
-            if turns and dense["n_units"] >= kernels.fewest_turned(itemsize):
+            if turns and _is_turned(dense, kernels, itemsize):
                 own["turned"] = whole.take(dense["n_inputs"] * own["ld_turned"])
             layers.append(own)
         width = self.image_shape[2]
@@ -349,6 +349,10 @@ class _Cursor:
         start = self.used
         self.used += padded(count, 16)
         return start
+
+
+def _is_turned(dense, kernels, itemsize):
+    return dense["n_units"] >= kernels.fewest_turned(itemsize)
 
 
 def _panels(kind, layer, n_inputs):

@@ -5,6 +5,7 @@ import pytest
 
 import cyconv
 from cyconv import ops
+from cyconv.layout import DENSE_PANEL, PATCH_PANEL
 
 
 def plan(filter_size, n_filters, n_hidden, batch_size, n_threads=2):
@@ -42,6 +43,25 @@ def test_areas_are_more_than_a_cores_cache_and_apart(batch_size):
         assert layout["scratch"] + 2 * layout["scratch_size"] == size
         parts = layout["act"] + layout["grad"]
         assert all(part % 16 == 0 and part < layout["area_size"] for part in parts)
+
+
+@pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (4, 40), (8, 7), (16, 160), (16, 3), (32, 201)])
+def test_panels_share_a_matrix_between_two_threads(filter_size, n_filters):
+    """every column once, in one panel or an even number of them, none wider than the kernels' scratch"""
+    layout = cyconv.Network(filter_size, n_filters, (50, 300))._layout
+    branch, panels = layout.branches[0], {}
+    for kind, i, begin, width in layout.tasks():
+        if kind in (DENSE_PANEL, PATCH_PANEL):
+            panels.setdefault((kind, i), []).append((begin, width))
+    widths = {(DENSE_PANEL, i): dense["n_inputs"] for i, dense in enumerate(layout.dense)}
+    if not branch["patch_inner"]:
+        widths[PATCH_PANEL, 0] = branch["ld_x"]
+    assert panels.keys() == widths.keys()
+    for key, found in panels.items():
+        ends = [begin + width for begin, width in found]
+        assert [begin for begin, _ in found] == [0, *ends[:-1]] and ends[-1] == widths[key]
+        assert len(found) == 1 or len(found) % 2 == 0
+        assert all(64 * width <= ops.kernels.dense_scratch_size(1) and width % 16 == 0 for _, width in found)
 
 
 def test_one_block_is_one_threads(monkeypatch):

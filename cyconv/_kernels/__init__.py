@@ -14,7 +14,8 @@ Legend, the same in every kernel file
     a   input of a dense layer      c   its output, before or after ReLU
     w   weights                     z   scratch of a tile
     dX  gradient of the cost with respect to X;  ld_X  distance of X's rows, in elements
-    i, n images;  j units;  k inputs;  p patches;  d patch values;  v vectors;  lane lanes;  o outputs of a column
+    i, n images;  j units;  k inputs;  p patches;  d patch values;  v vectors;  lane lanes;  o outputs of a column;
+    r rows and q factors of a sparse product
 """
 
 import importlib.machinery

@@ -23,7 +23,7 @@ cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real*
     cdef real t
     cdef idx pace
     cdef const char* lines = take_lines(ahead, n_d, &pace)
-    outer_accumulate(rows, vectors, n_d, weight, n_d, 1, x, x_v, ld_x, lines, pace, &acc[0][0][0])
+    outer_accumulate(rows, vectors, n_d, weight, n_d, x, x_v, ld_x, lines, pace, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):

@@ -1,7 +1,7 @@
-# Tiles: the two inner loops that everything else is made of.
+# Tiles: the two inner loops of dense products; the third, for factors of which many are zero, is in sparse.pxi.
 #
 # What is computed
-#   outer_accumulate   acc[i][v] += sum_k a[i, k] * b[k, v]      one scalar of a times vectors of b
+#   outer_accumulate   acc[i][v] = sum_k a[i, k] * b[k, v]      one scalar of a times vectors of b
 #   dot_accumulate     acc[i][j] += sum_k a[i, k] * b[j, k]     vectors of both, lanes kept apart
 # Both hold a small block of results in a local array whose bounds are
 # compile-time constants: every loop over it is unrolled and the compiler keeps
@@ -204,10 +204,9 @@ cdef inline int dot_rows_of(const real* tag) noexcept nogil:
         return DOT_ROWS_DOUBLE
 
 
-cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a, idx a_row, idx a_k,
-                                  const real* b, idx b_v, idx b_k, const char* ahead, idx ahead_step,
-                                  real* acc) noexcept nogil:
-    """acc[i][v][lane] = sum_k a[i*a_row + k*a_k] * b[v*b_v + k*b_k + lane]
+cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a, idx a_row, const real* b, idx b_v,
+                                  idx b_k, const char* ahead, idx ahead_step, real* acc) noexcept nogil:
+    """acc[i][v][lane] = sum_k a[i*a_row + k] * b[v*b_v + k*b_k + lane]
 
     `ahead` asks for one cache line a turn, of what is needed next: there the request costs nothing.
     """
@@ -224,7 +223,7 @@ cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a,
         for i in range(rows):
             for v in range(vectors):
                 for lane in range(lanes):
-                    t[i][v][lane] += a[i*a_row + k*a_k] * b[v*b_v + k*b_k + lane]
+                    t[i][v][lane] += a[i*a_row + k] * b[v*b_v + k*b_k + lane]
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):

@@ -254,7 +254,7 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
         dense = &plan.dense[l]
         last = l == plan.n_dense - 1
         c = level(plan, plan.act, base, l + 1, row)
-        if dense.turned >= 0 and batch.images.pixels != NULL:
+        if dense.turned >= 0:
             turned_forward(n, plan.ld[l + 1], dense.n_inputs, h, plan.ld[l], <const real*>batch.workspace + dense.turned,
                            dense.ld_turned, params + dense.bias, not last, c, plan.ld[l + 1])
         else:
@@ -722,8 +722,7 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     with nogil:
         if not ready:
             fill_branch_tables(&own, &batch, base)
-            if batch.images.pixels != NULL:
-                fill_turned(&own, &params[0], base, n_threads)
+            fill_turned(&own, &params[0], base, n_threads)
             if real is float:
                 fill_branch_digits(&own, &batch, &params[0], n_threads)
         pace_requests(&batch, &own, <const real*>base)
