@@ -13,8 +13,9 @@ from pathlib import Path
 from . import report
 from ._files import write_json, write_text
 from .datasets import find_cifar10
-from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, run_all
-from .threads import set_num_threads
+from .executors import executor_opener
+from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, longest_first, run_all
+from .threads import default_threads, set_num_threads
 
 CONFIGURATION = "configuration.json"
 RESULTS = "results.json"
@@ -126,6 +127,54 @@ def parser(description, output, seeds=3, resumable=True):
                       help=f"runs of each configuration, seeds 0 to N-1 (default: {seeds}; 1 with --quick)")
     made.set_defaults(default_seeds=seeds)
     return made
+
+
+def add_workers(parser):
+    """Give a parser ``--workers``, which `carry_out` follows."""
+    parser.add_argument("--workers", metavar="N", type=positive_integer, default=1,
+                        help="runs at a time, each in a process of its own with --threads threads, or its share of "
+                        "the CPUs: the same bits, all of them sooner, each later (default: 1)")
+
+
+def beside(arguments):
+    """list of str: for titles, how many runs there were at a time, if it was more than one."""
+    if arguments.workers == 1:
+        return []
+    threads = _threads_each(arguments)
+    return [f"{arguments.workers} runs at a time, each on {threads} thread{'s' * (threads > 1)}"]
+
+
+def time_remarks(arguments):
+    """list of str: what a reader of the times must know."""
+    return [f"{text}: seconds and updates per second are those of a run beside others." for text in beside(arguments)]
+
+
+def arrange(runs, arguments):
+    """How to carry out runs with as many workers as the arguments ask for.
+
+    Returns
+    -------
+    runs : sequence of Run
+        In the order in which to begin them.
+    opened : callable
+        See `executor_opener`.
+    threads : int or None
+        For each run; None leaves them as they are.
+
+    Raises
+    ------
+    UsageError
+        If there cannot be so many workers.
+    """
+    if arguments.workers == 1:
+        return runs, executor_opener("serial"), arguments.threads
+    with usage():
+        opened = executor_opener("process", arguments.workers)
+    return longest_first(runs), opened, _threads_each(arguments)
+
+
+def _threads_each(arguments):
+    return arguments.threads or max(1, default_threads() // arguments.workers)
 
 
 def n_seeds(arguments):
@@ -267,7 +316,7 @@ def test_line(result):
             f"{result.updates_per_second:,.0f} updates/s")
 
 
-def carry_out(runs, source, folder, resume=False, executor=None, line=test_line, **options):
+def carry_out(runs, source, folder, arguments, line=test_line):
     """Carry out the runs, and print a line as each is finished.
 
     Parameters
@@ -275,19 +324,18 @@ def carry_out(runs, source, folder, resume=False, executor=None, line=test_line,
     runs : sequence of Run
     source : DataSource or Dataset
     folder : OutputFolder
-    resume : bool
-        Go on with what the folder holds.
-    executor : concurrent.futures.Executor, optional
-        Where the runs go; in this thread, one after another, unless given.
+    arguments : argparse.Namespace
+        With ``resume``: go on with what the folder holds; ``workers``: how
+        many runs at a time; ``threads``: for each.
     line : callable
         From a complete `Result`: what the line says.
-    **options
-        For `run_experiment`.
 
     Returns
     -------
     results : list of Result
-        In the order of ``runs``; an interrupted one is among them.
+        In the order of ``runs``; one that was interrupted in this process is
+        among them. What other processes had not finished is in their
+        checkpoints.
     code : int
         The script's exit code: 0; 1 if a run diverged; 128 + the signal's
         number if one ended the work.
@@ -295,21 +343,30 @@ def carry_out(runs, source, folder, resume=False, executor=None, line=test_line,
     Raises
     ------
     UsageError
-        If the folder holds what cannot be gone on with.
+        If there cannot be so many workers, or the folder holds what cannot be
+        gone on with.
+    ChildProcessError
+        If workers died again and again.
     """
+    begun, opened, threads = arrange(runs, arguments)
+    if threads is not None:
+        set_num_threads(threads)  # here too: tables and result files say so
+    progress = None if arguments.workers == 1 else False
     results, code = [], 0
     try:
-        for result in run_all(runs, source, executor, folder=folder.path, resume=resume, **options):
-            results.append(result)
-            print(_line(result, line), flush=True)
-            code = code if result.complete else 1
+        with contextlib.closing(run_all(begun, source, opened, folder=folder.path, resume=arguments.resume,
+                                        progress=progress, threads=threads)) as done:
+            for result in done:
+                results.append(result)
+                print(_line(result, line), flush=True)
+                code = code if result.complete else 1
     except RunInterrupted as stop:
         code = 128 + stop.signum
         if stop.result is not None:
             results.append(stop.result)
             print(_line(stop.result, line), flush=True)
     except ValueError as error:
-        if not resume:
+        if not arguments.resume:
             raise
         raise UsageError(explain(error)) from error
     order = {run.stem: place for place, run in enumerate(runs)}
@@ -346,7 +403,7 @@ def write_up(title, configuration, sections, results, data, source, folder, code
     """
     complete = code == 0
     remarks = [*remarks, *report.remarks(configuration["quick"], complete)]
-    write_json(folder / RESULTS, report.results_document(configuration, sections, results, complete))
+    write_json(folder / RESULTS, report.results_document(configuration, sections, results, complete, remarks))
     write_text(folder / SUMMARY, report.summary_document(title, data, sections, remarks))
     for text in [*(section.text() for section in sections), *remarks]:
         print("\n" + text)

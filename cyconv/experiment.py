@@ -2,19 +2,21 @@
 
 A `Run` holds every setting that decides a run's numbers, as values that JSON
 can hold; `run_experiment` carries it out and gives a `Result`; `run_all` does
-so for many, one after another or on any `concurrent.futures.Executor`. Both
+so for many, one after another or several at a time in other processes. Both
 are picklable and small, so that they travel to other processes and machines;
 the data stay behind, described by a `DataSource`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import multiprocessing
 import re
 import sys
+import warnings
 import weakref
-from concurrent.futures import as_completed
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from ._files import check_path, load_arrays, save_arrays
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .datasets import Dataset, load_cifar10, make_shapes
 from .ensemble import Ensemble
+from .executors import executor_opener, spread
 from .history import CURVES, History
 from .network import Network
 from .schedule import CyclicSchedule
@@ -249,9 +252,11 @@ def _load(source):
     if source.folder is None:
         sizes = (10000, 1000 if source.protocol == "full" else 10000, 2000)
         return make_shapes(*(size // 10 if source.small else size for size in sizes))
-    if source.protocol == "full":
-        return load_cifar10(source.folder)
-    return load_cifar10(source.folder, train_batches=(1,), validation_batches=(2,))
+    batches = {} if source.protocol == "full" else {"train_batches": (1,), "validation_batches": (2,)}
+    with warnings.catch_warnings():
+        if multiprocessing.parent_process() is not None:
+            warnings.simplefilter("ignore")  # what there is to say of the files, one process says
+        return load_cifar10(source.folder, **batches)
 
 
 _fingerprints = weakref.WeakKeyDictionary()
@@ -513,7 +518,7 @@ def run_experiment(run, data, folder=None, resume=False, progress=None, threads=
     return result
 
 
-def run_all(runs, data, executor=None, **options):
+def run_all(runs, data, opened=executor_opener("serial"), **options):
     """Carry out many runs; yield each `Result` as it is there.
 
     Parameters
@@ -521,28 +526,30 @@ def run_all(runs, data, executor=None, **options):
     runs : iterable of Run
         No two of the same name and seed.
     data : Dataset or DataSource
-        With an executor of processes, a `DataSource`: so the images do not travel.
-    executor : concurrent.futures.Executor, optional
-        Where the runs go; in this thread, one after another, unless given.
+        For other processes a `DataSource`: so the images do not travel.
+    opened : callable, optional
+        What opens an executor, see `executor_opener`; runs go one after
+        another in this thread unless given.
     **options
         For `run_experiment`.
 
     Yields
     ------
     Result
-        In the order of ``runs`` without an executor; as they finish with one.
+        In the order of ``runs`` in this thread; as they are there from an executor.
 
     Raises
     ------
     ValueError
         If two runs would share their files.
+    ChildProcessError
+        If workers died again and again (see `cyconv.executors.spread`).
 
     Examples
     --------
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> runs = over_seeds([Run("tiny", n_filters=2, n_hidden=4, step_size=2, n_cycles=1)], 2)
-    >>> with ThreadPoolExecutor(1) as executor:
-    ...     results = list(run_all(runs, DataSource(small=True), executor, progress=False))
+    >>> results = run_all(runs, DataSource(small=True), ThreadPoolExecutor, progress=False, threads=1)
     >>> sorted(result.run.seed for result in results)
     [0, 1]
     """
@@ -551,22 +558,34 @@ def run_all(runs, data, executor=None, **options):
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
         raise ValueError(f"runs must differ in name or seed, but got {twice!r} more than once")
-    return _one_by_one(runs, data, options) if executor is None else _spread(runs, data, executor, options)
+    return _results(runs, data, opened, options)
 
 
-def _one_by_one(runs, data, options):
-    for run in runs:
-        yield run_experiment(run, data, **options)
+def _results(runs, data, opened, options):
+    calls = [(run, data) for run in runs]
+    with contextlib.closing(spread(partial(run_experiment, **options), calls, opened)) as results:
+        for _, result in results:
+            yield result
 
 
-def _spread(runs, data, executor, options):
-    futures = [executor.submit(run_experiment, run, data, **options) for run in runs]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        for future in futures:
-            future.cancel()
+def longest_first(runs):
+    """The runs by what their updates take, by estimate: begun so, several at a time end at about the same time.
+
+    Examples
+    --------
+    >>> [run.name for run in longest_first([Run("small", n_filters=3), Run("large", n_filters=30)])]
+    ['large', 'small']
+    """
+    return sorted(runs, key=_length, reverse=True)
+
+
+def _length(run):
+    """How often weights meet inputs."""
+    network = run.network()
+    _, height, width = network.image_shape
+    per_image = sum(array.size * (height * width // array.shape[-1] ** 2 if array.ndim == 4 else 1)
+                    for array in network.parameters.values())
+    return run.schedule().total_steps * run.batch_size * per_image
 
 
 def _finished(files, about):

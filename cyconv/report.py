@@ -500,7 +500,7 @@ def summary_document(title, data, sections, remarks=()):
     ]) + "\n"
 
 
-def results_document(configuration, sections, results, complete):
+def results_document(configuration, sections, results, complete, remarks=()):
     """Everything there is to know about an experiment, as JSON values.
 
     Parameters
@@ -511,6 +511,8 @@ def results_document(configuration, sections, results, complete):
     results : sequence of Result
     complete : bool
         Whether every run reached its end.
+    remarks : sequence of str
+        What a reader must know besides.
 
     Returns
     -------
@@ -518,6 +520,7 @@ def results_document(configuration, sections, results, complete):
     """
     return {
         "complete": complete,
+        "remarks": list(remarks),
         "data_set": configuration["data"]["name"],
         "configuration": configuration,
         "seeds": sorted({result.run.seed for result in results}),

@@ -21,6 +21,7 @@ QUICK = {"step_size": 50, "log_every": 25}
 
 def parse(argv):
     parser = cli.parser(__doc__, OUTPUT, SEEDS)
+    cli.add_workers(parser)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all", help="which to run (default: all)")
     parser.add_argument("--growth", metavar="G", type=cli.positive_number,
                         help="each cycle's length as a multiple of the one before, in both parts "
@@ -51,27 +52,28 @@ def main(argv=None):
     configuration = cli.configuration("exercise3", arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
 
-    results, code = cli.carry_out(runs, source, folder, arguments.resume)
+    results, code = cli.carry_out(runs, source, folder, arguments)
 
-    sections = write_parts(parts, results, data, folder, arguments.quick)
-    return cli.write_up("Exercise 3", configuration, sections, results, data, source, folder, code)
+    sections = write_parts(parts, results, data, folder, arguments)
+    return cli.write_up("Exercise 3", configuration, sections, results, data, source, folder, code,
+                        cli.time_remarks(arguments))
 
 
-def write_parts(parts, results, data, folder, quick):
+def write_parts(parts, results, data, folder, arguments):
     """Draw the pictures of all parts that have results; give back their sections of the summary."""
     sections = []
     for part, templates in parts.items():
         names = {run.name for run in templates}
         chosen = [result for result in results if result.run.name in names]
         if chosen:
-            sections.append(write_part(part, chosen, data, folder, quick))
+            sections.append(write_part(part, chosen, data, folder, arguments))
     return sections
 
 
-def write_part(part, results, data, folder, quick):
+def write_part(part, results, data, folder, arguments):
     """Draw one part's pictures; give back its section of the summary."""
     schedule = results[0].run.schedule()
-    where = "\n" + report.describe_origin(data, quick, all(result.complete for result in results))
+    where = "\n" + report.describe_origin(data, arguments.quick, all(result.complete for result in results))
     cycles = report.describe_cycles(schedule)
     finished = [result for result in results if result.complete]
     by_label = report.by_label(finished or results)
@@ -92,11 +94,12 @@ def write_part(part, results, data, folder, quick):
         times = {label: [r.history.training_time for r in group] for label, group in by_label.items()}
         best = max(by_label, key=lambda label: mean(r.history["acc_val"][-1] for r in by_label[label]))
         confusion = sum(result.confusion for result in by_label[best])
+        alone = ", ".join(["Training time", *cli.beside(arguments), cycles])
         judged = f"{best}, best on validation data, {runs_in_words(len(by_label[best]))}"
         pictures = {
             "accuracy": plots.plot_bars(
                 accuracy, f"Test accuracy, {cycles}{where}", "test accuracy (%)", percent=True),
-            "time": plots.plot_bars(times, f"Training time, {cycles}{where}", "training time (s)"),
+            "time": plots.plot_bars(times, f"{alone}{where}", "training time (s)"),
             **pictures,
             "confusion": plots.plot_confusion(
                 confusion, data.class_names, f"Confusion matrix of {judged}{where}"),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from cyconv import cli
 from cyconv.datasets import Normalizer
+from cyconv.executors import spread
 from cyconv.experiment import Result, describe_data, over_seeds
 from cyconv.history import History
 from peers.case import Case, Data
@@ -23,20 +24,28 @@ OUTPUT = "results/exercise3-pytorch"
 
 def main(argv=None):
     arguments = exercise3.parse(["--output", OUTPUT, *(sys.argv[1:] if argv is None else argv)])
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
     source, data = cli.open_data(arguments)
     parts = exercise3.chosen_parts(arguments)
     runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
     configuration = cli.configuration("exercise3_pytorch", arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    begun, opened, threads = cli.arrange(runs, arguments)
     results = []
-    for run in runs:
-        results.append(train(run, data))
-        print(f"{run.label}, seed {run.seed}: test accuracy {100 * results[-1].test['accuracy']:.2f} %, "
-              f"{results[-1].history.training_time:.1f} s", flush=True)
-    sections = exercise3.write_parts(parts, results, data, folder, arguments.quick)
-    return cli.write_up("Exercise 3 in PyTorch", configuration, sections, results, data, source, folder, code=0)
+    for _, result in spread(train_here, [(run, source, threads) for run in begun], opened):
+        results.append(result)
+        print(f"{result.run.label}, seed {result.run.seed}: test accuracy {100 * result.test['accuracy']:.2f} %, "
+              f"{result.history.training_time:.1f} s", flush=True)
+    results.sort(key=lambda result: runs.index(result.run))
+    sections = exercise3.write_parts(parts, results, data, folder, arguments)
+    return cli.write_up("Exercise 3 in PyTorch", configuration, sections, results, data, source, folder, 0,
+                        cli.time_remarks(arguments))
+
+
+def train_here(run, source, threads):
+    """`train`, in whichever process this is."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return train(run, source.load())
 
 
 def train(run, data):

@@ -33,6 +33,7 @@ QUICK = {"n_filters": 10, "n_hidden": 50, "step_size": 20, "log_every": 20}
 
 def parse(argv):
     parser = cli.parser(__doc__, OUTPUT, SEEDS)
+    cli.add_workers(parser)
     parser.add_argument("--label-smoothing", metavar="E", type=cli.positive_number, default=0.1,
                         help="ε (default: %(default)s)")
     parser.add_argument("--l2", metavar="L", type=cli.positive_number, default=PLAIN.l2,
@@ -54,10 +55,11 @@ def main(argv=None):
     configuration = cli.configuration("exercise4", arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
 
-    results, code = cli.carry_out(runs, source, folder, arguments.resume)
+    results, code = cli.carry_out(runs, source, folder, arguments)
 
     sections = [write_section(results, data, folder, arguments.quick)] if results else []
-    return cli.write_up("Exercise 4", configuration, sections, results, data, source, folder, code)
+    return cli.write_up("Exercise 4", configuration, sections, results, data, source, folder, code,
+                        cli.time_remarks(arguments))
 
 
 def write_section(results, data, folder, quick):

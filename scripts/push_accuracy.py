@@ -56,6 +56,7 @@ ROAD_REMARK = "The test images were not looked at: a fifth of the training image
 
 def parse(argv):
     parser = cli.parser(__doc__, OUTPUT, SEEDS)
+    cli.add_workers(parser)
     parser.add_argument("--minutes", type=int, choices=RECIPES, default=15,
                         help="which recipe: about how long one run takes on two cores (default: 15)")
     parser.add_argument("--road", action="store_true",
@@ -81,12 +82,13 @@ def main(argv=None):
     configuration = cli.configuration(script, arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
 
-    results, code = cli.carry_out(runs, where, folder, arguments.resume, line=line)
+    results, code = cli.carry_out(runs, where, folder, arguments, line=line)
 
     sections = [write(results, data, folder)] if results else []
     if arguments.road:
         results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
-    return cli.write_up("Exercise 5.1", configuration, sections, results, data, source, folder, code, remarks)
+    return cli.write_up("Exercise 5.1", configuration, sections, results, data, source, folder, code,
+                        [*remarks, *cli.time_remarks(arguments)])
 
 
 def write_recipe(results, data, folder):

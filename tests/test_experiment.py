@@ -1,19 +1,22 @@
 """Runs described as data: carried out, written, resumed, spread over processes."""
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
 import os
 import pickle
 import signal
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 
 import cyconv
 from cyconv import experiment
-from cyconv.experiment import (DataSource, Result, Run, RunFiles, RunInterrupted, over_seeds, run_all,
+from cyconv.executors import executor_opener
+from cyconv.experiment import (DataSource, Result, Run, RunFiles, RunInterrupted, longest_first, over_seeds, run_all,
                                run_experiment)
 
 TINY = Run("tiny", n_filters=2, n_hidden=6, step_size=6, n_cycles=2, batch_size=20, log_every=4)
@@ -230,8 +233,7 @@ def test_processes_give_the_same_bits_as_one_after_another(tmp_path):
     source = DataSource(small=True)
     runs = over_seeds([TINY, dataclasses.replace(TINY, name="other", filter_size=8)], 2)
     serial = list(run_all(runs, source, progress=False))
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
-        spread = list(run_all(runs, source, executor, folder=tmp_path, threads=1, progress=False))
+    spread = list(run_all(runs, source, executor_opener("process", 2), folder=tmp_path, threads=1, progress=False))
     spread.sort(key=lambda result: runs.index(result.run))
     assert all(same(a, b) for a, b in zip(serial, spread, strict=True))
     assert len(list(tmp_path.glob("run-*.npz"))) == 4
@@ -240,6 +242,32 @@ def test_processes_give_the_same_bits_as_one_after_another(tmp_path):
 def test_a_failing_run_cancels_those_that_wait(data):
     runs = over_seeds([TINY], 6)
     bad = [dataclasses.replace(TINY, name="bad", filter_size=5)]
-    with ThreadPoolExecutor(1) as executor:
-        with pytest.raises(ValueError, match="filter_size"):
-            list(run_all(bad + runs, data, executor, progress=False))
+    with pytest.raises(ValueError, match="filter_size"):
+        list(run_all(bad + runs, data, partial(ThreadPoolExecutor, 1), progress=False))
+
+
+def test_a_run_whose_process_dies_is_run_again(tmp_path):
+    runs, source = over_seeds([dataclasses.replace(TINY, step_size=2000)], 2), DataSource(small=True)
+    process_opener, opened = executor_opener("process", 2), []
+
+    @contextlib.contextmanager
+    def dying_once():
+        with process_opener() as executor:
+            opened.append(executor)
+            if len(opened) == 1:
+                executor.submit(os.kill, os.getpid(), 0).result()  # so that there is one
+                for process in multiprocessing.active_children():
+                    process.kill()
+            yield executor
+
+    results = run_all(runs, source, dying_once, folder=tmp_path, threads=1, progress=False)
+    assert sorted(result.run.seed for result in results) == [0, 1] and len(opened) == 2
+
+
+def test_the_longest_runs_begin_first():
+    long = dataclasses.replace(TINY, name="long", step_size=60)
+    wide = dataclasses.replace(TINY, name="wide", n_filters=8, n_hidden=60)
+    fine = dataclasses.replace(TINY, name="fine", filter_size=2)
+    assert [run.name for run in longest_first([TINY, fine, wide, long])] == ["long", "wide", "fine", "tiny"]
+    assert [run.name.removeprefix("part1-") for run in longest_first(experiment.ARCHITECTURES)] == [
+        "f16-nf160", "f8-nf40", "f4-nf10", "f2-nf3"]

@@ -163,6 +163,25 @@ def test_a_worker_tells_what_went_wrong():
         worker.ask("step", key="nothing", seconds=0.001)
 
 
+def test_whole_runs_are_compared_run_after_run_and_side_by_side(monkeypatch):
+    import exercise3
+    from peers import sections, tables
+
+    commands = []
+    monkeypatch.setattr(sections.subprocess, "run", lambda command, **options: commands.append(command))
+    found = sections.measure_exercise(SimpleNamespace(threads=[1, 2], rounds=2, data="folder"))
+    assert [Path(command[1]).name for command in commands] == 4 * ["exercise3.py", "exercise3_pytorch.py"]
+    asked = [exercise3.parse(command[2:]) for command in commands]
+    assert [(a.threads, a.workers) for a in asked] == 2 * [(2, 1), (2, 1), (1, 2), (1, 2)]
+    assert {(a.data, a.protocol, a.part, a.seeds, a.log_every) for a in asked} == {("folder", "batch1", "all", 1, 50)}
+    assert all(len(seconds) == 2 and min(seconds) >= 0 for times in found.values() for seconds in times.values())
+
+    found = {way: dict.fromkeys(times, [1.0, 2.0]) for way, times in found.items()}
+    found["2 runs at a time"]["exercise3_pytorch.py"] = [3.0, 4.0]
+    text = "\n".join(tables._exercise(found))
+    assert "1.00×" in text and "2.50×" in text and "| 2 runs at a time" in text
+
+
 def test_pytorch_learns_and_logs_as_the_trainer_does(monkeypatch):
     pytest.importorskip("torch")
     script = importlib.import_module("exercise3_pytorch")

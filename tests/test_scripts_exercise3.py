@@ -95,9 +95,24 @@ def test_options_reach_the_runs(main, tmp_path):
     assert "± " in (tmp_path / "out" / "summary.md").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp_path, number):
-    arguments = ["--quick", "--part", "2", "--output", "out"]
+def test_runs_side_by_side_give_the_same_and_say_what_their_times_are(call, tmp_path):
+    arguments = ["--quick", "--part", "2", "--seeds", "2", "--output"]
+    beside, alone = call(*arguments, "beside", "--workers", "2"), call(*arguments, "alone", "--threads", "1")
+    assert beside.returncode == alone.returncode == 0 and beside.stderr == alone.stderr == ""
+    first_line = beside.stdout.splitlines()[1]
+    assert first_line.startswith("2 wide: f=4, nf=40, seed")  # the longest began first
+    remark = "2 runs at a time, each on 1 thread"
+    summaries = [(tmp_path / name / "summary.md").read_text() for name in ("beside", "alone")]
+    assert remark in beside.stdout and remark in summaries[0]
+    assert remark not in alone.stdout and remark not in summaries[1]
+    beside, alone = (strict_json(tmp_path / name / "results.json") for name in ("beside", "alone"))
+    assert beside["complete"] and without_times(beside) == without_times(alone)
+    assert beside["remarks"][0].startswith(remark) and beside["machine"]["threads"] == 1
+
+
+@pytest.mark.parametrize("number, workers", [(signal.SIGINT, "1"), (signal.SIGTERM, "1"), (signal.SIGINT, "2")])
+def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp_path, number, workers):
+    arguments = ["--quick", "--part", "2", "--workers", workers, "--output", "out"]
     process = subprocess.Popen([sys.executable, SCRIPT, *arguments], cwd=tmp_path, env=environment, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for line in process.stdout:
@@ -112,14 +127,15 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
     assert partial["complete"] is False and 1 <= len(partial["runs"]) < 3
     assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
 
-    if number == signal.SIGINT:
+    if (number, workers) == (signal.SIGINT, "1"):
         return  # going on is the same
     resumed, whole = call(*arguments, "--resume"), call(*arguments[:-1], "whole")
     assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
     resumed, whole = (strict_json(tmp_path / name / "results.json") for name in ("out", "whole"))
     assert resumed["complete"] and without_times(resumed) == without_times(whole)
-    first_runs = [document["runs"][0]["history"] for document in (resumed, partial)]
-    assert first_runs[0]["training_time"] == first_runs[1]["training_time"]  # it was not run again
+    times = [{run["run"]["name"]: run["history"]["training_time"] for run in document["runs"] if run["state"] == "complete"}
+             for document in (partial, resumed)]
+    assert times[0] and times[0].items() <= times[1].items()  # what was finished was not run again
 
 
 @pytest.mark.parametrize(
@@ -127,6 +143,7 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
     [
         (["--seeds", "0"], "expected an integer of at least 1"),
         (["--seeds", "two"], "expected an integer of at least 1"),
+        (["--workers", "0"], "expected an integer of at least 1"),
         (["--threads", "-1"], "expected an integer of at least 1"),
         (["--threads", "100000"], "must be an integer in"),
         (["--log-every", "0"], "expected an integer of at least 1"),

@@ -147,21 +147,28 @@ def measure_imports(options):
 
 
 def measure_exercise(options):
-    """Seconds of the whole Exercise 3, pictures included, one seed: cyconv and PyTorch in turns, three at most."""
+    """Seconds of the whole Exercise 3, pictures included, one seed: cyconv and PyTorch in turns, three at most.
+
+    Run after run with all threads, and with as many runs at a time on one thread each.
+    """
     scripts = Path(__file__).resolve().parent.parent
-    found = {"exercise3.py": [], "exercise3_pytorch.py": []}
+    n_threads = options.threads[-1]
+    ways = {f"run after run, threads: {n_threads}": ["--threads", str(n_threads)]}
+    if n_threads > 1:
+        ways[f"{n_threads} runs at a time"] = ["--threads", "1", "--workers", str(n_threads)]
+    found = {way: {"exercise3.py": [], "exercise3_pytorch.py": []} for way in ways}
     for _ in range(min(3, options.rounds)):
-        for script, seconds in found.items():
-            with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, str(scripts / script), "--protocol", "batch1", "--part", "all",
-                           "--seeds", "1", "--log-every", "50", "--threads", str(options.threads[-1]),
-                           "--output", str(Path(folder, "results"))]
-                if options.data:
-                    command += ["--data", options.data]
-                _say(f"whole run of {script}")
-                start = time.perf_counter()
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                seconds.append(time.perf_counter() - start)
+        for way, how in ways.items():
+            for script, seconds in found[way].items():
+                with tempfile.TemporaryDirectory() as folder:
+                    command = [sys.executable, str(scripts / script), "--protocol", "batch1", "--part", "all",
+                               "--seeds", "1", "--log-every", "50", *how, "--output", str(Path(folder, "results"))]
+                    if options.data:
+                        command += ["--data", options.data]
+                    _say(f"whole run of {script}, {way}")
+                    start = time.perf_counter()
+                    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+                    seconds.append(time.perf_counter() - start)
     return found
 
 
