@@ -14,7 +14,6 @@ import multiprocessing
 import re
 import sys
 import warnings
-import weakref
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -259,9 +258,6 @@ def _load(source):
         return load_cifar10(source.folder, **batches)
 
 
-_fingerprints = weakref.WeakKeyDictionary()
-
-
 def describe_data(data):
     """What a results file says about a `Dataset`.
 
@@ -271,17 +267,15 @@ def describe_data(data):
         ``name``, ``n_train``, ``n_validation``, ``n_test``, ``class_names``,
         and ``fingerprint``: the SHA-256 over the three splits'.
     """
-    if data not in _fingerprints:
-        splits = (data.train, data.validation, data.test)
-        text = "".join(split.fingerprint() for split in splits)
-        _fingerprints[data] = hashlib.sha256(text.encode()).hexdigest()
+    splits = (data.train, data.validation, data.test)
+    fingerprints = "".join(split.fingerprint() for split in splits)
     return {
         "name": data.name,
         "n_train": len(data.train),
         "n_validation": len(data.validation),
         "n_test": len(data.test),
         "class_names": list(data.class_names),
-        "fingerprint": _fingerprints[data],
+        "fingerprint": hashlib.sha256(fingerprints.encode()).hexdigest(),
     }
 
 

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from cyconv.datasets import find_cifar10, load_cifar10
+from cyconv.datasets import Split, find_cifar10, load_cifar10
 from cyconv.datasets import archive as archive_module
 from cyconv.datasets import cifar10 as cifar10_module
 from cyconv.datasets.unpickler import read_pickle
@@ -96,6 +96,15 @@ def everything(data):
 
 
 # Protocols and contents
+
+
+def test_what_was_loaded_is_read_only(tmp_path):
+    write_folder(tmp_path)
+    data = load_cifar10(tmp_path, validation_size=3)
+    for array in (data.train.images, data.validation.labels, data.test.images):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    assert data.train.fingerprint() == Split(data.train.images.copy(), data.train.labels.copy()).fingerprint()
 
 
 def test_last_training_images_validate(tmp_path):

@@ -11,6 +11,13 @@ def data():
     return make_shapes(n_train=300, n_validation=50, n_test=50, seed=3)
 
 
+def test_what_was_drawn_is_read_only():
+    split = make_shapes(20, 10, 10).train
+    for array in (split.images, split.labels):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
 def test_form(data):
     assert [len(data.train), len(data.validation), len(data.test)] == [300, 50, 50]
     for split in (data.train, data.validation, data.test):

@@ -1,9 +1,12 @@
 """Splits and data sets: what they take, keep and refuse."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 from cyconv.datasets import Dataset, Split
+from cyconv.datasets import split as split_module
 
 
 def images(n, shape=(3, 4, 4)):
@@ -36,6 +39,31 @@ def test_fingerprint_sees_pixels_labels_shape_and_order_only():
         Split(images(2).reshape(2, 3, 2, 8), [0, 1]),
     ]
     assert split.fingerprint() not in [other.fingerprint() for other in others]
+
+
+def test_fingerprint_is_kept_of_what_cannot_change_only(monkeypatch):
+    taken = []
+    sha256 = split_module.hashlib.sha256
+    monkeypatch.setattr(split_module.hashlib, "sha256", lambda data: taken.append(data) or sha256(data))
+
+    pixels, labels = images(2).copy(), np.array([0, 1])
+    split = Split(pixels, labels)
+    first = split.fingerprint()
+    pixels[0, 0, 0, 0] ^= 1
+    second = split.fingerprint()
+    labels.flags.writeable = False
+    assert first != second == split.fingerprint() and len(taken) == 3  # the images can still be written to
+    view = pixels[:]
+    view.flags.writeable = False
+    split = Split(view, labels)
+    assert split.fingerprint() == second
+    pixels[0, 0, 0, 0] ^= 1
+    assert split.fingerprint() == first and len(taken) == 5  # through what the view is of
+    pixels.flags.writeable = False
+    assert split.fingerprint() == split.fingerprint() == first and len(taken) == 6
+    again = pickle.loads(pickle.dumps(split))
+    again.images[0, 0, 0, 0] ^= 1
+    assert again.fingerprint() == second
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, va
     Returns
     -------
     Dataset
-        Images uint8 of shape (n, 3, 32, 32): views of one array for training
-        and validation, so that no image is held twice.
+        Images uint8 of shape (n, 3, 32, 32): views of one array, so that no
+        image is held twice. Images and labels are read-only.
 
     Raises
     ------
@@ -296,7 +296,9 @@ class _Contents:
             if start != end:
                 self.images[end:end + count] = self.images[start:start + count]
             end += count
-        return self.images[:end], np.concatenate(self.labels), counts
+        labels = np.concatenate(self.labels)
+        self.images.flags.writeable = labels.flags.writeable = False
+        return self.images[:end], labels, counts
 
 
 def _parse_binary(raw):

@@ -54,7 +54,8 @@ def make_shapes(n_train=10000, n_validation=1000, n_test=2000, seed=0):
     -------
     Dataset
         Images uint8 of shape (n, 3, 32, 32), named "shapes (synthetic)". Every
-        ten images in a row hold each class once, in random order.
+        ten images in a row hold each class once, in random order. Images and
+        labels are read-only.
 
     Raises
     ------
@@ -82,6 +83,7 @@ def _make_split(n_images, seed, split):
         index = np.arange(start, min(start + _BLOCK, n_images))
         labels[index] = _labels(index, seed, split)
         images[start:start + len(index)] = _draw(index, labels[index], seed, split)
+    images.flags.writeable = labels.flags.writeable = False
     return Split(images, labels)
 
 

@@ -1,6 +1,7 @@
 """Images with their labels: one split, and the three splits of a data set."""
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,12 +63,31 @@ class Split:
         """The SHA-256 of shape, pixels and labels as 64 hexadecimal digits.
 
         Two splits have the same fingerprint when they hold the same images
-        and labels in the same order, on every machine.
+        and labels in the same order, on every machine. It is taken once of
+        arrays that nobody can write to, such as those that were loaded, and
+        each time of others.
         """
+        constant = _is_constant(self.images) and _is_constant(self.labels)
+        if constant and self in _fingerprints:
+            return _fingerprints[self]
         digest = hashlib.sha256(repr(self.images.shape).encode())
         digest.update(self.images)
         digest.update(self.labels.astype("<i8", copy=False))
+        if constant:
+            _fingerprints[self] = digest.hexdigest()
         return digest.hexdigest()
+
+
+_fingerprints = weakref.WeakKeyDictionary()  # of constant splits
+
+
+def _is_constant(array):
+    """Whether neither the array nor one that it is a view of can be written to."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return False
+        array = array.base
+    return array is None
 
 
 @dataclass(frozen=True, eq=False)
