@@ -11,6 +11,7 @@
 #   PAD elements and their number padded to ROWS, so that a dot tile never has fewer units.
 #   A group is one patch of an image: row (i, g) of A begins at i*ld_a + g*group_a, and likewise for C.
 #   A dense layer has one group; a convolution with P patches has P, and the input of group g is patch g.
+#   Images and groups change places where there are fewer images: weights are then read for several rows at a time.
 #   T (inputs, units), both padded with zeros to PAD.
 #
 # Zeros
@@ -116,6 +117,10 @@ cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, c
     cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (n_inputs + most - 1)//most, i, g
     cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
     cdef idx rows = dot_rows_of(a)
+    if n_images < n_groups:
+        n_images, n_groups = n_groups, n_images
+        ld_a, group_a = group_a, ld_a
+        ld_c, group_c = group_c, ld_c
     if rows == ROWS and n_chunks == 1 and n_units*ld_w*<idx>sizeof(real) <= L2_BYTES:
         for g in range(n_groups):
             i = 0
@@ -256,9 +261,14 @@ cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const
                        idx ld_w, real* z, const real* ahead) noexcept nogil:
     """A panel of `width` columns of the weights; returns the sum of their squares if asked for. `ahead` is where the
     columns of the input begin that come next, or NULL: then none are asked for."""
-    cdef idx most = sparse_rows(a), n_lots = (n_images + most - 1)//most, n, i, j = 0, m, g, lot, row
+    cdef idx most = sparse_rows(a), n_lots, n, i, j = 0, m, g, lot, row
     cdef double squares = 0
     cdef const real* next
+    if n_images < n_groups:
+        n_images, n_groups = n_groups, n_images
+        ld_dc, group_dc = group_dc, ld_dc
+        ld_a, group_a = group_a, ld_a
+    n_lots = (n_images + most - 1)//most
     while j < n_units:
         m = min(WORD, n_units - j)
         for g in range(n_groups):
