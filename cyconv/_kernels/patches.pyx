@@ -195,7 +195,7 @@ cdef inline bint is_plain(const Images* images, const Augment* augment, idx f, b
     """whether gather_pixels knows these images, this width and this layout"""
     if not READS_WORDS or images.pixels == NULL or augment.active or images.height != SIDE or images.width != SIDE:
         return False
-    return (f == 2 or f == 4 or f == 8) if patch_inner else (f == 16 or f == 32)
+    return (f == 1 or f == 2 or f == 4 or f == 8) if patch_inner else (f == 16 or f == 32)
 
 
 cdef void gather_pixels(const Images* images, const long long* order, idx first, idx n, idx f, bint patch_inner,
@@ -214,7 +214,9 @@ cdef void gather_pixels(const Images* images, const long long* order, idx first,
             image = order[i] if order != NULL else first + i
             pixels = images.pixels + image*size + c*CHANNEL
             x = out + i*x_size + c*(CHANNEL if patch_inner else f*f)
-            if f == 2:
+            if f == 1:
+                gather_major(SIDE, pixels, scale, offset, 0, x)     # the channel as it is
+            elif f == 2:
                 gather_inner_2(pixels, scale, offset, x)
             elif f == 4:
                 gather_inner_4(pixels, scale, offset, x)
@@ -258,7 +260,9 @@ cdef inline void gather_rows(const Images* images, idx image, const Augment* aug
                     normalise_row(images, image, (c*height + py*f + y)*width, width, rows + py*width)
             if patch_inner:
                 o = out + (c*f + y)*f*ld_x
-                if f == 2:
+                if f == 1:
+                    deal_out(1, n_p, rows, ld_x, o)
+                elif f == 2:
                     deal_out(2, n_p, rows, ld_x, o)
                 elif f == 4:
                     deal_out(4, n_p, rows, ld_x, o)
@@ -278,6 +282,8 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
     """any image; the sizes of CIFAR-10's are constants"""
     if images.height != SIDE or images.width != SIDE:
         gather_rows(images, image, augment, images.height, images.width, f, patch_inner, ld_x, rows, out)
+    elif f == 1 and patch_inner:
+        gather_rows(images, image, augment, SIDE, SIDE, 1, True, ld_x, rows, out)
     elif f == 2 and patch_inner:
         gather_rows(images, image, augment, SIDE, SIDE, 2, True, ld_x, rows, out)
     elif f == 4 and patch_inner:
