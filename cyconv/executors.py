@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
 
@@ -21,6 +22,7 @@ from .trainer import Interrupted
 
 KINDS = ("process", "dask", "mpi", "serial")
 MAX_BREAKS = 3
+PATIENCE = 10.0  # seconds in which processes that are to end may write what they have
 
 _PACKAGES = {"dask": "distributed", "mpi": "mpi4py"}
 
@@ -32,9 +34,9 @@ def executor_opener(kind, n_workers=1, address=None):
     ----------
     kind : {"process", "dask", "mpi", "serial"}
         ``"process"``: a pool of local processes, started afresh (spawned, not
-        forked). ``"dask"``: the cluster at ``address``, or else a local one
-        of ``n_workers`` processes with one thread each, on the loopback
-        interface. ``"mpi"``: the ranks of ``mpiexec -n N python -m
+        forked); told to end, runs write their checkpoints. ``"dask"``: the
+        cluster at ``address``, or else a local one of ``n_workers`` processes
+        with one thread each, on the loopback interface. ``"mpi"``: the ranks of ``mpiexec -n N python -m
         mpi4py.futures SCRIPT``, or as many as the MPI library can start.
         ``"serial"``: no executor; calls run in the calling thread.
     n_workers : int, default 1
@@ -162,7 +164,7 @@ def _losses():
     """How executors tell that a call's worker is gone: it says nothing against the call."""
     scheduler = sys.modules.get("distributed.scheduler")
     killed = (scheduler.KilledWorker,) if scheduler else ()
-    return BrokenExecutor, CancelledError, Interrupted, *killed  # Interrupted: the worker's own SIGTERM
+    return BrokenExecutor, CancelledError, Interrupted, *killed  # Interrupted: a worker's own SIGTERM
 
 
 def _serial(n_workers):
@@ -173,14 +175,42 @@ def _serial(n_workers):
 def _processes(n_workers):
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_workers, context, initializer=_begin_worker)
+    pool = _Pool(n_workers, context, initializer=_begin_worker)
     try:
         yield pool
     finally:
-        # All that was asked for is there, or is wanted no more: nobody waits for a run's end.
-        for child in set(multiprocessing.active_children()) - others:
+        # All that was asked for is there, or is wanted no more: nobody waits for a run's end, only for its checkpoint.
+        children = set(multiprocessing.active_children()) - others
+        for child in children:
+            child.terminate()
+        patience = time.monotonic() + PATIENCE
+        for child in children:
+            child.join(max(0.0, patience - time.monotonic()))
             child.kill()
         pool.shutdown(cancel_futures=True)
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes that end on SIGTERM, but not in the middle of a file."""
+
+    def submit(self, function, /, *arguments):
+        return super().submit(_call, function, *arguments)
+
+
+def _call(function, *arguments):
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return function(*arguments)
+    except Interrupted as stop:
+        os._exit(128 + stop.signum)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(signum, frame):
+    error = Interrupted("the work was ended")
+    error.signum = signum
+    raise error
 
 
 def _begin_worker():

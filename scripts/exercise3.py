@@ -94,12 +94,12 @@ def write_part(part, results, data, folder, arguments):
         times = {label: [r.history.training_time for r in group] for label, group in by_label.items()}
         best = max(by_label, key=lambda label: mean(r.history["acc_val"][-1] for r in by_label[label]))
         confusion = sum(result.confusion for result in by_label[best])
-        alone = ", ".join(["Training time", *cli.beside(arguments), cycles])
+        title = ", ".join(["Training time", *cli.beside(arguments), cycles])
         judged = f"{best}, best on validation data, {runs_in_words(len(by_label[best]))}"
         pictures = {
             "accuracy": plots.plot_bars(
                 accuracy, f"Test accuracy, {cycles}{where}", "test accuracy (%)", percent=True),
-            "time": plots.plot_bars(times, f"{alone}{where}", "training time (s)"),
+            "time": plots.plot_bars(times, f"{title}{where}", "training time (s)"),
             **pictures,
             "confusion": plots.plot_confusion(
                 confusion, data.class_names, f"Confusion matrix of {judged}{where}"),

@@ -264,6 +264,17 @@ def test_a_run_whose_process_dies_is_run_again(tmp_path):
     assert sorted(result.run.seed for result in results) == [0, 1] and len(opened) == 2
 
 
+def test_processes_that_are_told_to_end_write_their_checkpoints(tmp_path):
+    short = dataclasses.replace(TINY, name="short", step_size=4000, n_hidden=200)
+    long = dataclasses.replace(short, name="long", step_size=10**9, n_cycles=1, log_every=10**6)
+    results = run_all([long, short], DataSource(small=True), executor_opener("process", 2), folder=tmp_path,
+                      threads=1, progress=False)
+    assert next(results).run == short
+    results.close()
+    assert not multiprocessing.active_children() and not list(tmp_path.glob(".*"))
+    assert cyconv.CyclicTrainer.resume(RunFiles(tmp_path, long).checkpoint).step > 0
+
+
 def test_the_longest_runs_begin_first():
     long = dataclasses.replace(TINY, name="long", step_size=60)
     wide = dataclasses.replace(TINY, name="wide", n_filters=8, n_hidden=60)
