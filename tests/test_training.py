@@ -59,7 +59,7 @@ def test_ten_steps_of_every_shape(make_network, rng, assert_close, pixels, dtype
     assert_trajectory(network, rng, assert_close, 10, settings, pixels)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100, 101])
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100, 101])
 @pytest.mark.parametrize("settings", [PLAIN, EVERYTHING])
 @pytest.mark.parametrize(
     "architecture", [{"filter_size": 4, "n_filters": 10}, {"filter_size": 16, "n_filters": 20}]
