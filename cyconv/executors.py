@@ -208,6 +208,7 @@ def _call(function, *arguments):
 
 
 def _interrupt(signum, frame):
+    signal.signal(signum, signal.SIG_IGN)  # once is enough
     error = Interrupted("the work was ended")
     error.signum = signum
     raise error

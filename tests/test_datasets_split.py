@@ -61,6 +61,10 @@ def test_fingerprint_is_kept_of_what_cannot_change_only(monkeypatch):
     assert split.fingerprint() == first and len(taken) == 5  # through what the view is of
     pixels.flags.writeable = False
     assert split.fingerprint() == split.fingerprint() == first and len(taken) == 6
+    pixels.flags.writeable = True
+    pixels[0, 0, 0, 0] ^= 1
+    assert split.fingerprint() == second
+    pixels[0, 0, 0, 0] ^= 1
     again = pickle.loads(pickle.dumps(split))
     again.images[0, 0, 0, 0] ^= 1
     assert again.fingerprint() == second

@@ -9,6 +9,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 import pytest
 
 import cyconv
+from cyconv._files import atomic_write
 from cyconv.executors import executor_opener, spread
 
 
@@ -74,6 +75,21 @@ def test_a_call_s_own_error_ends_the_work_and_cancels_the_rest():
     with pytest.raises(ZeroDivisionError, match="mine"):
         list(spread(function, [(n,) for n in range(9)], lambda: Pool(1)))
     assert len(called) <= 1
+
+
+def write_slowly(path):
+    with atomic_write(path) as file:
+        file.write(b"half")
+        path.with_name("begun").touch()
+        time.sleep(60)
+
+
+def test_a_process_that_is_told_to_end_leaves_no_half_file(tmp_path):
+    with executor_opener("process")() as executor:
+        executor.submit(write_slowly, tmp_path / "file")
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
 
 
 @pytest.mark.parametrize("arguments, sentence", [

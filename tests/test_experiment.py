@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv import experiment
+from cyconv import executors, experiment
 from cyconv.executors import executor_opener
 from cyconv.experiment import (DataSource, Result, Run, RunFiles, RunInterrupted, longest_first, over_seeds, run_all,
                                run_experiment)
@@ -247,30 +249,39 @@ def test_a_failing_run_cancels_those_that_wait(data):
 
 
 def test_a_run_whose_process_dies_is_run_again(tmp_path):
-    runs, source = over_seeds([dataclasses.replace(TINY, step_size=2000)], 2), DataSource(small=True)
+    runs, source = over_seeds([TINY], 2), DataSource(small=True)
     process_opener, opened = executor_opener("process", 2), []
+
+    def kill_both():
+        while len(multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        time.sleep(0.2)  # they are starting still, and both have something to do
+        for process in multiprocessing.active_children():
+            process.kill()
 
     @contextlib.contextmanager
     def dying_once():
+        opened.append(threading.Thread(target=kill_both))
+        if len(opened) == 1:
+            opened[0].start()
         with process_opener() as executor:
-            opened.append(executor)
-            if len(opened) == 1:
-                executor.submit(os.kill, os.getpid(), 0).result()  # so that there is one
-                for process in multiprocessing.active_children():
-                    process.kill()
             yield executor
 
     results = run_all(runs, source, dying_once, folder=tmp_path, threads=1, progress=False)
     assert sorted(result.run.seed for result in results) == [0, 1] and len(opened) == 2
+    opened[0].join()
 
 
 def test_processes_that_are_told_to_end_write_their_checkpoints(tmp_path):
     short = dataclasses.replace(TINY, name="short", step_size=4000, n_hidden=200)
     long = dataclasses.replace(short, name="long", step_size=10**9, n_cycles=1, log_every=10**6)
-    results = run_all([long, short], DataSource(small=True), executor_opener("process", 2), folder=tmp_path,
+    waiting = over_seeds([long], 3, first=1)
+    results = run_all([long, short, *waiting], DataSource(small=True), executor_opener("process", 2), folder=tmp_path,
                       threads=1, progress=False)
     assert next(results).run == short
+    ended = time.monotonic()
     results.close()
+    assert time.monotonic() - ended < executors.PATIENCE  # no run that waited was begun
     assert not multiprocessing.active_children() and not list(tmp_path.glob(".*"))
     assert cyconv.CyclicTrainer.resume(RunFiles(tmp_path, long).checkpoint).step > 0
 

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from strict import strict_json
 
 import cyconv
 from cyconv import cli
+from cyconv.experiment import ARCHITECTURES
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "exercise3.py"
 PICTURES = ("accuracy", "time", "curves", "train-validation", "learning-rate", "filters", "confusion")
@@ -108,6 +110,23 @@ def test_runs_side_by_side_give_the_same_and_say_what_their_times_are(call, tmp_
     beside, alone = (strict_json(tmp_path / name / "results.json") for name in ("beside", "alone"))
     assert beside["complete"] and without_times(beside) == without_times(alone)
     assert beside["remarks"][0].startswith(remark) and beside["machine"]["threads"] == 1
+
+
+def test_workers_share_the_processors(monkeypatch):
+    monkeypatch.setattr(cli, "default_threads", lambda: 8)
+    asked = [SimpleNamespace(workers=3, threads=None), SimpleNamespace(workers=9, threads=None),
+             SimpleNamespace(workers=3, threads=4), SimpleNamespace(workers=1, threads=4)]
+    assert [cli.beside(arguments) for arguments in asked] == [
+        ["3 runs at a time, each on 2 threads"], ["9 runs at a time, each on 1 thread"],
+        ["3 runs at a time, each on 4 threads"], []]
+    runs = list(ARCHITECTURES)
+    assert [cli.arrange(runs, arguments)[2] for arguments in asked] == [2, 1, 4, 4]
+    assert cli.arrange(runs, asked[-1])[0] == runs != cli.arrange(runs, asked[0])[0]
+
+
+def test_what_is_to_say_of_the_data_is_said_once(call, cifar10_folder):
+    done = call("--quick", "--part", "2", "--workers", "2", "--data", str(cifar10_folder.resolve()))
+    assert done.returncode == 0 and len(done.stderr.splitlines()) <= 1
 
 
 @pytest.mark.parametrize("number, workers", [(signal.SIGINT, "1"), (signal.SIGTERM, "1"), (signal.SIGINT, "2")])
