@@ -149,8 +149,9 @@ def _pass(function, pending, executor):
             elif not isinstance(error, _losses()):
                 raise error
     finally:
-        for future in keys:
-            future.cancel()
+        if not isinstance(executor, _Pool):  # it cancels what waits itself, once its processes are gone
+            for future in keys:
+                future.cancel()
 
 
 def _error_of(future):
@@ -191,7 +192,11 @@ def _processes(n_workers):
 
 
 class _Pool(ProcessPoolExecutor):
-    """Processes that end on SIGTERM, but not in the middle of a file."""
+    """Processes that end on SIGTERM, but not in the middle of a file.
+
+    Python 3.11.2's own thread stumbles over calls that were cancelled before
+    the processes ended.
+    """
 
     def submit(self, function, /, *arguments):
         return super().submit(_call, function, *arguments)

@@ -248,6 +248,7 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
     assert set(multiprocessing.active_children()) == others
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_workers_are_gone_when_a_search_is_left(tmp_path):
     others = set(multiprocessing.active_children())
     results = run_search(SEARCH, SOURCE, make_journal(tmp_path / "search.json"), executor_opener("process", 2), 1)
