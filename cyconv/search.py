@@ -10,7 +10,6 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -188,7 +187,6 @@ class Measurement:
         return self.round, self.l2, self.seed
 
 
-@lru_cache(maxsize=1)
 def describe_splits(source):
     """What a search says about the data of a `DataSource`: the test split is not looked at.
 

@@ -121,7 +121,6 @@ def test_a_measurement_does_not_look_at_the_test_split(monkeypatch):
     data = SOURCE.load()
     seen = Seen(train=data.train, validation=data.validation, class_names=data.class_names, name=data.name)
     about = describe_splits(SOURCE)
-    describe_splits.cache_clear()
     monkeypatch.setattr(DataSource, "load", lambda self: seen)
     figures = measure(TINY, SOURCE, about, threads=2)
     assert cyconv.get_num_threads() == 2

@@ -15,8 +15,8 @@
 #   other; what lies there is patch after patch with f values each, and is dealt out into f streams.
 #   For uint8 images of 32 x 32 without augmentation (gather_pixels): what GROUP patches hold of a row of theirs is read
 #   as words of up to four bytes, one a patch, and a word's bytes are shifted out one after the other: each gives
-#   GROUP neighbours of X. Scale and offset are dealt out likewise beforehand (`tables`). Both ways give the same
-#   bits: a value is one multiply-add.
+#   GROUP neighbours of X. Scale and offset are dealt out likewise beforehand (`tables`). Patches of one pixel are the
+#   image in its own order. Both ways give the same bits: a value is one multiply-add.
 #
 # Ownership
 #   `rows` holds (grid_h + 3)*W elements and belongs to the calling thread; `tables` are written once a call.
