@@ -1,6 +1,6 @@
 """Compiled kernels: one source, one module per instruction set.
 
-The subject files (``patches.pyx``, ``convolution.pyx``, ``digits.pyx``, ``dense.pyx``, ``softmax.pyx``,
+The subject files (``patches.pyx``, ``convolution.pyx``, ``digits.pyx``, ``update.pyx``, ``dense.pyx``, ``softmax.pyx``,
 ``training.pyx``) are included by ``kernels.pxi``, which the modules ``baseline``, ``avx2`` and ``avx512`` consist of.
 The instruction sets ``avx2vnni`` and ``avx512vnni`` are the latter two and one instruction more. Only :mod:`cyconv.ops`
 calls them, with arguments that it has checked.

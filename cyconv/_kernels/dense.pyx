@@ -17,7 +17,7 @@
 # Zeros
 #   Most of dC is zero behind a ReLU: half of it in a new network, two thirds in a trained one. The way back skips its
 #   zeros (see sparse.pxi). Forward, W would have to be read across its rows for that; evaluation, whose weights stay,
-#   turns them beforehand and skips the zeros of A, but for layers of few units.
+#   turns them beforehand and skips the zeros of A, but for layers of few units. A step of few rows multiplies all.
 #   So a unit that is off passes nothing back, whatever stands in its weights. The cost and evaluation, which then skips
 #   nothing, show what is not finite.
 #
@@ -27,8 +27,9 @@
 #   chunks and folded after the last. Where a tile has as many rows as units (AVX-512), one chunk holds all inputs and
 #   the second level all weights, it is the rows that stay. The sums are the same.
 #   Backward and step: a few vectors along the inputs, over WORD units or a lot of images at a time, whose rows stay in
-#   the first-level cache; sums wait in dA or in `z` meanwhile. Every sum is one chain, over units and over images in
-#   their order. Turned: likewise along the units, over WORD inputs at a time.
+#   the first-level cache; sums wait in dA or in `z` meanwhile, but those of few rows are applied at once (update.pyx).
+#   Every sum is one chain, over units and over images in their order. Turned: likewise along the units, over WORD inputs
+#   at a time.
 
 cdef enum:
     L2_BYTES = 540672   # of weights that stay in the second-level cache
@@ -198,44 +199,6 @@ cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const re
         j += n
 
 
-cdef struct Update:
-    # What becomes of a gradient G = sum over the batch, per weight:
-    #   to_weight:  w <- decay*w - rate*G
-    #   else:       sink <- keep*sink + pull*w + G     (a gradient array, or the momentum's velocity)
-    bint to_weight
-    bint streams        # the weights past the caches: other threads read them
-    bint squares        # also sum up w*w, before the update
-    double decay, rate, keep, pull
-
-
-cdef double apply_row(const Update* update, idx n, const real* gradient, real* w, real* sink) noexcept nogil:
-    """a row of a panel; returns the sum of its squares if asked for"""
-    cdef real squares[MAX_LANES]
-    cdef real line[MAX_LANES]
-    cdef real decay = <real>update.decay, rate = <real>update.rate
-    cdef real keep = <real>update.keep, pull = <real>update.pull
-    cdef idx k, v
-    cdef int lane, lanes = lanes_of(w)
-    for lane in range(lanes):
-        squares[lane] = 0
-    if update.squares:
-        for v in range(n//lanes):
-            for lane in range(lanes):
-                squares[lane] += w[v*lanes + lane]*w[v*lanes + lane]
-    if update.to_weight and update.streams:
-        for v in range(n//lanes):
-            for lane in range(lanes):
-                line[lane] = decay*w[v*lanes + lane] - rate*gradient[v*lanes + lane]
-            stream(lanes, line, w + v*lanes)
-    elif update.to_weight:
-        for k in range(n):
-            w[k] = decay*w[k] - rate*gradient[k]
-    else:
-        for k in range(n):
-            sink[k] = keep*sink[k] + pull*w[k] + gradient[k]
-    return sum_lanes(squares) if update.squares else 0
-
-
 cdef void add_images(idx n_images, idx n_units, idx width, const real* dc, idx ld_dc, const real* a, idx ld_a,
                      bint skips, bint first, real* z, const real* ahead) noexcept nogil:
     """z[j, k] (+)= sum_i dC[i, j] * A[i, k] for at most WORD units and images; at `ahead`, if that is not NULL, each unit
@@ -264,10 +227,14 @@ cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const
     cdef idx most = sparse_rows(a), n_lots, n, i, j = 0, m, g, lot, row
     cdef double squares = 0
     cdef const real* next
+    cdef Few few
     if n_images < n_groups:
         n_images, n_groups = n_groups, n_images
         ld_dc, group_dc = group_dc, ld_dc
         ld_a, group_a = group_a, ld_a
+    if n_images <= MAX_FEW:
+        few = few_of(n_images, n_groups, n_units, ld_dc, group_dc, ld_a, group_a, ld_w)
+        return step_few(&few, width, dc, a, update, w, sink)
     n_lots = (n_images + most - 1)//most
     while j < n_units:
         m = min(WORD, n_units - j)

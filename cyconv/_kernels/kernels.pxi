@@ -14,6 +14,7 @@ from cython.parallel cimport parallel, prange, threadid
 include "patches.pyx"
 include "convolution.pyx"
 include "digits.pyx"
+include "update.pyx"
 include "dense.pyx"
 include "softmax.pyx"
 include "training.pyx"

@@ -316,11 +316,8 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
         publish(plan, n, first, scratch, area)
 
 
-cdef enum:
-    PIECE = 64              # values of a filter that are updated together
-
 cdef struct Rule:
-    # how gradients become parameters; see Update in dense.pyx
+    # how gradients become parameters; see Update in update.pyx
     Update update
     double momentum_rate    # > 0: afterwards w <- w - momentum_rate*sink
 
@@ -374,36 +371,42 @@ cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx wid
             follow_velocity(width, rule, rule.update.streams, sink + j*ld_w, w + j*ld_w)
 
 
+cdef inline void filter_vector(int n, const Rule* rule, idx n_blocks, idx share, const real* shares, real* w, real* sink,
+                               real* squares) noexcept nogil:
+    """n values of a filter: their shares added in block order, and applied"""
+    cdef real total[MAX_LANES]
+    cdef real decay = <real>rule.update.decay, rate = <real>rule.update.rate
+    cdef real keep = <real>rule.update.keep, pull = <real>rule.update.pull
+    cdef int lane
+    cdef idx b
+    for lane in range(n):
+        total[lane] = shares[lane]
+    for b in range(1, n_blocks):
+        for lane in range(n):
+            total[lane] += shares[b*share + lane]
+    for lane in range(n):
+        squares[lane] += w[lane]*w[lane]
+    if rule.update.to_weight:
+        for lane in range(n):
+            w[lane] = decay*w[lane] - rate*total[lane]
+    else:
+        for lane in range(n):
+            sink[lane] = keep*sink[lane] + pull*w[lane] + total[lane]
+
+
 cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, const real* shares, real* w, real* sink,
                       double* squares) noexcept nogil:
-    """one filter: its shares added in block order, in pieces that stay in registers"""
-    cdef real total[PIECE]
-    cdef real squared[PIECE]
-    cdef idx j = 0, q, b, width
-    cdef int v, lane, lanes = lanes_of(w)
-    cdef real old, decay = <real>rule.update.decay, rate = <real>rule.update.rate
-    cdef real keep = <real>rule.update.keep, pull = <real>rule.update.pull
-    for q in range(PIECE):
-        squared[q] = 0
-    while j < n_values:
-        width = min(PIECE, n_values - j)
-        for q in range(width):
-            total[q] = shares[j + q]
-        for b in range(1, n_blocks):
-            for q in range(width):
-                total[q] += shares[b*share + j + q]
-        for q in range(width):
-            old = w[j + q]
-            squared[q] += old*old
-            if rule.update.to_weight:
-                w[j + q] = decay*old - rate*total[q]
-            else:
-                sink[j + q] = keep*sink[j + q] + pull*old + total[q]
-        j += width
-    for v in range(1, PIECE//lanes):
-        for lane in range(lanes):
-            squared[lane] += squared[v*lanes + lane]
-    squares[0] = sum_lanes(squared)
+    """one filter, a vector at a time"""
+    cdef real chains[MAX_LANES]
+    cdef int lane, lanes = lanes_of(w)
+    cdef idx j = 0
+    for lane in range(lanes):
+        chains[lane] = 0
+    while j + lanes <= n_values:
+        filter_vector(lanes, rule, n_blocks, share, shares + j, w + j, sink + j, chains)
+        j += lanes
+    filter_vector(<int>(n_values - j), rule, n_blocks, share, shares + j, w + j, sink + j, chains)
+    squares[0] = sum_lanes(chains)
     if rule.momentum_rate > 0:
         follow_velocity(n_values, rule, False, sink, w)
 
