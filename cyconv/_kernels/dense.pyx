@@ -232,7 +232,7 @@ cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const
         n_images, n_groups = n_groups, n_images
         ld_dc, group_dc = group_dc, ld_dc
         ld_a, group_a = group_a, ld_a
-    if n_images <= MAX_FEW:
+    if are_few(a, n_images, n_groups):
         few = few_of(n_images, n_groups, n_units, ld_dc, group_dc, ld_a, group_a, ld_w)
         return step_few(&few, width, dc, a, update, w, sink)
     n_lots = (n_images + most - 1)//most

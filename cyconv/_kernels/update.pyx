@@ -52,18 +52,30 @@ cdef double apply_row(const Update* update, idx n, const real* gradient, real* w
 
 
 cdef enum:
-    MAX_FEW = 5         # rows that a group of few has, at most
-    FEW_VECTORS = 5     # vectors of columns, at most
+    MAX_FEW = 5         # rows of a group, at most, that are multiplied in one go
+    FEW_VECTORS = 5     # of columns, at most
 
 cdef struct Few:
     idx n_rows, n_groups, n_units, ld_dc, group_dc, ld_a, group_a, ld_w
 
 
-cdef inline Few few_of(idx n_rows, idx n_groups, idx n_units, idx ld_dc, idx group_dc, idx ld_a, idx group_a,
-                       idx ld_w) noexcept nogil:
+cdef inline bint are_few(const real* tag, idx n_rows, idx n_groups) noexcept nogil:
+    """twice as many in a single group, where vectors are cheap against looking for zeros"""
+    return n_rows <= (2*MAX_FEW if n_groups == 1 and sparse_of(tag) == MAX_SPARSE else MAX_FEW)
+
+
+cdef Few few_of(idx n_rows, idx n_groups, idx n_units, idx ld_dc, idx group_dc, idx ld_a, idx group_a,
+                idx ld_w) noexcept nogil:
+    """a single group of more rows becomes several"""
     cdef Few few
     few.n_rows, few.n_groups, few.n_units, few.ld_w = n_rows, n_groups, n_units, ld_w
     few.ld_dc, few.group_dc, few.ld_a, few.group_a = ld_dc, group_dc, ld_a, group_a
+    if n_groups == 1:
+        few.n_rows = min(n_rows, MAX_FEW)
+        while n_rows % few.n_rows != 0:
+            few.n_rows -= 1
+        few.n_groups = n_rows//few.n_rows
+        few.group_dc, few.group_a = few.n_rows*ld_dc, few.n_rows*ld_a
     return few
 
 
