@@ -243,8 +243,8 @@ class Layout:
         gradient has few patches to sum over before its lanes are folded. Of the
         sizes up to there, the largest with which the busier of two threads has
         hardly more to do than with any other; a tile that is not full wastes
-        some of its time. Two images, unless of very few patches, are one thread's:
-        two would read all weights twice and pass them between the cores.
+        some of its time. Two images are one block, unless of few patches: as two,
+        both threads would read all weights, and pass them between their cores.
         """
         if batch_size <= 2 and all(branch["patch_inner"] for branch in self.branches):
             return batch_size

@@ -4,7 +4,8 @@
 #   apply_row      W[j, k] <- decay*W[j, k] - rate*G[k], or a gradient array, or the momentum's velocity: see Update
 #   step_few       likewise, with G[k] = sum_i dC[i, j]*A[i, k] over few rows i, a small batch: no sum waits, every weight is
 #                  read once and written once, and zeros are multiplied like other numbers
-#   Both return the sum of W*W before the update.
+#   Both return the sum of W*W before the update. Few rows are not streamed: where threads are far apart, one of them does
+#   all of so small an update.
 #
 # Layout
 #   As in dense.pyx. A row of few is (group, i): row i of dC begins at group*group_dc + i*ld_dc, and likewise for A.
@@ -60,7 +61,7 @@ cdef struct Few:
 
 
 cdef inline bint are_few(const real* tag, idx n_rows, idx n_groups) noexcept nogil:
-    """twice as many in a single group, where vectors are cheap against looking for zeros"""
+    """twice as many in a single group, where multiplying vectors is cheap against looking for zeros"""
     return n_rows <= (2*MAX_FEW if n_groups == 1 and sparse_of(tag) == MAX_SPARSE else MAX_FEW)
 
 
@@ -81,6 +82,7 @@ cdef Few few_of(idx n_rows, idx n_groups, idx n_units, idx ld_dc, idx group_dc, 
 
 cdef inline double few_tile(int rows, int vectors, bint to_weight, const Few* few, const real* dc, const real* a,
                             const Update* update, real* w, real* sink) noexcept nogil:
+    """a few vectors of columns, unit after unit"""
     cdef real squares[FEW_VECTORS][MAX_LANES]
     cdef real g[FEW_VECTORS][MAX_LANES]
     cdef real old[FEW_VECTORS][MAX_LANES]
