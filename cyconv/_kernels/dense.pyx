@@ -155,7 +155,7 @@ cdef void turned_forward(idx n_images, idx n_units, idx n_inputs, const real* a,
             words[i] = nonzero(n, a + i*ld_a + k)
         u = 0
         while u < n_units:
-            vectors = first_vectors(a, (n_units - u)//lanes_of(a))
+            vectors = first_vectors(sparse_of(a), (n_units - u)//lanes_of(a))
             add_rows(vectors, n_images, words, a + k, ld_a, 1, turned + k*ld_turned + u, ld_turned,
                      c + u if k > 0 else bias + u, ld_c if k > 0 else 0, c + u, ld_c, NULL, 0)
             u += vectors*lanes_of(a)
@@ -188,7 +188,7 @@ cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const re
             words[i] = nonzero(n, dc + i*ld_dc + j) if skips else all_of(n)
         v = 0
         while v < n_inputs:
-            vectors = first_vectors(a, (n_inputs - v)//lanes)
+            vectors = first_vectors(sparse_of(a), (n_inputs - v)//lanes)
             width = vectors*lanes
             add_rows(vectors, n_images, words, dc + j, ld_dc, 1, w + j*ld_w + v, ld_w,
                      da + v if j > 0 else &zeros[0], ld_a if j > 0 else 0, da + v, ld_a, NULL, 0)
@@ -213,7 +213,7 @@ cdef void add_images(idx n_images, idx n_units, idx width, const real* dc, idx l
         words[i] = nonzero(n_units, dc + i*ld_dc) if skips else all_of(n_units)
     transpose(words)
     while v < width:
-        vectors = first_vectors(a, (width - v)//lanes_of(a))
+        vectors = first_vectors(sparse_of(a), (width - v)//lanes_of(a))
         add_rows(vectors, n_units, words, dc, 1, ld_dc, a + v, ld_a, &zeros[0] if first else z + v,
                  0 if first else width, z + v, width, ahead + v if ahead != NULL else NULL, ld_a)
         v += vectors*lanes_of(a)

@@ -100,9 +100,8 @@ cdef inline int sparse_of(const real* tag) noexcept nogil:
         return SPARSE_DOUBLE
 
 
-cdef inline idx first_vectors(const real* tag, idx n_vectors) noexcept nogil:
-    """how many of n_vectors to take first, so that each lot has as many, or one more"""
-    cdef idx most = sparse_of(tag)
+cdef inline idx first_vectors(idx most, idx n_vectors) noexcept nogil:
+    """how many of n_vectors to take first, so that each lot has as many, or one more, and none more than most"""
     return n_vectors//((n_vectors + most - 1)//most)
 
 

@@ -124,12 +124,11 @@ cdef inline double few_tile(int rows, int vectors, bint to_weight, const Few* fe
 
 cdef inline double few_columns(int rows, bint to_weight, const Few* few, idx width, const real* dc, const real* a,
                                const Update* update, real* w, real* sink) noexcept nogil:
-    """so many vectors at a time as registers hold, each lot as many, or one more"""
-    cdef int most = sparse_of(w)//2
-    cdef idx k = 0, vectors, n_vectors = width//lanes_of(w), n_lots = (n_vectors + most - 1)//most
+    cdef int most = sparse_of(w)//2, lanes = lanes_of(w)     # a vector of sums has one of squares beside it
+    cdef idx k = 0, vectors
     cdef double squares = 0
-    while n_lots > 0:
-        vectors = n_vectors//n_lots
+    while k < width:
+        vectors = first_vectors(most, (width - k)//lanes)
         if most >= 5 and vectors == 5:
             squares += few_tile(rows, 5, to_weight, few, dc, a + k, update, w + k, sink + k)
         elif most >= 5 and vectors == 4:
@@ -140,9 +139,7 @@ cdef inline double few_columns(int rows, bint to_weight, const Few* few, idx wid
             squares += few_tile(rows, 2, to_weight, few, dc, a + k, update, w + k, sink + k)
         else:
             squares += few_tile(rows, 1, to_weight, few, dc, a + k, update, w + k, sink + k)
-        k += vectors*lanes_of(w)
-        n_vectors -= vectors
-        n_lots -= 1
+        k += vectors*lanes
     return squares
 
 
