@@ -16,6 +16,7 @@ import threading
 import time
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
+from multiprocessing.context import SpawnContext
 
 from ._checks import check_choice, check_integer, describe
 from .trainer import Interrupted
@@ -23,6 +24,7 @@ from .trainer import Interrupted
 KINDS = ("process", "dask", "mpi", "serial")
 MAX_BREAKS = 3
 PATIENCE = 10.0  # seconds in which processes that are to end may write what they have
+NO_MAIN_GUARD = 113  # exit status of a process that came back here while it imported the script
 
 _PACKAGES = {"dask": "distributed", "mpi": "mpi4py"}
 
@@ -57,6 +59,13 @@ def executor_opener(kind, n_workers=1, address=None):
         If an argument is refused.
     ModuleNotFoundError
         If the kind needs a package that is not installed.
+
+    Notes
+    -----
+    Each local process imports the script that starts it, so the script must
+    be a file, and must open ``"process"`` or ``"dask"`` under
+    ``if __name__ == "__main__":``; opening them raises RuntimeError otherwise.
+    Notebooks, interactive sessions and ``python -c`` need nothing.
 
     Examples
     --------
@@ -174,14 +183,17 @@ def _serial(n_workers):
 
 @contextlib.contextmanager
 def _processes(n_workers):
-    others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
+    _check_main_module()
+    context = _SpawnContext()
     pool = _Pool(n_workers, context, initializer=_begin_worker)
+    broken = None
     try:
         yield pool
+    except BrokenExecutor as error:
+        broken = error
     finally:
         # All that was asked for is there, or is wanted no more: nobody waits for a run's end, only for its checkpoint.
-        children = set(multiprocessing.active_children()) - others
+        children = [child for child in context.processes if child.pid is not None]
         for child in children:
             child.terminate()
         patience = time.monotonic() + PATIENCE
@@ -189,6 +201,39 @@ def _processes(n_workers):
             child.join(max(0.0, patience - time.monotonic()))
             child.kill()
         pool.shutdown(cancel_futures=True)
+    if any(child.exitcode == NO_MAIN_GUARD for child in children):
+        script = getattr(sys.modules["__main__"], "__file__", "this script")
+        raise RuntimeError(
+            'processes must be started under if __name__ == "__main__":, because each of them imports the script first, '
+            f"but {script} starts them without it"
+        ) from None
+    if broken is not None:
+        raise broken
+
+
+class _SpawnContext(SpawnContext):
+    """Remembers the processes it made."""
+
+    def __init__(self):
+        self.processes = []
+
+    def Process(self, *arguments, **options):
+        self.processes.append(super().Process(*arguments, **options))
+        return self.processes[-1]
+
+
+def _check_main_module():
+    """End a child that is about to start processes while it imports the script; refuse a script that none can import."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(NO_MAIN_GUARD)
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:
+        return  # a notebook, python -c or python -m
+    if not os.path.exists(os.path.join(multiprocessing.process.ORIGINAL_DIR, path)):
+        raise RuntimeError(
+            f"processes must be started by a script that each of them can import, but there is no file {path}"
+        )
 
 
 class _Pool(ProcessPoolExecutor):
@@ -236,10 +281,17 @@ def _dask(n_workers, address):
 
     with contextlib.ExitStack() as stack:
         if address is None:
-            address = stack.enter_context(LocalCluster(
-                n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-                dashboard_address=None, silence_logs=logging.ERROR,
-            ))
+            _check_main_module()
+            try:
+                cluster = LocalCluster(
+                    n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1",
+                    dashboard_address=None, silence_logs=logging.ERROR,
+                )
+            except RuntimeError:
+                with contextlib.suppress(BrokenExecutor), _processes(1) as pool:
+                    pool.submit(int).result()  # says so if the script cannot be imported
+                raise
+            address = stack.enter_context(cluster)
         yield _DaskExecutor(stack.enter_context(Client(address)))
 
 

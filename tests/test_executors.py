@@ -1,6 +1,7 @@
 """Calls carried out on executors: what broken ones lose is called again, nothing is lost, nothing is doubled."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -90,6 +91,49 @@ def test_a_process_that_is_told_to_end_leaves_no_half_file(tmp_path):
         while not (tmp_path / "begun").exists():
             time.sleep(0.01)
     assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+
+
+SCRIPT = """
+from cyconv.executors import executor_opener, spread
+{guard}for _, result in spread(abs, [(-1,), (2,)], executor_opener({kind!r}, 2)): print(result)
+"""
+GUARD = 'if __name__ == "__main__":\n  '
+
+
+def run_python(*command, cwd, environment, **options):
+    return subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True,
+                          timeout=120, **options)
+
+
+@pytest.mark.parametrize("kind", ["process", "dask"])
+@pytest.mark.parametrize("command", [["job.py"], ["-m", "job"]])
+def test_a_script_without_a_main_guard_gets_one_sentence(tmp_path, environment, kind, command):
+    if kind == "dask":
+        pytest.importorskip("distributed")
+    (tmp_path / "job.py").write_text(SCRIPT.format(guard="", kind=kind))
+    done = run_python(*command, cwd=tmp_path, environment=environment)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("Traceback") == 1 and len(done.stderr.splitlines()) < 25
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('RuntimeError: processes must be started under if __name__ == "__main__":') and "job.py" in last
+
+
+@pytest.mark.parametrize("kind", ["process", "dask"])
+def test_a_script_with_a_main_guard_works(tmp_path, environment, kind):
+    if kind == "dask":
+        pytest.importorskip("distributed")
+    (tmp_path / "job.py").write_text(SCRIPT.format(guard=GUARD, kind=kind))
+    done = run_python("job.py", cwd=tmp_path, environment=environment)
+    assert done.returncode == 0 and sorted(done.stdout.split()) == ["1", "2"] and done.stderr == ""
+
+
+def test_a_program_that_nobody_can_import(tmp_path, environment):
+    code = SCRIPT.format(guard="", kind="process")
+    done = run_python("-", cwd=tmp_path, environment=environment, input=code)
+    assert done.returncode == 1 and done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1].endswith("each of them can import, but there is no file <stdin>")
+    done = run_python("-c", code, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0 and sorted(done.stdout.split()) == ["1", "2"] and done.stderr == ""
 
 
 @pytest.mark.parametrize("arguments, sentence", [
