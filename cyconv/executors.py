@@ -204,8 +204,8 @@ def _processes(n_workers):
     if any(child.exitcode == NO_MAIN_GUARD for child in children):
         script = getattr(sys.modules["__main__"], "__file__", "this script")
         raise RuntimeError(
-            'processes must be started under if __name__ == "__main__":, because each of them imports the script first, '
-            f"but {script} starts them without it"
+            'processes must be started under if __name__ == "__main__":, because each of them imports the script '
+            f"first, but {script} starts them without it"
         ) from None
     if broken is not None:
         raise broken
@@ -223,7 +223,7 @@ class _SpawnContext(SpawnContext):
 
 
 def _check_main_module():
-    """End a child that is about to start processes while it imports the script; refuse a script that none can import."""
+    """End a child that would start processes while it imports the script; refuse a script that none can import."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(NO_MAIN_GUARD)
     main = sys.modules["__main__"]

@@ -326,12 +326,11 @@ class Result:
 
     def document(self):
         """dict: everything but the filters, as JSON values."""
-        history = {key: self.history[key].tolist() for key in CURVES}
         return {
             **self._header(),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "updates_per_second": self.updates_per_second,
-            "history": {**history, **self.history.header()},
+            "history": self.history.to_dict(),
         }
 
     def _header(self):
@@ -538,6 +537,8 @@ def run_all(runs, data, opened=executor_opener("serial"), **options):
         If two runs would share their files.
     ChildProcessError
         If workers died again and again (see `cyconv.executors.spread`).
+    RuntimeError
+        If a script starts processes without a main guard (see `executor_opener`).
 
     Examples
     --------

@@ -1,5 +1,6 @@
 """What a training run logged: curves, learning rates and times."""
 
+from collections.abc import Mapping
 from csv import writer
 
 import numpy as np
@@ -14,11 +15,13 @@ TIMES = ("training_time", "update_time", "evaluation_time")
 _KIND, _VERSION = "history", 1
 
 
-class History:
+class History(Mapping):
     """Curves over the logged update steps, and how long the run took.
 
-    ``history[key]`` gives a curve as an array with one element per logged
-    point, or a time as a float; ``len(history)`` is the number of points.
+    A read-only mapping: ``history[key]`` gives a curve as an array with one
+    element per logged point, or a time as a float. ``dict(history)`` holds
+    them all, as ``pandas.DataFrame`` takes them; `to_dict` has lists instead
+    of arrays, for JSON.
 
     ============================  =====================================================
     key                           meaning
@@ -43,7 +46,7 @@ class History:
     --------
     >>> history = History()
     >>> history.append(0, 1e-5, train=(2.4, 2.5, 0.1), validation=(2.4, 2.6, 0.09))
-    >>> len(history), history["acc_val"]
+    >>> history.n_points, history["acc_val"]
     (1, array([0.09]))
     """
 
@@ -90,33 +93,47 @@ class History:
         steps = self._points["update_steps"]
         return steps[-1] if steps else None
 
-    def keys(self):
-        """tuple of str: every key, so that ``dict(history)`` works."""
-        return CURVES + TIMES
+    @property
+    def n_points(self):
+        """int: how many points were logged."""
+        return len(self._points["update_steps"])
 
     def __getitem__(self, key):
         if isinstance(key, str) and key in TIMES:
             return getattr(self, key)
         if not isinstance(key, str) or key not in self._points:
-            raise KeyError(f"key must be one of {', '.join(self.keys())}, but got {describe(key)}")
+            raise KeyError(f"key must be one of {', '.join(self)}, but got {describe(key)}")
         return np.array(self._points[key], dtype=np.int64 if key == "update_steps" else np.float64)
 
-    def __len__(self):
-        return len(self._points["update_steps"])
-
     def __iter__(self):
-        return iter(self.keys())
+        return iter(CURVES + TIMES)
 
-    def __contains__(self, key):
-        return isinstance(key, str) and key in self.keys()
+    def __len__(self):
+        return len(CURVES + TIMES)
+
+    def __eq__(self, other):
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self.keys() == other.keys() and all(np.array_equal(value, other[key]) for key, value in self.items())
+
+    def __array__(self, dtype=None, copy=None):
+        # NumPy and pandas would take the keys for the values.
+        raise TypeError("a History is a mapping of arrays and no array itself: pass dict(history), or one of its curves")
+
+    def __getstate__(self):
+        return {**vars(self), "_points": {key: list(values) for key, values in self._points.items()}}
 
     def __repr__(self):
         state = "complete" if self.complete else "incomplete"
-        return f"<History: {len(self)} points to step {self.last_step}, {self.training_time:.1f} s, {state}>"
+        return f"<History: {self.n_points} points to step {self.last_step}, {self.training_time:.1f} s, {state}>"
 
     def header(self):
         """dict: what is not a curve, as JSON values."""
         return {"complete": self.complete, **{key: getattr(self, key) for key in TIMES}}
+
+    def to_dict(self):
+        """dict: every curve as a list, the times and ``complete``, as JSON values."""
+        return {**{key: list(values) for key, values in self._points.items()}, **self.header()}
 
     @classmethod
     def from_arrays(cls, header, curves):

@@ -561,7 +561,7 @@ def _say_what_is_drawn(figure, groups):
 
 def _draw_curve(axes, runs, key, place, label):
     """Mean over the runs at the steps they share, and the range as a band; a key may be a function of a history."""
-    runs = [history for history in runs if len(history)]
+    runs = [history for history in runs if history.n_points]
     if not runs:
         return
     steps = runs[0]["update_steps"]
@@ -587,8 +587,8 @@ def _mark_cycles(axes, boundaries):
 
 def _limit_loss(panels, histories, keys):
     """Let a first, untrained loss not flatten all the rest of the curves."""
-    all_runs = [history for runs in histories.values() for history in runs if len(history) > 1]
-    later = [history[key][max(1, len(history) // 20):] for history in all_runs for key in keys]
+    all_runs = [history for runs in histories.values() for history in runs if history.n_points > 1]
+    later = [history[key][max(1, history.n_points // 20):] for history in all_runs for key in keys]
     if not later:
         return
     values = np.concatenate(later)

@@ -584,7 +584,7 @@ def curves(rng):
     return {"header": history.header(), "curves": {key: history[key] for key in list(history.keys())[:8]}}
 
 
-Door("History.from_arrays", lambda header, curves: len(cyconv.History.from_arrays(header, curves)), curves,
+Door("History.from_arrays", lambda header, curves: cyconv.History.from_arrays(header, curves).n_points, curves,
      lambda header, curves: len(curves["acc_val"]), words=[
          "a history", "step", *cyconv.history.CURVES, *cyconv.history.TIMES, "complete", "learning_rate"])
 Door("History[]", lambda key: cyconv.History()[key], lambda rng: {"key": "acc_val"}, refusals=[KeyError])

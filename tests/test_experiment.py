@@ -107,7 +107,7 @@ def test_a_run_gives_what_its_network_gives(data, tmp_path):
     assert np.array_equal(result.confusion, expected)
     assert np.array_equal(result.filters[0], network.parameters["conv.weight"])
     assert result.history["update_steps"][-1] == TINY.schedule().total_steps == result.history.last_step
-    assert files.history.read_text().count("\n") == len(result.history) + 1
+    assert files.history.read_text().count("\n") == result.history.n_points + 1
     assert sorted(tmp_path.iterdir()) == sorted([files.history, files.network, files.result])
     assert same(result, Result.load(files.result))
     json.dumps(result.document(), allow_nan=False)
@@ -170,9 +170,9 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(data, tmp_path, monkeypat
     travelled = pickle.loads(pickle.dumps(caught.value))
     assert travelled.signum == number and same(travelled.result, partial)
     assert caught.value.signum == number and partial.state == "interrupted" and partial.test is None
-    assert 3 <= len(partial.history) < len(whole.history)
+    assert 3 <= partial.history.n_points < whole.history.n_points
     assert files.checkpoint.is_file() and not files.result.exists()
-    assert files.history.read_text().count("\n") == len(partial.history) + 1
+    assert files.history.read_text().count("\n") == partial.history.n_points + 1
     resumed = run_experiment(TINY, data, folder=tmp_path, resume=True, progress=False)
     assert same(resumed, whole)
     assert not files.checkpoint.exists() and files.result.is_file()

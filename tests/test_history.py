@@ -1,7 +1,11 @@
 """History: what was appended comes back, from memory and from files; bad files are refused."""
 
+import copy
 import csv
+import json
 import os
+import pickle
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -25,7 +29,7 @@ def same(left, right):
 
 
 def test_curves_and_times(history):
-    assert len(history) == 2 and history.last_step == 50
+    assert history.n_points == 2 and history.last_step == 50
     assert history["update_steps"].tolist() == [0, 50] and history["update_steps"].dtype == np.int64
     assert history["loss_train"].tolist() == [2.4, 1 / 3]
     assert history["cost_train"].tolist() == [2.5, 5e-324]
@@ -41,9 +45,55 @@ def test_curves_and_times(history):
         history["accuracy"]
 
 
+def test_is_a_full_mapping(history):
+    assert isinstance(history, Mapping) and len(history) == len(list(history)) == len(dict(history)) == 11
+    assert [key for key, _ in history.items()] == list(history.keys()) == list(history)
+    assert [np.shape(value) for value in history.values()] == 8 * [(2,)] + 3 * [()]
+    assert history.get("acc_val").tolist() == [0.09, 0.0] and history.get("accuracy", 5) == 5 and 3 not in history
+    assert {**history}["training_time"] == 3.5
+
+
+def test_equal_histories_have_equal_curves_and_times(history):
+    other = copy.copy(history)
+    assert history == other == dict(history) and not history != other
+    other.training_time = 4.0
+    assert history != other
+    other = copy.copy(history)
+    other.append(60, 0.1, (1.0, 1.0, 0.5), (1.0, 1.0, 0.5))
+    assert history != other and history != {} and history != 5
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda history: pickle.loads(pickle.dumps(history))])
+def test_a_copy_does_not_follow_the_original(history, duplicate):
+    other = duplicate(history)
+    assert same(history, other)
+    history.append(60, 0.1, (1.0, 1.0, 0.5), (1.0, 1.0, 0.5))
+    assert history.n_points == 3 and other.n_points == 2
+
+
+def test_json_holds_every_bit(history):
+    read = json.loads(json.dumps(history.to_dict()))
+    assert read["complete"] is False and {**read, "complete": False} == history.to_dict()
+    assert all(np.asarray(read[key]).tobytes() == np.asarray(history[key]).tobytes() for key in history)
+
+
+def test_pandas_takes_the_curves_as_columns(history):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(dict(history))
+    assert frame.shape == (2, 11) and frame["loss_train"].tolist() == [2.4, 1 / 3]
+    assert frame["update_steps"].dtype == np.int64
+    with pytest.raises(TypeError, match=r"a History is a mapping of arrays .* pass dict\(history\)"):
+        pandas.DataFrame(history)  # it would make a column of the keys
+
+
+def test_is_no_array(history):
+    with pytest.raises(TypeError, match=r"a History is a mapping of arrays .* pass dict\(history\)"):
+        np.asarray(history)
+
+
 def test_empty_history(tmp_path):
     history = History()
-    assert len(history) == 0 and history.last_step is None and history["acc_val"].shape == (0,)
+    assert history.n_points == 0 and history.last_step is None and history["acc_val"].shape == (0,)
     history.save(tmp_path / "h.npz")
     assert same(History.load(tmp_path / "h.npz"), history)
 
@@ -75,7 +125,7 @@ def test_csv_can_name_its_data(history, tmp_path):
     history.to_csv(tmp_path / "h.csv", data_set="shapes, drawn")
     with open(tmp_path / "h.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(history) and {row.pop("data_set") for row in rows} == {"shapes, drawn"}
+    assert len(rows) == history.n_points and {row.pop("data_set") for row in rows} == {"shapes, drawn"}
     assert [int(row["update_steps"]) for row in rows] == history["update_steps"].tolist()
 
 

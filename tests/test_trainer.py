@@ -201,7 +201,7 @@ def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkey
     assert 1 <= error.step <= 4 and error.learning_rate == trainer.schedule(error.step)
 
     history = trainer.history
-    assert 1 <= len(history) and history.last_step <= error.step and not history.complete
+    assert 1 <= history.n_points and history.last_step <= error.step and not history.complete
     assert all(np.isfinite(history[key]).all() for key in history)
     with pytest.raises(RuntimeError, match="diverged"):
         fit(trainer)
