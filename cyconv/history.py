@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from csv import writer
+from dataclasses import make_dataclass
 
 import numpy as np
 
@@ -13,15 +14,16 @@ CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_
 TIMES = ("training_time", "update_time", "evaluation_time")
 
 _KIND, _VERSION = "history", 1
+_Point = make_dataclass("_Point", CURVES)
 
 
 class History(Mapping):
     """Curves over the logged update steps, and how long the run took.
 
     A read-only mapping: ``history[key]`` gives a curve as an array with one
-    element per logged point, or a time as a float. ``dict(history)`` holds
-    them all, as ``pandas.DataFrame`` takes them; `to_dict` has lists instead
-    of arrays, for JSON.
+    element per logged point, or a time as a float. `to_dict` has lists instead
+    of arrays, for JSON; ``pandas.DataFrame(history)`` has a column for each
+    curve.
 
     ============================  =====================================================
     key                           meaning
@@ -117,8 +119,10 @@ class History(Mapping):
         return self.keys() == other.keys() and all(np.array_equal(value, other[key]) for key, value in self.items())
 
     def __array__(self, dtype=None, copy=None):
-        # NumPy and pandas would take the keys for the values.
-        raise TypeError("a History is a mapping of arrays and no array itself: pass dict(history), or one of its curves")
+        """One object for each point: ``pandas.DataFrame(history)`` makes rows of dataclasses, and rows of nothing else."""
+        points = np.empty(self.n_points, dtype=object)
+        points[:] = [_Point(*values) for values in zip(*self._points.values())]
+        return points if dtype is None else points.astype(dtype)
 
     def __getstate__(self):
         return {**vars(self), "_points": {key: list(values) for key, values in self._points.items()}}

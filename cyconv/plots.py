@@ -1,21 +1,23 @@
 """Pictures of what was trained: one function each, all in one style.
 
 Every function returns a `matplotlib.figure.Figure` that belongs to nobody
-else: no window system, no global state. `save_figure` writes it as PNG. The
-data set's name stands in every title. Colours are Okabe and Ito's, which
+else: no window system, no global state. A notebook shows it as a picture;
+`save_figure` writes it as PNG. The data set's name stands in every title. Colours are Okabe and Ito's, which
 remain apart for colour-blind readers; lines differ in their dashes as well.
 """
 
 import functools
 import math
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ._checks import check_array, check_integer, check_real, describe
 from ._files import atomic_write
-from .lr_range import geometric_mean_range
+from .history import History
+from .lr_range import LrRangeResult, geometric_mean_range
 
 DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -63,6 +65,11 @@ def _styled(draw):
 
 
 @_styled
+def write_png(figure, file, dpi=DPI):
+    """Write ``figure`` to an open file as PNG, in this module's style."""
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+
+
 def save_figure(figure, path):
     """Write ``figure`` to ``path`` as PNG with 150 dots per inch, atomically.
 
@@ -72,7 +79,7 @@ def save_figure(figure, path):
         If it cannot be written; what stood at ``path`` stays.
     """
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+        write_png(figure, file)
 
 
 def save_figures(figures, folder):
@@ -165,7 +172,7 @@ def plot_comparison(histories, title, boundaries=()):
 
     Parameters
     ----------
-    histories : mapping of str to sequence of History
+    histories : History, sequence of History, or mapping of str to either
         What each line shows: the mean over these runs; the band around it
         reaches from the lowest to the highest.
     title : str
@@ -175,7 +182,13 @@ def plot_comparison(histories, title, boundaries=()):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or a label has none.
     """
+    histories = _in_groups("histories", histories, History)
     figure, axes = _figure(8.4, 6.0, 2, 2, sharex=True, sharey="row")
     panels = {"loss_train": "Training loss", "loss_val": "Validation loss",
               "acc_train": "Training accuracy", "acc_val": "Validation accuracy"}
@@ -197,24 +210,30 @@ def plot_comparison(histories, title, boundaries=()):
 
 
 @_styled
-def plot_train_validation(histories, title, boundaries=None):
+def plot_train_validation(histories, title, boundaries=()):
     """How far training and validation part: one column per group of runs.
 
     Parameters
     ----------
-    histories : mapping of str to sequence of History
-        One column each: loss above, accuracy below, training and validation
+    histories : History, sequence of History, or mapping of str to either
+        One column for each label: loss above, accuracy below, training and validation
         in the same panel. Lines are means over the runs, bands their range.
     title : str
-    boundaries : mapping of str to sequence of int, optional
-        For each label the update steps where its cycles end.
+    boundaries : sequence of int, or mapping of str to sequence of int, optional
+        Update steps where cycles end, of every column or for each label.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or a label has none.
     """
-    if not histories:
-        raise ValueError("histories must hold at least one group of runs, but got none")
+    histories = _in_groups("histories", histories, History)
+    if not isinstance(boundaries, Mapping):
+        boundaries = dict.fromkeys(histories, boundaries)
     count = len(histories)
     figure, axes = _figure(max(4.2, 1.2 + 2.2 * count), 5.2, 2, count, sharex="col", sharey="row")
     for column, (label, runs) in enumerate(histories.items()):
@@ -223,7 +242,7 @@ def plot_train_validation(histories, title, boundaries=None):
             _draw_curve(loss, runs, f"loss_{suffix}", place, name)
             _draw_curve(accuracy, runs, f"acc_{suffix}", place, name)
         for panel in (loss, accuracy):
-            _mark_cycles(panel, (boundaries or {}).get(label, ()))
+            _mark_cycles(panel, boundaries.get(label, ()))
             panel.grid(axis="y")
         loss.set_title(label)
         accuracy.set_xlabel("update step")
@@ -242,7 +261,7 @@ def plot_gap(histories, title, boundaries=()):
 
     Parameters
     ----------
-    histories : mapping of str to sequence of History
+    histories : History, sequence of History, or mapping of str to either
         What each line shows: the mean over these runs; the band around it
         reaches from the lowest to the highest.
     title : str
@@ -252,7 +271,13 @@ def plot_gap(histories, title, boundaries=()):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or a label has none.
     """
+    histories = _in_groups("histories", histories, History)
     figure, (axes,) = _figure(6.4, 3.4)
     for place, (label, runs) in enumerate(histories.items()):
         _draw_curve(axes, runs, lambda history: history["loss_val"] - history["loss_train"], place, label)
@@ -276,7 +301,7 @@ def plot_lr_range(results, title):
 
     Parameters
     ----------
-    results : mapping of str to sequence of LrRangeResult
+    results : LrRangeResult, sequence of LrRangeResult, or mapping of str to either
     title : str
 
     Returns
@@ -285,11 +310,10 @@ def plot_lr_range(results, title):
 
     Raises
     ------
-    ValueError
-        If there is no network, or a network has no result.
+    TypeError, ValueError
+        If it is none of these, or a label has none.
     """
-    if not results or not all(results.values()):
-        raise ValueError("results must hold at least one network, and a result for each, but got none")
+    results = _in_groups("results", results, LrRangeResult)
     columns = 2 if len(results) == 4 else min(3, len(results))
     rows = math.ceil(len(results) / columns)
     figure, axes = _figure(0.9 + 3.1 * columns, 0.8 + 2.6 * rows, rows, columns, sharex=True)
@@ -305,7 +329,7 @@ def plot_lr_range(results, title):
             for end in ends:
                 panel.axvline(end, color=_GREY, linewidth=0.9)
             text = f"suggested: {ends[0]:.1e} to {ends[1]:.1e}"
-        panel.set_title(f"{label}\n{text}")
+        panel.set_title(f"{label}\n{text}".lstrip("\n"))
         low = min(run.smoothed.min() for run in runs)
         start = max(run.smoothed[: max(1, len(run.smoothed) // 10)].max() for run in runs)
         panel.set_ylim(low - 0.15 * (start - low), start + 0.35 * (start - low))
@@ -522,10 +546,32 @@ def plot_search(rounds, title, chosen=None):
 
 def _figure(width, height, rows=1, columns=1, **options):
     """A figure of this size in inches, and its axes as a flat list."""
-    from matplotlib.figure import Figure
+    from ._figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(np.atleast_1d(figure.subplots(rows, columns, **options)).ravel())
+
+
+def _in_groups(name, value, kind):
+    """``value`` as a dict of label to list of ``kind``; what came without a label gets an empty one."""
+    these = f"a {kind.__name__} or a sequence of them"
+    if isinstance(value, kind) or not isinstance(value, Mapping):
+        groups = {"": _as_list(name, value, kind, f"{these}, or a mapping of labels to these")}
+    else:
+        groups = {label: _as_list(f"{name}[{label!r}]", runs, kind, these) for label, runs in value.items()}
+    if not groups or not all(groups.values()):
+        raise ValueError(f"{name} must hold at least one {kind.__name__} for each label, but got {describe(value)}")
+    return groups
+
+
+def _as_list(name, value, kind, wanted):
+    try:
+        values = [value] if isinstance(value, kind) else list(value)
+    except Exception:       # whatever a stranger's __iter__ raises
+        values = [value]
+    if not all(isinstance(item, kind) for item in values):
+        raise TypeError(f"{name} must be {wanted}, but got {describe(value)}")
+    return values
 
 
 def _values(label, values):

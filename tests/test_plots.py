@@ -1,5 +1,6 @@
 """Pictures: what they show, in what colours, and how they are written."""
 
+import pickle
 import subprocess
 import sys
 
@@ -82,6 +83,41 @@ def test_train_validation_has_a_column_per_group():
     assert validation.get_ydata() == pytest.approx(100 * history()["acc_val"])
 
 
+CURVE_PLOTS = [plots.plot_comparison, plots.plot_train_validation, plots.plot_gap]
+
+
+@pytest.mark.parametrize("plot", CURVE_PLOTS)
+def test_one_history_is_taken_where_several_are(plot):
+    def drawn(figure):
+        return [np.asarray(line.get_data()).tolist() for axes in figure.axes for line in axes.lines]
+
+    expected = drawn(plot({"a": [history()]}, TITLE))
+    for one in ({"a": history()}, history(), [history()]):
+        assert drawn(plot(one, TITLE)) == expected
+    expected = drawn(plot({"a": [history(), history(seed=1)]}, TITLE))
+    for two in ([history(), history(seed=1)], iter([history(), history(seed=1)]), {"a": (history(), history(seed=1))}):
+        assert drawn(plot(two, TITLE)) == expected
+    assert {20} <= set(upright(plot(history(), TITLE, np.array([20])).axes[0]))
+
+
+@pytest.mark.parametrize("plot, name, kind", [
+    *((plot, "histories", "History") for plot in CURVE_PLOTS), (plots.plot_lr_range, "results", "LrRangeResult")])
+@pytest.mark.parametrize("value, error, words", [
+    (5, TypeError, "{0} must be a {1} or a sequence of them, or a mapping of labels to these, but got 5 (int)"),
+    ("curves.npz", TypeError, "{0} must be a {1} or a sequence"),
+    ([object], TypeError, "{0} must be a {1} or a sequence"),
+    ({"a": {"b": 1}}, TypeError, "{0}['a'] must be a {1} or a sequence of them, but got"),
+    ({"a": None}, TypeError, "{0}['a'] must be a {1} or a sequence of them, but got None"),
+    ({}, ValueError, "{0} must hold at least one {1}"),
+    ([], ValueError, "{0} must hold at least one {1}"),
+    ({"a": []}, ValueError, "{0} must hold at least one {1}"),
+])
+def test_what_has_no_curves_is_refused_in_one_sentence(plot, name, kind, value, error, words):
+    with pytest.raises(error) as caught:
+        plot(value, TITLE)
+    assert str(caught.value).startswith(words.format(name, kind)) and "\n" not in str(caught.value)
+
+
 def test_curves_of_runs_that_have_no_point_yet_are_empty_but_drawn():
     figure = plots.plot_comparison({"a": [History()]}, TITLE)
     assert all(not lines(axes) for axes in figure.axes)
@@ -147,6 +183,26 @@ def test_neither_pyplot_nor_a_window_is_needed():
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
+def test_a_notebook_shows_a_figure_as_a_picture_once():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    cells = ["from cyconv import plots\nfigure = plots.plot_bars({'a': [1.0]}, 't', 's')", "figure", "figure.show()",
+             "%matplotlib inline", "figure", "figure.show()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, timeout=120).execute()
+    shown = [[sorted(output.get("data", {})) for output in cell.outputs] for cell in notebook.cells]
+    picture = [["image/png", "text/plain"]]
+    assert shown == [[], picture, picture, [], picture, picture]
+
+
+def test_a_figure_is_a_picture_but_no_window():
+    figure = plots.plot_bars({"a": [1.0]}, TITLE, "seconds")
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert pickle.loads(pickle.dumps(figure))._repr_png_() == figure._repr_png_()
+    with pytest.raises(AttributeError, match="figure.show must be called in a notebook.*figure.savefig"):
+        figure.show()
+
+
 def range_test(start=3.0, eta_min=1e-3, eta_max=1e-1):
     rates = np.geomspace(1e-5, 1.0, 50)
     costs = np.interp(np.log10(rates), [-5, -3, -1, 0], [start, start, 1, 9])
@@ -165,6 +221,9 @@ def test_range_tests_have_a_panel_per_network_and_the_mean_range_shaded():
     low, high = first.get_ylim()
     assert low < 1.0 and 4.0 < high < 9.0  # where the cost runs away, so would the scale
     assert len(plots.plot_lr_range({name: [range_test()] for name in "abcd"}, TITLE).axes) == 4
+    one = plots.plot_lr_range(range_test(), TITLE).axes
+    assert [axes.get_title() for axes in one] == ["suggested: 1.0e-03 to 1.0e-01"]
+    assert len(plots.plot_lr_range([range_test(), range_test()], TITLE).axes) == 1
     with pytest.raises(ValueError, match="results must hold"):
         plots.plot_lr_range({"a": []}, TITLE)
 
