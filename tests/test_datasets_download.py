@@ -4,11 +4,18 @@ import contextlib
 import hashlib
 import http.server
 import os
+import shlex
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from test_readme import blocks
 
+import cyconv
 from cyconv.datasets import download_cifar10
 from cyconv.datasets import download as download_module
 
@@ -78,6 +85,19 @@ def test_does_not_fetch_what_is_there(server, tmp_path):
 def test_mirror_from_the_environment(server, tmp_path, monkeypatch):
     monkeypatch.setenv("CYCONV_CIFAR10_URL", server.url)
     assert download_cifar10(tmp_path).read_bytes() == ARCHIVE
+
+
+def test_the_readme_s_command_works_beside_sources_that_are_not_built(server, tmp_path, environment):
+    command = next(block for block in blocks("sh") if "download_cifar10" in block)
+    program, *arguments = shlex.split(command)
+    assert program == ".venv/bin/python"
+    shutil.copytree(Path(cyconv.__file__).parent, tmp_path / "cyconv", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
+    server.mode = "missing"     # the archive that the command would take is 170 MB
+    done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+                          env={**environment, "CYCONV_CIFAR10_URL": server.url})
+    assert server.asked == [None]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ConnectionError") and f"{server.url} answered 404" in last and (tmp_path / "data").is_dir()
 
 
 @pytest.mark.parametrize("mode", ["plain", "ignores ranges", "refuses ranges", "another range"])

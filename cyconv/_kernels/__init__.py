@@ -46,7 +46,7 @@ def _load_openmp():
             raise
         raise ImportError(
             f"cyconv must be built before it can be imported, but its kernels are missing in {_FOLDER}: "
-            "run pip install . and start Python outside the source tree, or pip install -e . to work in it"
+            "run pip install . and start Python outside the source tree or with -P, or pip install -e . to work in it"
         ) from error
     finally:
         if ours:
