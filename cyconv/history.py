@@ -119,7 +119,7 @@ class History(Mapping):
         return self.keys() == other.keys() and all(np.array_equal(value, other[key]) for key, value in self.items())
 
     def __array__(self, dtype=None, copy=None):
-        """One object for each point: ``pandas.DataFrame(history)`` makes rows of dataclasses, and rows of nothing else."""
+        """One dataclass for each point, which is what ``pandas.DataFrame(history)`` can make its rows of."""
         points = np.empty(self.n_points, dtype=object)
         points[:] = [_Point(*values) for values in zip(*self._points.values())]
         return points if dtype is None else points.astype(dtype)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._checks import check_array, check_integer, check_real, describe
+from ._checks import as_array, check_array, check_integer, check_real, describe
 from ._files import atomic_write
 from .history import History
 from .lr_range import LrRangeResult, geometric_mean_range
@@ -100,7 +100,7 @@ def save_figures(figures, folder):
     OSError
         If one cannot be written.
     """
-    names = {f"{name}.png": figure for name, figure in figures.items()}
+    names = {f"{name}.png": figure for name, figure in _check_mapping("figures", figures).items()}
     for name, figure in names.items():
         save_figure(figure, Path(folder, name))
     return list(names)
@@ -112,7 +112,7 @@ def plot_bars(groups, title, ylabel, percent=False):
 
     Parameters
     ----------
-    groups : mapping of str to sequence of float
+    groups : mapping of str to float or sequence of float
         One value per run. The error bar is one standard deviation over the
         runs; a single run has none.
     title, ylabel : str
@@ -129,7 +129,8 @@ def plot_bars(groups, title, ylabel, percent=False):
         If there is no group, or a group has no value or one that is not finite.
     """
     scale = 100 if percent else 1
-    groups = {str(label): scale * _values(label, values) for label, values in groups.items()}
+    groups = {str(label): scale * _values(f"groups[{label!r}]", values)
+              for label, values in _check_mapping("groups", groups).items()}
     if not groups:
         raise ValueError("groups must hold at least one group, but got none")
     figure, (axes,) = _figure(max(3.6, 1.7 + 1.15 * len(groups)), 3.6)
@@ -210,7 +211,7 @@ def plot_comparison(histories, title, boundaries=()):
 
 
 @_styled
-def plot_train_validation(histories, title, boundaries=()):
+def plot_train_validation(histories, title, boundaries=None):
     """How far training and validation part: one column per group of runs.
 
     Parameters
@@ -242,7 +243,7 @@ def plot_train_validation(histories, title, boundaries=()):
             _draw_curve(loss, runs, f"loss_{suffix}", place, name)
             _draw_curve(accuracy, runs, f"acc_{suffix}", place, name)
         for panel in (loss, accuracy):
-            _mark_cycles(panel, boundaries.get(label, ()))
+            _mark_cycles(panel, boundaries.get(label))
             panel.grid(axis="y")
         loss.set_title(label)
         accuracy.set_xlabel("update step")
@@ -366,7 +367,7 @@ def plot_panels(panels, title, xlabel, ylabel):
     """
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    if not panels:
+    if not _check_mapping("panels", panels):
         raise ValueError("panels must hold at least one panel, but got none")
     count = len(panels)
     figure, axes = _figure(max(5.6, 1.0 + 2.3 * count), 3.6, 1, count, sharey=True)
@@ -429,7 +430,7 @@ def plot_filters(filters, title, columns=2):
 
     Parameters
     ----------
-    filters : mapping of str to array_like of float, shape (n_filters, 3, f, f)
+    filters : array_like of float, shape (n_filters, 3, f, f), or mapping of str to such arrays
         One panel each. One-channel filters, (n_filters, 1, f, f), are drawn in grey.
     title : str
     columns : int, default 2
@@ -439,10 +440,13 @@ def plot_filters(filters, title, columns=2):
     -------
     matplotlib.figure.Figure
     """
-    columns = min(check_integer("columns", columns, 1), max(1, len(filters)))
-    mosaics = {label: _mosaic(f"filters[{label!r}]", weights) for label, weights in filters.items()}
+    if isinstance(filters, Mapping):
+        mosaics = {label: _mosaic(f"filters[{label!r}]", weights) for label, weights in filters.items()}
+    else:
+        mosaics = {"": _mosaic("filters", filters)}
     if not mosaics:
         raise ValueError("filters must hold at least one array, but got none")
+    columns = min(check_integer("columns", columns, 1), len(mosaics))
     shapes = [mosaic.shape[0] / mosaic.shape[1] for mosaic in mosaics.values()]
     heights = [max(shapes[i:i + columns]) for i in range(0, len(shapes), columns)]
     size = 3.6 * columns, 0.4 + sum(3.4 * height + 0.35 for height in heights)
@@ -519,11 +523,11 @@ def plot_search(rounds, title, chosen=None):
         If a λ is not above 0, or has no accuracy or one that is not finite.
     """
     figure, (axes,) = _figure(6.4, 4.0)
-    for place, (label, groups) in enumerate(rounds.items()):
+    for place, (label, groups) in enumerate(_check_mapping("rounds", rounds).items()):
         colour = COLOURS[place % len(COLOURS)]
         means = {}
         for l2, values in sorted(groups.items()):
-            values = 100 * _values(l2, values)
+            values = 100 * _values(f"rounds[{label!r}][{l2!r}]", values)
             check_real("λ", l2, 0, None, "()")
             means[l2] = values.mean()
             if len(values) > 1:
@@ -574,11 +578,17 @@ def _as_list(name, value, kind, wanted):
     return values
 
 
-def _values(label, values):
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"groups[{label!r}] must hold finite numbers, but got {describe(values)}")
-    return values
+def _check_mapping(name, value):
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, but got {describe(value)}")
+    return value
+
+
+def _values(name, values):
+    array = np.atleast_1d(as_array(name, values))
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise ValueError(f"{name} must hold finite numbers, but got {describe(values)}")
+    return array.astype(np.float64)
 
 
 def _pale(colour):
@@ -625,6 +635,7 @@ def _draw_curve(axes, runs, key, place, label):
 
 
 def _mark_cycles(axes, boundaries):
+    boundaries = () if boundaries is None else boundaries
     for i, step in enumerate(boundaries):
         axes.axvline(step, color="#b5b5b5", linewidth=0.8, zorder=0.5, label="_" * (i > 0) + "end of a cycle")
     if len(boundaries):

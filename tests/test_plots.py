@@ -46,6 +46,11 @@ def test_bars_show_mean_deviation_and_each_run():
     assert figure.get_suptitle() == TITLE and axes.get_ylim()[0] == 0
 
 
+def test_one_run_needs_no_list():
+    figure = plots.plot_bars({"a": 0.5}, TITLE, "accuracy")
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.5]
+
+
 def test_long_labels_of_bars_do_not_meet():
     figure = plots.plot_bars({f"mean of image and mirror image {i}": [1.0, 2.0] for i in range(8)}, "t", "y")
     figure.draw_without_rendering()
@@ -53,9 +58,9 @@ def test_long_labels_of_bars_do_not_meet():
     assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
 
 
-@pytest.mark.parametrize("groups", [{}, {"a": []}, {"a": [np.nan]}, {"a": [[1.0]]}])
+@pytest.mark.parametrize("groups", [{}, {"a": []}, {"a": [np.nan]}, {"a": [[1.0]]}, {"a": "x"}, [1.0]])
 def test_bars_refuse_what_has_no_height(groups):
-    with pytest.raises(ValueError, match="groups"):
+    with pytest.raises((TypeError, ValueError), match="^groups"):
         plots.plot_bars(groups, TITLE, "seconds")
 
 
@@ -118,6 +123,15 @@ def test_what_has_no_curves_is_refused_in_one_sentence(plot, name, kind, value, 
     assert str(caught.value).startswith(words.format(name, kind)) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("call, name", [
+    (lambda: plots.plot_search([0.5], TITLE), "rounds"), (lambda: plots.plot_panels([1.0], TITLE, "x", "y"), "panels"),
+    (lambda: plots.save_figures(["figure"], "."), "figures"),
+])
+def test_what_needs_labels_says_so(call, name):
+    with pytest.raises(TypeError, match=f"^{name} must be a mapping, but got"):
+        call()
+
+
 def test_curves_of_runs_that_have_no_point_yet_are_empty_but_drawn():
     figure = plots.plot_comparison({"a": [History()]}, TITLE)
     assert all(not lines(axes) for axes in figure.axes)
@@ -142,6 +156,7 @@ def test_filters_are_ordered_by_size_and_scaled_one_by_one():
     assert mosaic[0, 0].tolist() == [1.0, 0.5, 0.5]
     assert mosaic[size - 1, step + size - 1].tolist() == [0.5, 0.5, 0.0]
     assert mosaic[0, 2 * step].tolist() == [0.5, 0.5, 0.5]  # all zero: grey, no division by zero
+    assert np.array_equal(plots.plot_filters(weights, TITLE).axes[0].images[0].get_array(), mosaic)
     with pytest.raises(ValueError, match="filters"):
         plots.plot_filters({"a": np.zeros((3, 2, 2, 2))}, TITLE)
     with pytest.raises(ValueError, match="filters"):
