@@ -46,7 +46,7 @@ def interrupt_after(monkeypatch, n_points, number=signal.SIGINT):
 
     def appended(self, *arguments, **options):
         append(self, *arguments, **options)
-        if len(self) == n_points:
+        if self.n_points == n_points:
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(cyconv.History, "append", appended)
