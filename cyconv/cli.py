@@ -89,7 +89,7 @@ def study_parser(description, output, resumable=False):
     made = argparse.ArgumentParser(description=description, formatter_class=layout)
     made.add_argument("--data", metavar="PATH",
                       help="CIFAR-10's folder, its parent, or a published .tar.gz; without it: $CYCONV_DATA, "
-                      "./data, the user's cache folder, else the drawn shapes")
+                      "./data, the user's cache folder, Keras' folder, else the drawn shapes")
     made.add_argument("--protocol", choices=("full", "batch1"), default="full",
                       help="full: 49,000 images train and 1,000 validate; batch1: batch 1 trains and batch 2 "
                       "validates (default: full)")
@@ -205,7 +205,7 @@ def open_data(arguments):
     train, validation, test = (f"{len(split):,}" for split in (data.train, data.validation, data.test))
     sizes = f"{train} training, {validation} validation and {test} test images"
     print(f"Data set: {data.name}, {sizes}." if folder else
-          f"Data set: {data.name}, {sizes}. CIFAR-10 was not found in ./data or the user's cache folder; "
+          f"Data set: {data.name}, {sizes}. CIFAR-10 was not found in ./data, the user's cache folder or Keras' folder; "
           f"--data PATH or CYCONV_DATA can say where it is.", flush=True)
     for warning in caught:
         print(f"note: {warning.message}", file=sys.stderr)

@@ -95,6 +95,7 @@ def environment(tmp_path):
         **kept,
         "PYTHONPATH": str(Path(cyconv.__file__).parents[1]),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "KERAS_HOME": str(tmp_path / "keras"),
         "MPLCONFIGDIR": matplotlib.get_cachedir(),
         "OMP_NUM_THREADS": "1",  # no waiting for a busy core
     }
@@ -105,6 +106,7 @@ def load_script(monkeypatch, tmp_path):
     """load_script(name, **constants): a script as a module, in an empty folder where no CIFAR-10 is found."""
     monkeypatch.delenv("CYCONV_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.chdir(tmp_path)
     scripts = Path(__file__).parents[1] / "scripts"
     monkeypatch.syspath_prepend(str(scripts))

@@ -1,5 +1,6 @@
 """CIFAR-10's readers on files made here: both versions, all containers, broken and hostile ones."""
 
+import functools
 import gzip
 import hashlib
 import io
@@ -7,6 +8,7 @@ import os
 import pickle
 import struct
 import tarfile
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -172,6 +174,80 @@ def test_every_version_holds_the_same_images(tmp_path, form, suffix):
     assert everything(load_cifar10(other, validation_size=5)) == reference
 
 
+SPELLINGS = {1: (b"numpy._core", b"numpy.core"), 2: (b"numpy.core", b"numpy._core")}
+
+
+def written_anew(numpy, protocol, contents):
+    """A batch as people write it, with the names that NumPy 1 or 2 gives its parts."""
+    raw = pickle.dumps(contents, protocol)
+    old, new = SPELLINGS[numpy]
+    if protocol < 4:
+        return raw.replace(old, new)
+    for module in (b".multiarray", b".numeric"):    # texts that tell their length, in a frame that does
+        before, after = old + module, new + module
+        raw = raw.replace(b"\x8c" + bytes([len(before)]) + before, b"\x8c" + bytes([len(after)]) + after)
+    raw = b"\x80" + bytes([protocol]) + raw[11:] if raw[2:3] == b"\x95" else raw
+    assert old not in raw and new in raw
+    return raw
+
+
+LABELS_AS = {
+    "a list": list,
+    "int64": lambda labels: np.array(labels, "<i8"),
+    "int32, big-endian": lambda labels: np.array(labels, ">i4"),
+    "uint8": lambda labels: np.array(labels, np.uint8),
+    "uint16, a column": lambda labels: np.array(labels, np.uint16)[:, None],
+    "every other of twice as many": lambda labels: np.repeat(np.array(labels), 2)[::2],
+    "NumPy's integers": lambda labels: list(np.array(labels)),
+    "NumPy's bytes": lambda labels: list(np.array(labels, np.uint8)),
+    "NumPy's big-endian integers": lambda labels: list(np.array(labels, ">i8")),
+}
+PIXELS_AS = {
+    "rows": lambda pixels: pixels,
+    "read-only": lambda pixels: np.frombuffer(pixels.tobytes(), np.uint8).reshape(pixels.shape),
+    "Fortran order": np.asfortranarray,
+    "images": lambda pixels: pixels.reshape(-1, 3, 32, 32),
+    "images, once channels last": lambda pixels: np.ascontiguousarray(
+        pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "every other of twice as many": lambda pixels: np.repeat(pixels, 2, axis=0)[::2],
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("numpy", SPELLINGS)
+def test_batches_written_anew_hold_the_same(numpy, protocol):
+    pixels, labels = batch(2)
+    for pixels_as in PIXELS_AS.values():
+        for labels_as in LABELS_AS.values():
+            for key in (str, str.encode):
+                contents = {key("data"): pixels_as(pixels), key("labels"): labels_as(labels),
+                            key("batch_label"): key("testing batch 1 of 1"), key("filenames"): [key("ä.png")] * N}
+                found = cifar10_module._parse_python(written_anew(numpy, protocol, contents))
+                assert np.array_equal(found[0], pixels)
+                assert found[1].tolist() == labels and found[1].dtype == np.int64
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("encoding", ["bytes", "latin1"])
+def test_published_files_loaded_and_written_anew(protocol, encoding):
+    """What `pickle.load(file, encoding=...)` makes of a file of Python 2, dumped again."""
+    pixels, labels = batch(1)
+    again = pickle.loads(python2(pixels, labels), encoding=encoding)
+    raw = pickle.dumps(again, protocol)
+    found = cifar10_module._parse_python(raw)
+    assert np.array_equal(found[0], pixels) and found[1].tolist() == labels
+    assert set(read_pickle(raw)) == {"batch_label", "labels", "data", "filenames"}
+
+
+def test_a_batch_of_published_size_is_not_too_long_in_any_protocol():
+    """Files of 10,000 images, whose names and labels take most instructions as NumPy's integers and as bytes."""
+    pixels, labels = np.zeros((10_000, 3072), np.uint8), [3] * 10_000
+    names = [b"name_s_%06d.png" % i for i in range(10_000)]
+    for protocol in range(6):
+        raw = pickle.dumps({b"data": pixels, b"labels": list(np.array(labels)), b"filenames": names}, protocol)
+        assert cifar10_module._parse_python(raw)[1].tolist() == labels
+
+
 @pytest.mark.parametrize("form, suffix, kind", [(binary, ".bin", "bin"), (python2, "", "py")])
 @pytest.mark.parametrize("container", ["parent", "archive", "folder of archive", "relative"])
 def test_every_container_holds_the_same_images(tmp_path, monkeypatch, form, suffix, kind, container):
@@ -227,6 +303,21 @@ def test_published_bytes_are_known_by_their_checksums(tmp_path, monkeypatch, for
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_cifar10(tmp_path, validation_size=5).name == "CIFAR-10"
+
+
+def test_published_pixels_are_known_in_files_written_anew(tmp_path, monkeypatch):
+    """By the checksums of the binary version, which holds the same images in the same order."""
+    for path in write_folder(tmp_path / "binary").iterdir():
+        monkeypatch.setitem(cifar10_module._PUBLISHED, path.name, hashlib.sha1(path.read_bytes()).hexdigest())
+    write_folder(tmp_path / "anew", python3, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_cifar10(tmp_path / "anew", validation_size=5).name == "CIFAR-10"
+    pixels, labels = batch(1)
+    for changed in ((pixels ^ 1, labels), (pixels, labels[::-1])):
+        (tmp_path / "anew" / "data_batch_2").write_bytes(python3(*changed))
+        with pytest.warns(UserWarning, match=r"published bytes of CIFAR-10 \(data_batch_2\)"):
+            load_cifar10(tmp_path / "anew", validation_size=5)
 
 
 # Arguments
@@ -329,10 +420,18 @@ def other(**entries):
         (pickle.dumps([1, 2], 2), "a list, no dictionary"),
         (pickle.dumps({}, 2), "no array 'data'"),
         (other(data=[1]), "no array 'data'"),
-        (other(labels=PIXELS), "no array 'data' and list 'labels'"),
+        (other(labels="012345"), "no array 'data' and list or array 'labels'"),
+        (other(labels=PIXELS), "18432 labels for 6 images"),
+        (other(labels=np.eye(10)[LABELS]), "dtype 'f8', no integers"),
+        (other(labels=np.array(LABELS) - 1), "labels are not integers in 0..9"),
+        (other(labels=np.array(LABELS, bool)), "dtype 'b1', no integers"),
+        (other(labels=[np.int8(-1)] * 6), "labels are not integers in 0..9"),
+        (other(labels=[np.float64(1)] * 6), "dtype 'f8', no integers"),
+        (other(labels=[LABELS] * 6), "labels are not integers in 0..9"),
+        (other(data=PIXELS.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), "shape"),
         (other(data=PIXELS.astype(np.int16)), "dtype 'i2', not uint8"),
         (other(data=PIXELS[:, :-1]), "shape"),
-        (other(data=PIXELS[0]), "1 dimensions"),
+        (other(data=PIXELS[0]), "shape"),
         (other(data=PIXELS[:0], labels=[]), "shape"),
         (other(labels=LABELS[:-1]), "5 labels for 6 images"),
         (other(labels=[0, 1, 2, 3, 4, 10]), "labels are not integers in 0..9"),
@@ -377,6 +476,8 @@ def reconstruct(*arguments):
     return Call(np.zeros(1).__reduce__()[0], *arguments)
 
 
+FROMBUFFER = np.zeros(1).__reduce_ex__(5)[0]
+
 HOSTILE = {
     "os.system": lambda mark: Call(os.system, f"touch {mark}"),
     "eval": lambda mark: Call(eval, f"open({str(mark)!r}, 'w')"),
@@ -386,11 +487,15 @@ HOSTILE = {
     "getattr": lambda mark: Call(getattr, dict, "clear"),
     "_reconstruct of another type": lambda mark: reconstruct(dict, (0,), b"b"),
     "ndarray itself": lambda mark: Call(np.ndarray, (2**40,)),
+    "_frombuffer of another dtype": lambda mark: Call(FROMBUFFER, b"12345678", np.dtype(object), (1,), "C"),
+    "_frombuffer of what is no buffer": lambda mark: Call(FROMBUFFER, str(mark), np.dtype("u1"), (1,), "C"),
+    "a scalar of another dtype": lambda mark: Call(np.int64(0).__reduce__()[0], np.dtype("V8"), b"12345678"),
+    "bytearray": lambda mark: Call(bytearray, 2**40),
     "another encoding": lambda mark: Call(__import__("_codecs").encode, "a", "rot13"),
 }
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_pickle_is_executed(tmp_path, name, protocol):
     mark = tmp_path / "ran"
@@ -398,13 +503,6 @@ def test_no_pickle_is_executed(tmp_path, name, protocol):
     with pytest.raises(ValueError, match="data_batch_1 in .* is not one: it"):
         load_with(tmp_path / "files", raw, "data_batch_1")
     assert not mark.exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 1, 5])
-def test_other_protocols_are_refused_or_read(protocol):
-    raw = python3(PIXELS, LABELS, protocol)
-    with pytest.raises(ValueError, match="it (holds|names)"):
-        read_pickle(raw)
 
 
 @pytest.mark.parametrize(
@@ -429,6 +527,26 @@ def test_other_protocols_are_refused_or_read(protocol):
         b"\x80\x02X\x02\x00\x00\x00\xff\xff.",
         b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
         b"\x80\x02K\x01cos\nsystem\nR.",
+        b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",  # a bytearray that is not there
+        b"\x80\x05\x97.",  # a buffer that lies in no file
+        b"Vabc",  # a line without its end
+        b"V" + bytes(300) + b"\\u12\n.",
+        b"I1e5\n.",
+        b"I" + b"9" * 5000 + b"\n.",
+        b"L12",
+        b"g7\n.",
+        b"p7\n.",
+        b"l.",
+        b"d.",
+        b"(I1\nd.",
+        b"(]I1\nd.",
+        b"(dI1\nI2\ns.",
+        b"cposix\nsystem\n(Vtrue\ntR.",
+        b"(S'a'\ni__builtin__\neval\n.",
+        b"cnumpy\ndtype\n(Vi8\ntR(I3\nVx\ntb.",
+        b"cnumpy\ndtype\n(Vi8\ntR(I3\ntb.",
+        b"cnumpy.core.numeric\n_frombuffer\n(tR.",
+        b"cnumpy.core.multiarray\nscalar\n(tR.",
     ],
 )
 def test_strange_pickles_are_refused_with_a_sentence(raw):
@@ -437,6 +555,29 @@ def test_strange_pickles_are_refused_with_a_sentence(raw):
         return
     with pytest.raises(ValueError, match="^it "):
         read_pickle(raw)
+
+
+@pytest.mark.parametrize("shape, order, axes", [
+    ((0,), "C", None), ((2**63, 2**63), "C", None), ((-1, -8), "C", None), ((1,) * 7 + (8,), "C", None), ((), "C", None),
+    ((7,), "C", None), ((2, 4), "K", None), ((2, 4), "K", (0, 0)), ((2, 4), "K", (1,)), ((2, 4), "K", ("a", "b")), (8, "C", None),
+])
+def test_strange_shapes_are_refused_with_a_sentence(shape, order, axes):
+    raw = pickle.dumps({"data": Call(FROMBUFFER, b"12345678", np.dtype("u1"), shape, order, axes)}, 5)
+    with pytest.raises(ValueError, match="^it (holds|is)"):
+        read_pickle(raw)
+
+
+def test_lines_that_grow_are_bounded_by_the_file():
+    """What a line's escapes and a bytearray become takes a few times the file at most."""
+    pixels = np.full((2000, 3072), 10, np.uint8)  # each an escape of six letters
+    for protocol in (0, 5):
+        raw = pickle.dumps({"data": pixels}, protocol)
+        tracemalloc.start()
+        try:
+            assert np.array_equal(read_pickle(raw)["data"], pixels)
+            assert tracemalloc.get_traced_memory()[1] < 4 * len(raw)
+        finally:
+            tracemalloc.stop()
 
 
 def test_deeply_nested_pickles_are_refused():
@@ -455,17 +596,22 @@ def test_encoding_the_same_text_again_and_again_is_bounded():
         read_pickle(raw)
 
 
-def test_damaged_pickles_never_escape_as_anything_but_a_sentence(rng):
-    raw = bytearray(python2(PIXELS[:1], LABELS[:1]))
-    head = len(raw) - 3072 - 60
-    for _ in range(2000):
-        broken = raw.copy()
+@pytest.mark.parametrize("form", [python2, *(functools.partial(python3, protocol=protocol) for protocol in range(6))])
+@pytest.mark.parametrize("labels_as", ["a list", "int64", "NumPy's integers"])
+def test_damaged_pickles_never_escape_as_anything_but_a_sentence(rng, form, labels_as):
+    raw = form(PIXELS[:1], LABELS_AS[labels_as](LABELS[:1]) if form is not python2 else LABELS[:1])
+    refused = 0
+    for _ in range(700):
+        broken = bytearray(raw)
         for at in rng.integers(0, len(raw), 3):
-            broken[at if rng.random() < 0.2 else at % 300 if at % 300 < head else 5] = rng.integers(256)
+            ends = int(rng.integers(400)) - 100     # where the instructions are, before and after the pixels
+            broken[at if rng.random() < 0.1 else ends] = rng.integers(256)
         try:
             cifar10_module._parse_python(bytes(broken))
-        except ValueError:
-            pass
+        except ValueError as error:
+            assert str(error).startswith("it"), error
+            refused += 1
+    assert refused > 300
 
 
 # Archives from strangers
@@ -543,6 +689,7 @@ def nowhere(tmp_path, monkeypatch):
     """A working folder and a cache without CIFAR-10."""
     monkeypatch.delenv("CYCONV_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path
@@ -566,3 +713,28 @@ def test_what_is_named_must_be_there(nowhere, monkeypatch):
     monkeypatch.setenv("CYCONV_DATA", str(nowhere / "empty"))
     with pytest.raises(FileNotFoundError, match="CYCONV_DATA must be a folder of CIFAR-10's"):
         find_cifar10()
+
+
+@pytest.mark.parametrize("folder", ["cifar-10-batches-py", "cifar-10-batches-py-target/cifar-10-batches-py"])
+def test_where_keras_puts_it(nowhere, monkeypatch, folder):
+    datasets = nowhere / "keras" / "datasets"
+    write_folder(datasets / folder, python2, "")
+    assert find_cifar10() == datasets
+    assert len(load_cifar10(datasets, validation_size=5).test) == N
+    monkeypatch.delenv("KERAS_HOME")
+    assert find_cifar10(str(datasets)) == datasets
+    monkeypatch.setenv("HOME", str(nowhere))
+    monkeypatch.setenv("USERPROFILE", str(nowhere))
+    assert find_cifar10() is None
+    (nowhere / "keras").rename(nowhere / ".keras")
+    assert find_cifar10() == nowhere / ".keras" / "datasets"
+    write_folder(nowhere / "cache" / "cyconv")
+    assert find_cifar10() == nowhere / "cache" / "cyconv"
+
+
+@pytest.mark.parametrize(
+    "archive", ["cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz", "cifar-10-batches-py-target_archive"])
+def test_archives_as_torchvision_and_keras_keep_them(nowhere, archive):
+    (nowhere / "root").mkdir()
+    write_archive(nowhere / "root" / archive, python2, "", "cifar-10-batches-py")
+    assert len(load_cifar10(find_cifar10(nowhere / "root"), validation_size=5).test) == N

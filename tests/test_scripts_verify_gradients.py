@@ -18,6 +18,7 @@ def script(monkeypatch, tmp_path):
     """The script as a module, its quick run quicker still, in an empty folder without CIFAR-10."""
     monkeypatch.delenv("CYCONV_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location("verify_gradients", SCRIPT)
     module = importlib.util.module_from_spec(spec)

@@ -41,8 +41,10 @@ _PUBLISHED = {
     "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
 }
 _FORMATS = (".bin", "")  # in the order of preference
-_PLACES = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
-_ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
+# Where a folder may hold the files, and the archives: as published and by torchvision, Keras 2, and Keras 3.
+_PLACES = ("", "cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-batches-py-target/cifar-10-batches-py")
+_ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz",
+             "cifar-10-batches-py-target_archive", "cifar-10-batches-py_archive", "cifar-10-batches-py")
 
 
 def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, validation_batches=None):
@@ -52,13 +54,15 @@ def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, va
     :mod:`cyconv.datasets.unpickler`), archives are read in memory, and sizes
     are checked before anything is read. The files' checksums tell whether
     they are the published bytes; where they are not, a UserWarning says so
-    once and the result's name is "CIFAR-10 (not the published bytes)".
+    once and the result's name is "CIFAR-10 (not the published bytes)". Python
+    files that were written anew count as published if their pixels and labels
+    are those of the published binary files.
 
     Parameters
     ----------
     folder : path-like
-        The folder of the batch files, its parent, or one of the published
-        archives (``cifar-10-binary.tar.gz``, ``cifar-10-python.tar.gz``).
+        The folder of the batch files, one in which torchvision or Keras put
+        them (see :func:`find_cifar10`), or one of the published archives.
     train_batches : sequence of int
         Which of the batches 1 to 5 train, in this order.
     validation_size : int, optional
@@ -147,18 +151,26 @@ def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, va
 def find_cifar10(data=None):
     """Look for CIFAR-10 where people keep it.
 
+    In each place the batch files may lie at the top, in the published
+    ``cifar-10-batches-bin`` or ``cifar-10-batches-py`` (as in torchvision's
+    root, and where Keras 2 puts them), in Keras 3's
+    ``cifar-10-batches-py-target/cifar-10-batches-py``, or in an archive:
+    ``cifar-10-binary.tar.gz``, ``cifar-10-python.tar.gz``, or the latter under
+    the names that Keras gives it.
+
     Parameters
     ----------
     data : path-like, optional
         Where the caller says it is; then nowhere else is looked. Without it:
         the environment variable ``CYCONV_DATA`` (then nowhere else either),
-        ``./data``, and ``cyconv`` in the user's cache folder
-        (``$XDG_CACHE_HOME``, else ``~/.cache``).
+        ``./data``, ``cyconv`` in the user's cache folder (``$XDG_CACHE_HOME``,
+        else ``~/.cache``), and ``datasets`` in Keras' folder (``$KERAS_HOME``,
+        else ``~/.keras``).
 
     Returns
     -------
     Path or None
-        For :func:`load_cifar10`; None when it is in neither of the last two.
+        For :func:`load_cifar10`; None when it is in none of the last three.
 
     Raises
     ------
@@ -172,7 +184,8 @@ def find_cifar10(data=None):
             if _find(path, (*range(1, 6), _TEST), some=True) is None:
                 raise FileNotFoundError(f"{name} must be {_WANTED}, but there is none at {path}")
             return path
-    for path in (Path("data"), cache_folder()):
+    keras = Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"))
+    for path in (Path("data"), cache_folder(), keras / "datasets"):
         if _find(path, (*range(1, 6), _TEST)) is not None:
             return path
     return None
@@ -277,9 +290,7 @@ class _Contents:
         start = slot * _MAX_IMAGES
         self.images[start:start + len(pixels)] = pixels.reshape(-1, *_IMAGE_SHAPE)
         self.labels[slot] = labels
-        algorithm = "sha1" if name.endswith(".bin") else "md5"
-        digest = hashlib.new(algorithm, raw, usedforsecurity=False).hexdigest()
-        if digest != _PUBLISHED[name]:
+        if not _is_published(name, raw, pixels, labels):
             self.foreign.append(name)
 
     def joined(self, place):
@@ -301,6 +312,16 @@ class _Contents:
         return self.images[:end], labels, counts
 
 
+def _is_published(name, raw, pixels, labels):
+    """Whether a file is a published one, or a Python file that holds what the published binary one does."""
+    if name.endswith(".bin"):
+        return hashlib.sha1(raw, usedforsecurity=False).hexdigest() == _PUBLISHED[name]
+    if hashlib.md5(raw, usedforsecurity=False).hexdigest() == _PUBLISHED[name]:
+        return True
+    records = np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1)
+    return hashlib.sha1(np.ascontiguousarray(records), usedforsecurity=False).hexdigest() == _PUBLISHED[f"{name}.bin"]
+
+
 def _parse_binary(raw):
     """Pixels (n, 3072) and labels (n,) of a ``.bin`` file: a label byte and 3,072 pixel bytes per image."""
     n_images, rest = divmod(len(raw), 1 + _N_PIXELS)
@@ -317,12 +338,17 @@ def _parse_python(raw):
     """Pixels (n, 3072) and labels (n,) of a pickled batch."""
     batch = read_pickle(raw)
     pixels, labels = batch.get("data"), batch.get("labels")
-    if not isinstance(pixels, np.ndarray) or not isinstance(labels, list):
-        raise ValueError("it holds no array 'data' and list 'labels'")
-    if pixels.shape[1] != _N_PIXELS or not 1 <= len(pixels) <= _MAX_IMAGES:
-        raise ValueError(f"its 'data' has shape {pixels.shape}, not (1 to {_MAX_IMAGES}, {_N_PIXELS})")
-    if len(labels) != len(pixels):
-        raise ValueError(f"it holds {len(labels)} labels for {len(pixels)} images")
+    if not isinstance(pixels, np.ndarray) or not isinstance(labels, (list, np.ndarray)):
+        raise ValueError("it holds no array 'data' and list or array 'labels'")
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"its 'data' have dtype {pixels.dtype.str[1:]!r}, not uint8")
+    if pixels.shape[1:] not in ((_N_PIXELS,), _IMAGE_SHAPE) or not 1 <= len(pixels) <= _MAX_IMAGES:
+        raise ValueError(f"its 'data' have shape {pixels.shape}, not (1 to {_MAX_IMAGES}, {_N_PIXELS})")
+    n_labels = labels.size if isinstance(labels, np.ndarray) else len(labels)
+    if n_labels != len(pixels):
+        raise ValueError(f"it holds {n_labels} labels for {len(pixels)} images")
+    if isinstance(labels, np.ndarray):
+        labels = labels.ravel().tolist()
     if not all(type(label) is int and 0 <= label < len(CLASS_NAMES) for label in labels):
         raise ValueError("its labels are not integers in 0..9")
-    return pixels, np.array(labels, np.int64)
+    return pixels.reshape(-1, _N_PIXELS), np.array(labels, np.int64)

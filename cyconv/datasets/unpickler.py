@@ -1,37 +1,54 @@
 """Read CIFAR-10's pickled batches without unpickling.
 
 The published Python files are pickles: programs that may call anything. This
-reader interprets the few instructions those files consist of and no others.
-It never looks up a name and never calls what a file names: of the names that
-such files hold (NumPy's ``_reconstruct``, ``ndarray`` and ``dtype``, and
-``_codecs.encode``, by which Python 3 writes bytes for Python 2) only their
-meaning here is known, and any other name is refused. What it allocates is
-bounded by the size of the file.
+reader interprets the few instructions that those files consist of, and what
+Python 3 makes of them when it writes them anew under any of its protocols, 0
+to 5. It never looks up a name and never calls what a file names: of the names
+that such files hold (NumPy's ``_reconstruct``, ``_frombuffer``, ``scalar``,
+``ndarray`` and ``dtype``, and ``_codecs.encode``, by which Python 3 writes
+bytes for Python 2) only their meaning here is known, and any other name is
+refused. What it allocates is bounded by the size of the file.
+
+The standard library's ``Unpickler``, which looks names up by a method that can
+be overridden, is no shorter way to the same: it allocates as much as a file
+claims to hold (a memo of four billion entries, a bytearray of any size) before
+it finds that the file ends.
 
 Instructions: https://github.com/python/cpython/blob/main/Lib/pickletools.py
 """
 
+import math
+import re
 import struct
 
 import numpy as np
 
 _MAX_INSTRUCTIONS = 1_000_000  # the published files take about 50,000
 
-_RECONSTRUCT, _NDARRAY, _DTYPE, _ENCODE = (object() for _ in range(4))
+_RECONSTRUCT, _FROMBUFFER, _SCALAR, _NDARRAY, _DTYPE, _ENCODE = (object() for _ in range(6))
 _NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _DTYPE,
     ("_codecs", "encode"): _ENCODE,
 }
-_UINT8 = object()
+for _core in ("numpy.core", "numpy._core"):     # NumPy 1 and 2
+    _NAMES[f"{_core}.multiarray", "_reconstruct"] = _RECONSTRUCT
+    _NAMES[f"{_core}.multiarray", "scalar"] = _SCALAR
+    _NAMES[f"{_core}.numeric", "_frombuffer"] = _FROMBUFFER
 
 
 class _Array:
-    """An array whose contents are still to come."""
+    """An array whose contents may still be to come."""
 
-    value = None
+    def __init__(self, value=None):
+        self.value = value
+
+
+class _Dtype:
+    """A dtype of integers; its byte order comes later, and may say nothing."""
+
+    def __init__(self, kind):
+        self.value = np.dtype(kind)
 
 
 def read_pickle(raw):
@@ -45,8 +62,8 @@ def read_pickle(raw):
     Returns
     -------
     dict of str to object
-        Keys as text; arrays as uint8 views of ``raw``; long byte
-        strings as memoryview.
+        Keys as text; arrays as views of ``raw`` or of what was decoded from
+        it; NumPy's integers as int; long byte strings as memoryview.
 
     Raises
     ------
@@ -108,11 +125,24 @@ class _Reader:
     def number(self, layout):
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
-    def line(self):
-        for size in range(1, 101):
-            if self.raw[self.at + size - 1] == 0x0A:
-                return str(self.take(size)[:-1], "ascii")
-        raise ValueError("it names something longer than 100 letters")
+    def line(self, longest=100):
+        """The text up to the end of the line, as bytes."""
+        size = 128
+        while True:
+            piece = bytes(self.raw[self.at:self.at + min(size, longest + 1)])
+            end = piece.find(b"\n")
+            if end >= 0:
+                self.at += end + 1
+                return piece[:end]
+            if len(piece) < size:
+                raise ValueError(f"it is cut short, or has a line longer than {longest} letters")
+            size *= 2
+
+    def number_line(self):
+        line = self.line()
+        if not re.fullmatch(rb"-?[0-9]+L?", line):
+            raise ValueError("it is damaged (a number that is none)")
+        return {b"00": False, b"01": True}.get(line, int(line.removesuffix(b"L")))
 
     def since_mark(self):
         mark = self.marks.pop()
@@ -128,14 +158,14 @@ class _Reader:
     def mark(self):
         self.marks.append(len(self.stack))
 
-    def put(self, layout):
-        self.memo[self.number(layout)] = self.stack[-1]
+    def put(self, number):
+        self.memo[number] = self.stack[-1]
 
     def memoize(self):
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def get(self, layout):
-        self.stack.append(self.memo[self.number(layout)])
+    def get(self, number):
+        self.stack.append(self.memo[number])
 
     def string(self, layout):
         piece = self.take(self.number(layout))
@@ -143,6 +173,9 @@ class _Reader:
 
     def text(self, layout):
         self.stack.append(str(self.take(self.number(layout)), "utf-8", "surrogatepass"))
+
+    def text_line(self):
+        self.stack.append(str(self.line(len(self.raw)), "raw-unicode-escape"))
 
     def long(self):
         self.stack.append(int.from_bytes(self.take(self.number("<B")), "little", signed=True))
@@ -155,6 +188,14 @@ class _Reader:
 
     def tuple_since_mark(self):
         self.stack.append(tuple(self.since_mark()))
+
+    def list_since_mark(self):
+        self.stack.append(self.since_mark())
+
+    def dict_since_mark(self):
+        items = self.since_mark()
+        self.stack.append({})
+        self.set_pairs(items)
 
     def append(self):
         item = self.stack.pop()
@@ -179,7 +220,7 @@ class _Reader:
             into[_expect(key, (str, bytes))] = value
 
     def name_in_text(self):
-        self.push_name(self.line(), self.line())
+        self.push_name(str(self.line(), "ascii"), str(self.line(), "ascii"))
 
     def name_on_stack(self):
         name, module = self.stack.pop(), self.stack.pop()
@@ -194,11 +235,16 @@ class _Reader:
     def reduce(self):
         arguments, function = _expect(self.stack.pop(), tuple), self.stack.pop()
         if function is _RECONSTRUCT and arguments[0] is _NDARRAY:
-            self.stack.append(_Array())
+            made = _Array()
+        elif function is _FROMBUFFER:
+            made = _Array(_array(*arguments))
+        elif function is _SCALAR:
+            made = int(_array(arguments[1], arguments[0], (1,))[0])
         elif function is _DTYPE:
-            if _text(_expect(arguments[0], (str, bytes))) not in ("u1", "|u1"):
-                raise ValueError(f"it holds an array of dtype {_text(arguments[0])[:20]!a}, not uint8")
-            self.stack.append(_UINT8)
+            kind = _text(_expect(arguments[0], (str, bytes)))
+            if not re.fullmatch("[|<>=]?[iu][1248]", kind):
+                raise ValueError(f"it holds an array of dtype {kind[:20]!a}, no integers")
+            made = _Dtype(kind)
         elif function is _ENCODE:
             text, encoding = _expect(arguments[0], str), _expect(arguments[1], str)
             if encoding != "latin1":
@@ -206,27 +252,38 @@ class _Reader:
             self.encoded += len(text)
             if self.encoded > len(self.raw):
                 raise ValueError("it expands to more than its own size")
-            self.stack.append(text.encode("latin1"))
+            made = text.encode("latin1")
         else:
             raise ValueError("it calls something that no CIFAR-10 batch needs, which was not run")
+        self.stack.append(made)
 
     def build(self):
         state, target = _expect(self.stack.pop(), tuple), self.stack[-1]
-        if target is _UINT8:
-            return  # the rest of a dtype's state says nothing about single bytes
+        if isinstance(target, _Dtype):
+            order = _text(_expect(state[1], (str, bytes)))
+            if order not in ("<", ">", "|", "="):
+                raise ValueError("it holds an array in a byte order that is none")
+            target.value = target.value.newbyteorder(order)
+            return
         if len(state) != 5:
             raise ValueError("it holds an array in a form that no CIFAR-10 batch has")
         _, shape, dtype, fortran, content = state
-        if dtype is not _UINT8:
-            raise ValueError("it holds an array that is not uint8")
-        if len(_expect(shape, tuple)) != 2:
-            raise ValueError(f"it holds an array of {len(shape)} dimensions, not 2")
-        rows, columns = (_expect(length, int) for length in shape)
-        content = np.frombuffer(_expect(content, (bytes, memoryview)), np.uint8)
-        if rows < 0 or columns < 0 or rows * columns != content.size:
-            raise ValueError(f"it holds an array of shape {rows, columns} in {content.size} bytes")
-        order = "F" if fortran is True else "C"
-        _expect(target, _Array).value = content.reshape((rows, columns), order=order)
+        _expect(target, _Array).value = _array(content, dtype, shape, "F" if fortran is True else "C")
+
+
+def _array(content, dtype, shape, order="C", axes=None):
+    """The array that the arguments of NumPy's own functions describe; nothing is copied."""
+    content, dtype = _expect(content, (bytes, memoryview)), _expect(dtype, _Dtype).value
+    lengths = tuple(_expect(length, int) for length in _expect(shape, tuple))
+    if not 1 <= len(lengths) <= 4 or min(lengths) < 1 or math.prod(lengths) * dtype.itemsize != len(content):
+        raise ValueError(f"it holds an array of shape {shape} in {len(content)} bytes"[:100])
+    array = np.frombuffer(content, dtype)
+    if order == "K":    # the axes in an order of their own, as of images whose channels were last
+        array = array.reshape(lengths)
+        if sorted(_expect(axes, tuple)) != list(range(array.ndim)):
+            raise ValueError("it holds an array whose axes are none")
+        return array.transpose(axes)
+    return array.reshape(lengths, order="F" if order == "F" else "C")
 
 
 def _expect(value, kind):
@@ -253,26 +310,34 @@ _INSTRUCTIONS = {
     ord("M"): lambda reader: reader.stack.append(reader.number("<H")),
     ord("J"): lambda reader: reader.stack.append(reader.number("<i")),
     0x8A: _Reader.long,
+    ord("I"): lambda reader: reader.stack.append(reader.number_line()),
+    ord("L"): lambda reader: reader.stack.append(reader.number_line()),
     ord("U"): lambda reader: reader.string("<B"),  # byte strings of Python 2
     ord("T"): lambda reader: reader.string("<i"),
     ord("C"): lambda reader: reader.string("<B"),  # bytes of Python 3
     ord("B"): lambda reader: reader.string("<I"),
     0x8E: lambda reader: reader.string("<Q"),
+    0x96: lambda reader: reader.string("<Q"),  # a bytearray
     0x8C: lambda reader: reader.text("<B"),
     ord("X"): lambda reader: reader.text("<I"),
+    ord("V"): _Reader.text_line,
     0x85: lambda reader: reader.tuple(1),
     0x86: lambda reader: reader.tuple(2),
     0x87: lambda reader: reader.tuple(3),
     ord("t"): _Reader.tuple_since_mark,
+    ord("l"): _Reader.list_since_mark,
+    ord("d"): _Reader.dict_since_mark,
     ord("a"): _Reader.append,
     ord("e"): _Reader.appends,
     ord("s"): _Reader.set_item,
     ord("u"): _Reader.set_items,
-    ord("q"): lambda reader: reader.put("<B"),
-    ord("r"): lambda reader: reader.put("<I"),
+    ord("p"): lambda reader: reader.put(reader.number_line()),
+    ord("q"): lambda reader: reader.put(reader.number("<B")),
+    ord("r"): lambda reader: reader.put(reader.number("<I")),
     0x94: _Reader.memoize,
-    ord("h"): lambda reader: reader.get("<B"),
-    ord("j"): lambda reader: reader.get("<I"),
+    ord("g"): lambda reader: reader.get(reader.number_line()),
+    ord("h"): lambda reader: reader.get(reader.number("<B")),
+    ord("j"): lambda reader: reader.get(reader.number("<I")),
     ord("c"): _Reader.name_in_text,
     0x93: _Reader.name_on_stack,
     ord("R"): _Reader.reduce,
