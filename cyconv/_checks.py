@@ -11,6 +11,8 @@ import numpy as np
 
 from ._memory import available_memory
 
+_ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")     # what np.asarray looks for
+
 
 def describe(value):
     """Say briefly what ``value`` is, for the "but got" half of a sentence."""
@@ -137,6 +139,70 @@ def check_array(name, value, shape, dtypes=None):
     return array if array.flags.aligned else array.copy()
 
 
+def _as_numbers(name, value):
+    array = as_array(name, value)
+    if array.dtype == object:
+        raise TypeError(f"{name} must be an array of numbers, but got {describe(value)}")
+    return array
+
+
+def as_images(name, value, image_shape=None):
+    """Images from whatever stands for an array: lists, tensors, what has ``__array__`` or ``__dlpack__``.
+
+    Parameters
+    ----------
+    name : str
+    value : array_like, shape (n, channels, height, width)
+    image_shape : tuple of int, optional
+        What one image must have; without it, channels that come last are told by the shape alone.
+
+    Returns
+    -------
+    ndarray
+        Of uint8 where the values are integers, all of which must lie in 0..255; else of the dtype that came.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no such array.
+    """
+    array = _as_numbers(name, value)
+    if _has_channels_last(array.shape, image_shape):
+        wanted = "channels, height, width" if image_shape is None else ", ".join(map(str, image_shape))
+        raise ValueError(f"{name} must have shape (n, {wanted}), but got {describe(array)}, whose channels come last: "
+                         f"{name}.transpose(0, 3, 1, 2) has them first")
+    array = check_array(name, array, ("n", *(image_shape or ("channels", "height", "width"))))
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        if array.size and (array.min() < 0 or array.max() > 255):
+            wrong = array.min() if array.min() < 0 else array.max()
+            raise ValueError(f"{name} must hold pixels in 0..255 where they are integers, but got {wrong}")
+        array = array.astype(np.uint8)
+    return array
+
+
+def as_pixels(name, value, image_shape=None):
+    """As `as_images`, and integers only."""
+    array = as_images(name, value, image_shape)
+    if array.dtype != np.uint8:
+        raise TypeError(f"{name} must have dtype uint8, but got {describe(array)}")
+    return array
+
+
+def _has_channels_last(shape, image_shape):
+    """Whether the shape is (n, height, width, channels); what may be channels first counts as that.
+
+    Where the image's own shape is not known: 1, 3 or 4 of them, at the end of what is no strip (a
+    series of numbers in several channels may be handed in as images one pixel wide).
+    """
+    if len(shape) != 4:
+        return False
+    _, height, width, channels = shape
+    if image_shape is not None:
+        return (channels, height, width) == image_shape != shape[1:]
+    short, long = sorted((height, width))
+    return short > 4 and (channels in (3, 4) and long <= 2 * short or channels == 1 and long == short)
+
+
 def as_array(name, value):
     """``value`` as an ndarray of whatever shape and dtype, or a sentence that it cannot be one."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
@@ -144,11 +210,14 @@ def as_array(name, value):
     try:
         if isinstance(value, range):    # it costs nothing until NumPy makes a list of it
             check_memory(name, 48 * len(value))
+        if hasattr(type(value), "__dlpack__") and not any(hasattr(type(value), name) for name in _ARRAY_PROTOCOLS):
+            return np.from_dlpack(value)
         return np.asarray(value)
     except MemoryError:
         raise MemoryError(f"{name} needs more memory than this machine has, but got {describe(value)}") from None
     except Exception as error:      # whatever a stranger's __array__ or __len__ raises
-        raise TypeError(f"{name} must be an array, but got {describe(value)}: {describe(error)}") from None
+        reason = f"{type(error).__name__}: {in_short(error)}"
+        raise TypeError(f"{name} must be an array, but got {describe(value)}: {reason}") from None
 
 
 def check_memory(what, n_bytes):
@@ -176,14 +245,36 @@ def check_finite(name, array):
     )
 
 
+def as_labels(name, value, n_images, n_classes=None):
+    """Class indices, of whatever integers they are, as a vector.
+
+    One column or row of them is taken as well, and so are one-hot rows: of
+    integers, floats or bools, each with a single 1 and else zeros. Without
+    ``n_classes`` a single column holds indices.
+    """
+    array = _as_numbers(name, value)
+    if array.ndim == 2:
+        if array.shape == (n_images, n_classes or max(array.shape[1], 2)) and _is_one_hot(array):
+            return array.argmax(axis=1)
+        if array.shape in ((n_images, 1), (1, n_images)):
+            array = array.reshape(-1)
+    labels = check_array(name, array, (n_images,))
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, but got {describe(labels)}")
+    return labels
+
+
+def _is_one_hot(array):
+    return (array.dtype.kind in "biuf" and bool(((array == 0) | (array == 1)).all())
+            and bool((np.count_nonzero(array, axis=1) == 1).all()))
+
+
 def check_labels(name, value, n_images, n_classes):
     """Return class indices as contiguous int32 of shape (n_images,).
 
     They are a copy: the kernels index with them, and the caller's array may change later.
     """
-    labels = check_array(name, value, (n_images,)).copy()
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, but got {describe(labels)}")
+    labels = as_labels(name, value, n_images, n_classes).copy()
     if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
         bad = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise ValueError(f"{name} must lie in 0..{n_classes - 1}, but got {bad}")

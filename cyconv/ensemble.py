@@ -108,8 +108,8 @@ class Ensemble:
 
         Parameters
         ----------
-        X : array, (n, C, H, W), or Source
-            As for `Network.predict_proba`. Each network takes uint8 pixels
+        X : array_like, (n, C, H, W), or Split or Source
+            As for `Network.predict_proba`. Each network takes pixels
             through its own normaliser, and a source through the source's.
 
         Returns
@@ -121,9 +121,20 @@ class Ensemble:
         TypeError, ValueError
             If ``X`` has the wrong dtype or shape or is not finite.
         """
+        return self._mean(self._sources(X))
+
+    def _sources(self, X, labels=None, needs_labels=False):
+        """What each network takes of the images, which are converted and checked once."""
+        first, *others = self.networks
+        source = first._source(X, labels, needs_labels)
+        if source is X or source.pixels is None:
+            return [source] * len(self)
+        return [source, *(network._source(source.pixels) for network in others)]
+
+    def _mean(self, sources):
         total = 0.0
-        for network in self.networks:
-            total = total + network.predict_proba(X).astype(np.float64)
+        for network, source in zip(self.networks, sources):
+            total = total + network.predict_proba(source).astype(np.float64)
         return (total / len(self)).astype(self.networks[0].dtype)
 
     def predict(self, X):
@@ -131,7 +142,7 @@ class Ensemble:
 
         Parameters
         ----------
-        X : array or Source
+        X : array_like, Split or Source
             As for :meth:`predict_proba`.
 
         Returns
@@ -150,10 +161,11 @@ class Ensemble:
 
         Parameters
         ----------
-        X : array or Source
+        X : array_like, Split or Source
             As for :meth:`predict_proba`.
-        labels : array of int, (n,)
-            Left out where ``X`` is a source, which has its own.
+        labels : array_like of int, (n,)
+            As for `Network.prepare`; left out where ``X`` is a split or a
+            source, which have their own.
 
         Returns
         -------
@@ -167,8 +179,8 @@ class Ensemble:
         TypeError, ValueError
             If an argument has the wrong dtype, shape or range.
         """
-        labels = self.networks[0]._source(X, labels, needs_labels=True).labels
-        probabilities = self.predict_proba(X)
+        sources = self._sources(X, labels, needs_labels=True)
+        labels, probabilities = sources[0].labels, self._mean(sources)
         true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         loss = float(-np.log(np.maximum(true, np.finfo(probabilities.dtype).tiny)).mean())
         return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == labels)))

@@ -10,7 +10,7 @@ from . import ops
 from ._checks import as_array, check_array, check_finite, check_integer, check_real, describe
 from ._files import load_arrays, save_arrays
 from .augmentation import NO_AUGMENTATION, Augmentation
-from .datasets.normalizer import Normalizer
+from .datasets import Normalizer, Split
 from .layout import MAX_BRANCHES, MAX_HIDDEN, Layout, as_sizes
 from .randomness import INITIALISATION, standard_normal
 from .source import Source
@@ -295,11 +295,12 @@ class Network:
 
         Parameters
         ----------
-        images : array, (n, C, H, W)
-            uint8 pixels, or floats already normalised. uint8 stays uint8 and is
-            referred to, not copied: each batch is normalised while it is gathered.
-        labels : array of int, (n,), or None
-            Classes 0 to n_classes-1.
+        images : array_like, (n, C, H, W)
+            Pixels 0 to 255 as integers, or floats already normalised; a list or a
+            tensor is taken as well. uint8 stays uint8 and is referred to, not
+            copied: each batch is normalised while it is gathered.
+        labels : array_like of int, (n,), or None
+            Classes 0 to n_classes-1; a column, a row, or one-hot rows are taken as well.
         normalizer : Normalizer, optional
             For uint8 images; the network's own where there is one.
 
@@ -312,15 +313,22 @@ class Network:
         TypeError, ValueError
             If an argument has the wrong dtype, shape or range, a float is not
             finite, or uint8 images come without a normaliser.
+
+        Warns
+        -----
+        UserWarning
+            If floats are plainly pixels that were never normalised, as in every
+            method that takes images.
         """
-        if normalizer is None and getattr(images, "dtype", None) == np.uint8:
-            normalizer = self.normalizer
         return Source(self, images, labels, normalizer)
 
     def _source(self, X, labels=None, needs_labels=False):
+        if isinstance(X, Split):
+            if labels is not None:
+                raise ValueError("labels must be left out with a Split, which has its own, but they were given")
+            X, labels = X.images, X.labels
         if not isinstance(X, Source):
-            pixels = getattr(X, "dtype", None) == np.uint8
-            source = Source(self, X, labels, self.normalizer if pixels else None, name="X")
+            source = Source(self, X, labels, name="X")
         else:
             source = X
             if (source.image_shape, source.dtype) != (self.image_shape, self.dtype) or source.n_classes > self.n_classes:
@@ -383,9 +391,9 @@ class Network:
 
         Parameters
         ----------
-        X : array, (n, C, H, W), or Source
-            Normalised floats, uint8 pixels where the network has a normaliser,
-            or what :meth:`prepare` returned.
+        X : array_like, (n, C, H, W), or Split or Source
+            Normalised floats, pixels 0 to 255 as integers where the network has a
+            normaliser, a split of such pixels, or what :meth:`prepare` returned.
 
         Returns
         -------
@@ -406,7 +414,7 @@ class Network:
 
         Parameters
         ----------
-        X : array or Source
+        X : array_like, Split or Source
             As for :meth:`predict_proba`.
 
         Returns
@@ -425,10 +433,11 @@ class Network:
 
         Parameters
         ----------
-        X : array or Source
+        X : array_like, Split or Source
             As for :meth:`predict_proba`.
-        labels : array of int, (n,)
-            Left out where ``X`` is a source, which has its own.
+        labels : array_like of int, (n,)
+            As for :meth:`prepare`; left out where ``X`` is a split or a source,
+            which have their own.
         l2 : float, default 0.0
             λ of the penalty in the cost.
 
@@ -457,7 +466,7 @@ class Network:
 
         Parameters
         ----------
-        X : array of float, (n, C, H, W)
+        X : array_like of float, (n, C, H, W)
             Normalised images.
 
         Returns
@@ -499,10 +508,11 @@ class Network:
 
         Parameters
         ----------
-        X : array, (n, C, H, W)
+        X : array_like, Split or Source
             As for :meth:`predict_proba`.
-        labels : array of int, (n,), or of float, (n, n_classes)
-            Classes, or probabilities that sum to 1.
+        labels : array_like of int, (n,), or of float, (n, n_classes)
+            Classes, as for :meth:`prepare`, or probabilities that sum to 1. None
+            where ``X`` is a split or a source: its own.
         l2 : float, default 0.0
             λ: the cost is the mean cross-entropy plus λ times the sum of all
             squared weights; biases are not penalised.
@@ -523,7 +533,7 @@ class Network:
         """
         l2 = check_real("l2", l2, 0)
         source = self._source(X)
-        targets = source.labels if labels is None and isinstance(X, Source) else labels
+        targets = source.labels if labels is None else labels
         if targets is None:
             raise ValueError("labels must be given, but got None")
         targets = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")

@@ -538,20 +538,20 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
 def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets"):
     """Return (labels, None, on, off) or (None, probabilities, 1, 0): on and off are smoothed labels."""
     array = as_array(name, targets)
-    array = check_array(name, targets, (n, n_classes) if array.ndim == 2 else (n,))
     on, off = smoothed(label_smoothing, n_classes)
-    if array.ndim == 1:
+    if array.ndim != 2 or array.dtype.kind != "f":
         return check_labels(name, array, n, n_classes), None, on, off
+    array = check_array(name, array, (n, n_classes))
     if label_smoothing:
         raise ValueError(f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}")
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be numbers, but got {describe(array)}")
-    with np.errstate(over="ignore"):        # what a narrower dtype cannot hold is refused below
-        array = np.ascontiguousarray(array, dtype)
+    with np.errstate(over="ignore"):        # what float64 cannot hold is refused below
+        array = array.astype(np.float64)
     check_finite(name, array)
-    if (array < 0).any() or (np.abs(array.sum(axis=1) - 1) > 1e-3).any():
+    sums = array.sum(axis=1, keepdims=True)
+    if (array < 0).any() or (np.abs(sums - 1) > 1e-3).any():
         raise ValueError(f"{name} must be probabilities that sum to 1 in each row, but got {describe(array)}")
-    return None, array, 1.0, 0.0
+    # Exactly 1, for the gradient of the cost relies on it.
+    return None, np.ascontiguousarray(array / sums, dtype), 1.0, 0.0
 
 
 def smoothed(label_smoothing, n_classes):

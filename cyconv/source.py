@@ -1,8 +1,11 @@
 """Images and labels made ready for a network: checked once, referred to, never copied if avoidable."""
 
+import sys
+import warnings
+
 import numpy as np
 
-from ._checks import check_array, check_finite, check_labels, describe
+from ._checks import as_images, check_array, check_finite, check_labels, describe
 
 
 class Source:
@@ -19,9 +22,8 @@ class Source:
         Read-only.
     """
 
-    def __init__(self, network, images, labels, normalizer, name="images"):
-        shape = ("n", *network.image_shape)
-        array = check_array(name, images, shape)
+    def __init__(self, network, images, labels, normalizer=None, name="images"):
+        array = as_images(name, images, network.image_shape)
         if array.shape[0] == 0:
             raise ValueError(f"{name} must hold at least one image, but got {describe(array)}")
         self.n_images = array.shape[0]
@@ -31,13 +33,16 @@ class Source:
         self.labels = None if labels is None else check_labels("labels", labels, self.n_images, network.n_classes)
         self.pixels = self.values = self.scale = self.offset = None
         if array.dtype == np.uint8:
-            self._take_pixels(name, array, normalizer)
+            self._take_pixels(name, array, network.normalizer if normalizer is None else normalizer)
         elif array.dtype.kind == "f":
             if normalizer is not None:
                 raise ValueError("normalizer must be None for images that are already floats, but got one")
             with np.errstate(over="ignore"):    # what a narrower dtype cannot hold is refused below
                 self.values = np.ascontiguousarray(array, dtype=self.dtype)
             check_finite(name, self.values)
+            if _look_like_pixels(self.values, network.normalizer):
+                _warn(f"{name} must be normalised where they are floats, but got values from {self.values.min():g} to "
+                      f"{self.values.max():g}, as pixels have them: hand in uint8 pixels, or what a Normalizer makes of them")
         else:
             raise TypeError(f"{name} must have dtype uint8, float32 or float64, but got {describe(array)}")
         if self.labels is not None:
@@ -64,3 +69,28 @@ class Source:
     def kernel_arguments(self):
         """pixels, values, scale, offset: what the kernels take."""
         return self.pixels, self.values, self.scale, self.offset
+
+
+def _look_like_pixels(values, normalizer):
+    """Whether these floats are plainly pixels, from 0 to 255 or from 0 to 1, and were never normalised.
+
+    Normalised images have negative values, as a rule in the first of them. Those that have none, of
+    bright images, are told by what the normaliser made them of: whole numbers up to 255.
+    """
+    if values[0].min() < 0:
+        return False
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or lowest == highest or highest > 255:
+        return False
+    if normalizer is None:
+        return highest > 32
+    pixels = values[:16] * normalizer.std + normalizer.mean
+    return pixels.max() > 256 or highest <= 1 and np.abs(pixels - np.rint(pixels)).max() > 0.05
+
+
+def _warn(message):
+    """A UserWarning of the line that called into this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._checks import check_array, check_finite, describe
+from .._checks import as_pixels, check_array, check_finite, describe
 
 _BLOCK = 128  # images at once; 257 bytes still add up to less than 2**16
 
@@ -69,8 +69,8 @@ class Normalizer:
 
         Parameters
         ----------
-        images : array_like of uint8, shape (n, channels, height, width)
-            The training images.
+        images : array_like of int, shape (n, channels, height, width)
+            The training images: pixels 0 to 255.
 
         Returns
         -------
@@ -81,7 +81,7 @@ class Normalizer:
         TypeError, ValueError
             If the images are not such an array or there are none.
         """
-        images = check_array("images", images, ("n", "channels", "height", "width"), (np.uint8,))
+        images = as_pixels("images", images)
         if images.size == 0:
             raise ValueError(f"images must hold at least one image, but got {describe(images)}")
         total = np.zeros(images.shape[1:], np.int64)
@@ -102,7 +102,8 @@ class Normalizer:
 
         Parameters
         ----------
-        images : array_like of uint8, shape (n, channels, height, width)
+        images : array_like of int, shape (n, channels, height, width)
+            Pixels 0 to 255.
 
         Returns
         -------
@@ -111,9 +112,9 @@ class Normalizer:
         Raises
         ------
         TypeError, ValueError
-            If the images are not uint8 or of another image shape.
+            If the images are no such pixels or of another image shape.
         """
-        images = check_array("images", images, ("n", *self.mean.shape), (np.uint8,))
+        images = as_pixels("images", images, self.mean.shape)
         values = np.multiply(images, self.scale.astype(np.float32), dtype=np.float32)
         values += self.offset.astype(np.float32)
         return values

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._checks import check_array, describe
+from .._checks import as_labels, as_pixels, describe
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,18 +16,21 @@ class Split:
 
     Parameters
     ----------
-    images : array_like of uint8, shape (n, channels, height, width)
-        Pixels as CIFAR-10 stores them. A C-contiguous array is kept as it is,
-        not copied; anything else is copied into one.
+    images : array_like of int, shape (n, channels, height, width)
+        Pixels 0 to 255 as CIFAR-10 stores them; a list or a tensor is taken
+        as well. A C-contiguous array of uint8 is kept as it is, not copied;
+        anything else is copied into one.
     labels : array_like of int, shape (n,)
-        Class indices, from 0; kept as int64.
+        Class indices, from 0; kept as int64. A column, a row, or one-hot rows
+        are taken as well.
 
     Raises
     ------
     TypeError
-        If the images are not uint8 or the labels not integers.
+        If the images or the labels are not integers.
     ValueError
-        If a shape does not fit, a label is negative or there is no image.
+        If a shape does not fit, as where channels come last, a pixel or a
+        label is out of range or there is no image.
 
     Examples
     --------
@@ -41,12 +44,10 @@ class Split:
     labels: np.ndarray
 
     def __post_init__(self):
-        images = check_array("images", self.images, ("n", "channels", "height", "width"), (np.uint8,))
+        images = as_pixels("images", self.images)
         if images.size == 0:
             raise ValueError(f"images must hold at least one image, but got {describe(images)}")
-        labels = check_array("labels", self.labels, (len(images),))
-        if labels.dtype.kind not in "iu":
-            raise TypeError(f"labels must be integers, but got {describe(labels)}")
+        labels = as_labels("labels", self.labels, len(images))
         if labels.min() < 0 or labels.max() >= 2**31:
             wrong = labels.min() if labels.min() < 0 else labels.max()
             raise ValueError(f"labels must be class indices in [0, 2**31), but got {wrong}")

@@ -155,7 +155,11 @@ def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
 
 def _smooth(targets, n_classes, label_smoothing):
     """Target probabilities: (1 − ε) t + ε (1 − t)/(K − 1), float64 (N, K)."""
-    t = np.eye(n_classes)[targets] if targets.ndim == 1 else targets.astype(np.float64)
+    if targets.ndim == 1:
+        t = np.eye(n_classes)[targets]
+    else:   # probabilities in single precision sum to 1 but nearly, and the gradient of the cost relies on it
+        t = targets.astype(np.float64)
+        t /= t.sum(axis=1, keepdims=True)
     return (1 - label_smoothing) * t + label_smoothing / (n_classes - 1) * (1 - t)
 
 
