@@ -7,7 +7,7 @@ filters of a patch side by side: so are the columns of its ``W1`` ordered. We
 keep PyTorch's layouts: images (n, C, H, W), filters (nf, C, f, f), and the
 flattened output filter by filter. The values of a patch follow the order (row,
 column, channel) there, (channel, row, column) here; patches are counted row by
-row in both. The course's convolution has no bias.
+row in both. The course's convolution has no bias; ours goes by the name ``Fs_b`` there.
 """
 
 import math
@@ -20,8 +20,11 @@ from ._checks import as_array, check_array, check_finite, check_integer, describ
 from ._files import check_path
 from .ops import check_image_shape
 
-#: Our names of what the course calls otherwise.
-NAMES = {"hidden.weight": "W1", "hidden.bias": "b1", "output.weight": "W2", "output.bias": "b2"}
+#: The course's names of our parameters.
+NAMES = {"conv.weight": "Fs", "conv.bias": "Fs_b", "hidden.weight": "W1", "hidden.bias": "b1", "output.weight": "W2",
+         "output.bias": "b2"}
+#: What the debug files hold beside parameters, other than gradients, which begin with ``grad_``.
+RESULTS = ("X", "Y", "y", "MX", "Fs_flat", "conv_outputs", "conv_outputs_mat", "conv_flat", "X1", "P", "loss", "cost")
 
 FLOATS = (np.float32, np.float64)
 
@@ -230,19 +233,22 @@ def parameters_from_course(arrays):
     ----------
     arrays : mapping of str to array_like of float
         ``Fs`` (f, f, C, nf), ``W1`` (nh, n_p·nf), ``W2`` (K, nh), and the biases
-        as vectors or as columns.
+        as vectors or as columns. The convolution's bias ``Fs_b`` (nf,) may be
+        left out. What a debug file holds beside parameters (`RESULTS` and
+        gradients) is passed over.
 
     Returns
     -------
     dict of str to ndarray
-        ``"conv.bias"`` is zero.
+        ``"conv.bias"`` is zero without ``Fs_b``.
 
     Raises
     ------
     KeyError
         If one of them is missing.
     TypeError, ValueError
-        If shapes do not fit together, or a number is not finite.
+        If there is a name of something else, shapes do not fit together, or a
+        number is not finite.
 
     Examples
     --------
@@ -253,27 +259,36 @@ def parameters_from_course(arrays):
     {'conv.weight': (2, 3, 4, 4), 'conv.bias': (2,), 'hidden.weight': (10, 128), 'hidden.bias': (10,),
      'output.weight': (10, 10), 'output.bias': (10,)}
     """
-    _check_mapping("arrays", arrays, ("Fs", "W1", "b1", "W2", "b2"))
+    names = tuple(NAMES.values())
+    _check_mapping("arrays", arrays, [name for name in names if name != "Fs_b"])
+    for name in arrays:
+        if name not in names + RESULTS and not str(name).startswith("grad_"):
+            raise ValueError(f"arrays must hold only {', '.join(names)} and what the course's debug files hold beside "
+                             f"them, but got {describe(name)}")
     filters = check_array("Fs", arrays["Fs"], ("f", "f", "C", "nf"), FLOATS)
     n_filters = filters.shape[-1]
     hidden = check_array("W1", arrays["W1"], ("nh", "n_p·nf"), FLOATS)
     output = check_array("W2", arrays["W2"], ("K", len(hidden)), FLOATS)
-    biases = {name: as_array(name, arrays[name]) for name in ("b1", "b2")}
     parameters = {
         "conv.weight": filters_from_course(filters),
-        "conv.bias": np.zeros(n_filters, filters.dtype),
+        "conv.bias": _bias(arrays, "Fs_b", n_filters) if "Fs_b" in arrays else np.zeros(n_filters, filters.dtype),
         "hidden.weight": hidden_from_course(hidden, n_filters),
-        "hidden.bias": check_array("b1", biases["b1"].reshape(-1), (len(hidden),), FLOATS),
+        "hidden.bias": _bias(arrays, "b1", len(hidden)),
         "output.weight": output,
-        "output.bias": check_array("b2", biases["b2"].reshape(-1), (len(output),), FLOATS),
+        "output.bias": _bias(arrays, "b2", len(output)),
     }
     for name, array in parameters.items():
-        check_finite(NAMES.get(name, "Fs"), array)
+        check_finite(NAMES[name], array)
     return parameters
 
 
+def _bias(arrays, name, length):
+    """A bias, which the course keeps as a column, as a vector."""
+    return check_array(name, as_array(name, arrays[name]).reshape(-1), (length,), FLOATS)
+
+
 def gradients_to_course(gradients):
-    """``grad_Fs_flat``, ``grad_W1``, ``grad_b1``, ``grad_W2``, ``grad_b2`` from `Network.loss_and_gradients`.
+    """``grad_Fs_flat``, ``grad_Fs_b``, ``grad_W1``, ``grad_b1`` and so on from `Network.loss_and_gradients`.
 
     Parameters
     ----------
@@ -293,15 +308,17 @@ def gradients_to_course(gradients):
     >>> _, gradients = network.loss_and_gradients(np.zeros((1, 3, 32, 32)), [0])
     >>> {name: array.shape for name, array in gradients_to_course(gradients).items()}
     ... # doctest: +NORMALIZE_WHITESPACE
-    {'grad_Fs_flat': (48, 2), 'grad_W1': (10, 128), 'grad_b1': (10, 1), 'grad_W2': (10, 10), 'grad_b2': (10, 1)}
+    {'grad_Fs_flat': (48, 2), 'grad_Fs_b': (2, 1), 'grad_W1': (10, 128), 'grad_b1': (10, 1), 'grad_W2': (10, 10),
+     'grad_b2': (10, 1)}
     """
-    shapes = {"conv.weight": ("nf", "C", "f", "f"), "hidden.weight": ("nh", "nf·n_p"), "hidden.bias": ("nh",),
+    shapes = {"conv.weight": ("nf", "C", "f", "f"), "conv.bias": ("nf",), "hidden.weight": ("nh", "nf·n_p"), "hidden.bias": ("nh",),
               "output.weight": ("K", "nh"), "output.bias": ("K",)}
     _check_mapping("gradients", gradients, shapes)
     arrays = {name: check_array(name, gradients[name], shape, FLOATS) for name, shape in shapes.items()}
     filters = filters_to_course(arrays["conv.weight"])
     return {
         "grad_Fs_flat": filters.reshape(math.prod(filters.shape[:3]), filters.shape[3]),
+        "grad_Fs_b": arrays["conv.bias"][:, None],
         "grad_W1": hidden_to_course(arrays["hidden.weight"], filters.shape[3]),
         "grad_b1": arrays["hidden.bias"][:, None],
         "grad_W2": arrays["output.weight"],

@@ -280,17 +280,18 @@ def compare_debug_file(arrays):
     images = course.images_from_columns(arrays["X"])
     weight = course.filters_from_course(arrays["Fs"])
     f, n_filters, n = weight.shape[-1], len(weight), len(images)
-    bias = np.zeros(n_filters)
+    bias = np.ravel(arrays.get("Fs_b", np.zeros(n_filters)))
     patches = ops.im2col(images, f)
     found = {
         "MX": course.patches_to_course(patches),
-        "conv_outputs": course.maps_to_course(reference.convolve_matmul(images, weight, bias)),
         "conv_flat": course.maps_to_course(convolve_cython(images, weight, bias)).reshape(-1, n),
+        "conv_outputs": course.maps_to_course(reference.convolve_matmul(images, weight, bias)),
     }
     found["conv_outputs_mat"] = found["conv_outputs"].reshape(-1, n_filters, n)
     layers = ("W1", "b1", "W2", "b2")
     if all(name in arrays for name in layers):
-        parameters = course.parameters_from_course(arrays)
+        parameters = course.parameters_from_course(
+            {name: arrays[name] for name in course.NAMES.values() if name in arrays})
         n_hidden, n_classes = len(arrays["W1"]), len(arrays["W2"])
         network = Network(filter_size=f, n_filters=n_filters, n_hidden=n_hidden, dtype="float64",
                           n_classes=n_classes)

@@ -55,9 +55,47 @@ def test_parameters_of_the_course_are_taken_by_the_network(rng):
     np.testing.assert_array_equal(network.parameters["conv.weight"][1, 2], arrays["Fs"][:, :, 2, 1])
 
 
+def course_parameters(rng):
+    return {"Fs": rng.standard_normal((4, 4, 3, 2)), "W1": rng.standard_normal((10, 128)),
+            "b1": rng.standard_normal((10, 1)), "W2": rng.standard_normal((10, 10)), "b2": rng.standard_normal(10)}
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+def test_the_convolutions_bias_is_taken(rng, shape):
+    """Cost and gradients are those of the course's own product with the bias added."""
+    network = cyconv.Network(filter_size=4, n_filters=2, n_hidden=10, dtype="float64")
+    arrays = {**course_parameters(rng), "Fs_b": rng.standard_normal(shape)}
+    network.set_parameters(course_layout.parameters_from_course(arrays))
+    images = rng.standard_normal((3, 3, 32, 32))
+    MX = course_layout.patches_to_course(ops.im2col(images, 4))
+    products = np.einsum("ijn,jl->iln", MX, arrays["Fs"].reshape(-1, 2)) + arrays["Fs_b"].reshape(1, -1, 1)
+    hidden = np.maximum(arrays["W1"] @ np.maximum(products, 0).reshape(-1, 3) + arrays["b1"], 0)
+    np.testing.assert_allclose(network.forward(images)["hidden"].T, hidden, atol=1e-10)
+    _, gradients = network.loss_and_gradients(images, [0, 1, 2])
+    gradient = course_layout.gradients_to_course(gradients)["grad_Fs_b"]
+    np.testing.assert_array_equal(gradient, gradients["conv.bias"][:, None])
+    assert not course_layout.parameters_from_course(course_parameters(rng))["conv.bias"].any()
+
+
+@pytest.mark.parametrize("name", ["b_F", "Fs_bias", "b0", "W3", "b3", "gamma1", 3])
+def test_what_would_be_left_out_in_silence_is_refused(rng, name):
+    with pytest.raises(ValueError, match=f"^arrays must hold only Fs, Fs_b, W1, .* but got '?{name}'? "):
+        course_layout.parameters_from_course({**course_parameters(rng), name: np.zeros(2)})
+
+
+def test_a_whole_debug_file_is_taken(rng):
+    results = "X Y MX conv_outputs conv_outputs_mat conv_flat X1 P grad_Fs_flat grad_W1 grad_b1 grad_W2 grad_b2"
+    arrays = {**course_parameters(rng), **dict.fromkeys(results.split(), np.zeros(1))}
+    assert list(course_layout.parameters_from_course(arrays)) == list(cyconv.Network(4, 2, 10).parameters)
+
+
 @pytest.mark.parametrize(
     "call, sentence",
     [
+        (lambda: course_layout.parameters_from_course(
+            {**course_parameters(np.random.default_rng(0)), "Fs_b": np.zeros(3)}), r"Fs_b must have shape \(2,\)"),
+        (lambda: course_layout.parameters_from_course(
+            {**course_parameters(np.random.default_rng(0)), "Fs_b": [np.inf, 0.0]}), "Fs_b must hold finite numbers"),
         (lambda: course_layout.images_from_columns(np.zeros((3071, 2))), "columns must have shape"),
         (lambda: course_layout.images_to_columns(np.zeros((2, 3072))), "images must have shape"),
         (lambda: course_layout.filters_from_course(np.zeros((4, 4, 3))), "filters must have shape"),

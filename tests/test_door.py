@@ -658,12 +658,12 @@ Door("hidden_to_course", course_layout.hidden_to_course,
 
 
 def course_arrays(rng):
-    shapes = {"Fs": (4, 4, 3, 2), "W1": (5, 8), "b1": (5, 1), "W2": (4, 5), "b2": (4,)}
+    shapes = {"Fs": (4, 4, 3, 2), "Fs_b": (2, 1), "W1": (5, 8), "b1": (5, 1), "W2": (4, 5), "b2": (4,)}
     return {"arrays": {name: rng.standard_normal(shape) for name, shape in shapes.items()}}
 
 
 Door("parameters_from_course", lambda arrays: course_layout.parameters_from_course(arrays)["output.weight"],
-     course_arrays, lambda arrays: arrays["W2"], words=["Fs", "W1", "W2", "b1", "b2", "weight"], refusals=[KeyError])
+     course_arrays, lambda arrays: arrays["W2"], words=["Fs", "Fs_b", "W1", "W2", "b1", "b2", "weight"], refusals=[KeyError])
 
 
 def some_gradients(rng):

@@ -34,7 +34,7 @@ def run(script, *arguments):
         return stop.code
 
 
-def course_numbers(n=5, f=4, nf=2, nh=10, seed=3):
+def course_numbers(n=5, f=4, nf=2, nh=10, seed=3, filter_bias=0.0):
     """The course's debug_info.npz, from the definitions alone and in the course's layouts throughout."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((3072, n))
@@ -53,6 +53,7 @@ def course_numbers(n=5, f=4, nf=2, nh=10, seed=3):
                 MX[row * across + column, :, i] = patch.reshape(-1)
                 for k in range(nf):
                     conv_outputs[row, column, k, i] = np.sum(patch * Fs[:, :, :, k])
+    conv_outputs += np.reshape(filter_bias, (-1, 1))
     conv_flat = np.maximum(conv_outputs, 0).reshape(-1, n)
     X1 = np.maximum(W1 @ conv_flat + b1, 0)
     scores = np.exp(W2 @ X1 + b2)
@@ -99,6 +100,15 @@ def test_every_number_of_the_debug_file_counts(script, name):
     arrays[name].flat[np.abs(arrays[name]).argmax()] *= 1.001
     wrong = [c.what for c in script.compare_debug_file(arrays) if not c.agrees]
     assert wrong == [f"debug file: {name}"]
+
+
+def test_a_debug_file_with_the_filters_bias(script):
+    bias = np.array([[0.7], [-1.2]])
+    arrays = {**course_numbers(filter_bias=bias), "Fs_b": bias, "of_my_own": np.zeros(3)}
+    comparisons = script.compare_debug_file(arrays)
+    assert len(comparisons) == 10 and all(c.agrees for c in comparisons)
+    with pytest.raises(ValueError, match=r"^bias must have shape \(2,\)"):
+        script.compare_debug_file({**arrays, "Fs_b": np.zeros(3)})
 
 
 def test_a_debug_file_of_the_convolution_alone(script):
