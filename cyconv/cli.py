@@ -205,8 +205,8 @@ def open_data(arguments):
     train, validation, test = (f"{len(split):,}" for split in (data.train, data.validation, data.test))
     sizes = f"{train} training, {validation} validation and {test} test images"
     print(f"Data set: {data.name}, {sizes}." if folder else
-          f"Data set: {data.name}, {sizes}. CIFAR-10 was not found in ./data, the user's cache folder or Keras' folder; "
-          f"--data PATH or CYCONV_DATA can say where it is.", flush=True)
+          f"Data set: {data.name}, {sizes}. CIFAR-10 was not found in ./data, the user's cache folder or Keras' "
+          f"folder; --data PATH or CYCONV_DATA can say where it is.", flush=True)
     for warning in caught:
         print(f"note: {warning.message}", file=sys.stderr)
     return source, data

@@ -311,8 +311,8 @@ def gradients_to_course(gradients):
     {'grad_Fs_flat': (48, 2), 'grad_Fs_b': (2, 1), 'grad_W1': (10, 128), 'grad_b1': (10, 1), 'grad_W2': (10, 10),
      'grad_b2': (10, 1)}
     """
-    shapes = {"conv.weight": ("nf", "C", "f", "f"), "conv.bias": ("nf",), "hidden.weight": ("nh", "nf·n_p"), "hidden.bias": ("nh",),
-              "output.weight": ("K", "nh"), "output.bias": ("K",)}
+    shapes = {"conv.weight": ("nf", "C", "f", "f"), "conv.bias": ("nf",), "hidden.weight": ("nh", "nf·n_p"),
+              "hidden.bias": ("nh",), "output.weight": ("K", "nh"), "output.bias": ("K",)}
     _check_mapping("gradients", gradients, shapes)
     arrays = {name: check_array(name, gradients[name], shape, FLOATS) for name, shape in shapes.items()}
     filters = filters_to_course(arrays["conv.weight"])

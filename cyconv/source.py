@@ -41,8 +41,9 @@ class Source:
                 self.values = np.ascontiguousarray(array, dtype=self.dtype)
             check_finite(name, self.values)
             if _look_like_pixels(self.values, network.normalizer):
-                _warn(f"{name} must be normalised where they are floats, but got values from {self.values.min():g} to "
-                      f"{self.values.max():g}, as pixels have them: hand in uint8 pixels, or what a Normalizer makes of them")
+                _warn(f"{name} must be normalised where they are floats, but got values from {self.values.min():g} "
+                      f"to {self.values.max():g}, as pixels have them: pass uint8 pixels, or what a Normalizer makes "
+                      "of them")
         else:
             raise TypeError(f"{name} must have dtype uint8, float32 or float64, but got {describe(array)}")
         if self.labels is not None:

@@ -200,12 +200,13 @@ def test_a_split_is_evaluated_with_its_own_labels(network, ensemble, images, lab
 
 def test_channels_last_are_recognised_wherever_images_enter(entries, images):
     for call in entries.values():
-        with pytest.raises(ValueError, match=r"^(\w+) must have shape .* channels come last: \1\.transpose\(0, 3, 1, 2\)"):
+        with pytest.raises(ValueError, match=r"^(\w+) must have shape .* come last: \1\.transpose\(0, 3, 1, 2\)"):
             call(images.transpose(0, 2, 3, 1))
         call(images.transpose(0, 2, 3, 1).transpose(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1), (8, 8, 4), (5, 5, 3), (48, 64, 3), (64, 48, 4), (224, 224, 3)])
+@pytest.mark.parametrize("shape", [
+    (32, 32, 3), (28, 28, 1), (8, 8, 4), (5, 5, 3), (48, 64, 3), (64, 48, 4), (224, 224, 3)])
 def test_shapes_of_which_the_channels_are_last(shape):
     for call in (cyconv.Normalizer.fit, lambda images: cyconv.Split(images, [0, 0])):
         with pytest.raises(ValueError, match="channels come last"):
@@ -214,8 +215,8 @@ def test_shapes_of_which_the_channels_are_last(shape):
 
 @pytest.mark.parametrize("shape", [
     (3, 32, 32), (1, 28, 28), (4, 8, 8), (3, 3, 3), (3, 4, 4), (1, 1, 1), (3, 4, 3), (4, 4, 3), (1, 3, 1), (3, 100, 4),
-    (16, 4, 4), (32, 3, 3), (64, 1, 1), (16, 16, 16), (22, 1000, 1), (12, 24, 1), (9, 128, 1), (6, 50, 3), (1, 1000, 1), (3, 5, 2),
-    (13, 13, 5), (2, 8, 8)])
+    (16, 4, 4), (32, 3, 3), (64, 1, 1), (16, 16, 16), (22, 1000, 1), (12, 24, 1), (9, 128, 1), (6, 50, 3),
+    (1, 1000, 1), (3, 5, 2), (13, 13, 5), (2, 8, 8)])
 def test_shapes_of_which_the_channels_may_be_first(shape):
     images = np.zeros((2, *shape), np.uint8)
     assert cyconv.Split(images, [0, 0]).images.shape == images.shape
@@ -238,7 +239,8 @@ ONE_HOT = np.eye(4)[[0, 3, 1, 2, 2, 1]]
 @pytest.mark.parametrize("given", [
     lambda labels: labels[:, None], lambda labels: labels[None], lambda labels: Tensor(labels[:, None].astype("u1")),
     lambda labels: ONE_HOT, lambda labels: ONE_HOT.astype(bool), lambda labels: ONE_HOT.astype("f4"),
-    lambda labels: ONE_HOT.astype(int).tolist(), lambda labels: np.asfortranarray(ONE_HOT), lambda labels: Tensor(ONE_HOT),
+    lambda labels: ONE_HOT.astype(int).tolist(), lambda labels: np.asfortranarray(ONE_HOT),
+    lambda labels: Tensor(ONE_HOT),
 ], ids=["column", "row", "tensor", "one-hot", "bool", "float32", "list", "fortran", "one-hot tensor"])
 def test_labels_in_other_forms(network, ensemble, images, labels, given):
     expected, given = labels, given(labels)
@@ -274,8 +276,8 @@ def test_labels_of_a_single_image_and_of_two_classes(make_network):
 
 
 @pytest.mark.parametrize("wrong", [
-    ONE_HOT.T, ONE_HOT[:, :3], ONE_HOT * 0, ONE_HOT + 0.0 * 1j, ONE_HOT * 0.9 + 0.025, ONE_HOT + np.eye(4)[0], 2 * ONE_HOT,
-    np.ones((3, 2), int), np.zeros((N, 1)), np.zeros((N, 1), bool), np.zeros((N, 1, 1), int), np.zeros((N, 2), int),
+    ONE_HOT.T, ONE_HOT[:, :3], ONE_HOT * 0, ONE_HOT + 0.0 * 1j, ONE_HOT * 0.9 + 0.025, ONE_HOT + np.eye(4)[0],
+    2 * ONE_HOT, np.ones((3, 2), int), np.zeros((N, 1)), np.zeros((N, 1), bool), np.zeros((N, 1, 1), int), np.zeros((N, 2), int),
 ])
 def test_labels_that_are_none(network, images, wrong):
     for call in (cyconv.Split, network.prepare, network.evaluate):
@@ -327,7 +329,7 @@ def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
     dark, white = np.zeros_like(images), np.full_like(images, 255)
     assert 0 < normalizer(bright).min() and 0 < normalizer(above_the_mean).min() and normalizer(bright).max() < 1
     for X in (*(normalizer(pixels) for pixels in (images, bright, above_the_mean, dark, white)),
-              normalizer(images).astype(float), np.zeros(images.shape), np.ones(images.shape), 1e6 * np.ones(images.shape)):
+              normalizer(images).astype(float), *(np.full(images.shape, value) for value in (0.0, 1.0, 1e6))):
         for name, call in takes_floats.items():
             assert not warnings_of(call, X), name
 
@@ -335,8 +337,8 @@ def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
 def test_prepared_images_are_not_looked_at_again(network, images, labels):
     with pytest.warns(UserWarning, match="^images must be normalised"):
         source = network.prepare(images / 255, labels)
-    order = np.arange(N)
-    for call in (network.evaluate, network.predict, lambda source: network.train_steps(source, order, [0.1], batch_size=N)):
+    train = lambda source: network.train_steps(source, np.arange(N), [0.1], batch_size=N)
+    for call in (network.evaluate, network.predict, train):
         assert not warnings_of(call, source)
 
 
@@ -358,4 +360,5 @@ def test_cost_and_gradient_agree_where_probabilities_sum_nearly_to_one(make_netw
     numeric = (costs[0] - costs[1]) / 2e-5
     assert gradients["output.bias"][0] == pytest.approx(numeric, abs=1e-8)
     network.set_parameters(parameters)
-    assert network.loss_and_gradients(X, excess * targets)[0] == pytest.approx(network.loss_and_gradients(X, targets)[0])
+    cost = network.loss_and_gradients(X, targets)[0]
+    assert network.loss_and_gradients(X, excess * targets)[0] == pytest.approx(cost)

@@ -663,7 +663,8 @@ def course_arrays(rng):
 
 
 Door("parameters_from_course", lambda arrays: course_layout.parameters_from_course(arrays)["output.weight"],
-     course_arrays, lambda arrays: arrays["W2"], words=["Fs", "Fs_b", "W1", "W2", "b1", "b2", "weight"], refusals=[KeyError])
+     course_arrays, lambda arrays: arrays["W2"], refusals=[KeyError],
+     words=["Fs", "Fs_b", "W1", "W2", "b1", "b2", "weight"])
 
 
 def some_gradients(rng):
