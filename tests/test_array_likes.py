@@ -277,7 +277,8 @@ def test_labels_of_a_single_image_and_of_two_classes(make_network):
 
 @pytest.mark.parametrize("wrong", [
     ONE_HOT.T, ONE_HOT[:, :3], ONE_HOT * 0, ONE_HOT + 0.0 * 1j, ONE_HOT * 0.9 + 0.025, ONE_HOT + np.eye(4)[0],
-    2 * ONE_HOT, np.ones((3, 2), int), np.zeros((N, 1)), np.zeros((N, 1), bool), np.zeros((N, 1, 1), int), np.zeros((N, 2), int),
+    2 * ONE_HOT, np.ones((3, 2), int), np.zeros((N, 1)), np.zeros((N, 1), bool), np.zeros((N, 1, 1), int),
+    np.zeros((N, 2), int),
 ])
 def test_labels_that_are_none(network, images, wrong):
     for call in (cyconv.Split, network.prepare, network.evaluate):
