@@ -1,5 +1,6 @@
 """Images and labels as people hand them in: lists, tensors, splits, channels last, one-hot, never normalised."""
 
+import linecache
 import warnings
 
 import numpy as np
@@ -314,6 +315,15 @@ def test_pixels_as_floats_are_told_once(takes_floats, images, rng):
             assert [warning.category for warning in caught] == [UserWarning], name
             assert str(caught[0].message).startswith(("X must be normalised", "images must be normalised"))
             assert caught[0].filename == __file__
+
+
+def test_the_warning_names_the_callers_line(network, ensemble, images, labels):
+    for model in (network, ensemble):
+        with pytest.warns(UserWarning) as caught:
+            model.evaluate(images / 255, labels)    # this line
+            model.predict(images / 255)             # this line
+        lines = [linecache.getline(warning.filename, warning.lineno) for warning in caught]
+        assert len(lines) == 2 and all("# this line" in line for line in lines)
 
 
 def test_without_a_normaliser_only_large_values_are_told(make_network, images, labels):
