@@ -46,11 +46,6 @@ SLOW = [["-O1"], ["-g"], ["-UNDEBUG"], ["-fno-omit-frame-pointer"]]
 OPENMP = [  # for the compiler, for the linker: gcc and clang, Apple's clang with libomp, Microsoft's
     (["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"]), (["/openmp"], []),
 ]
-VNNI = "-DCY_VNNI"      # the assembler knows the instructions that multiply bytes; whether the processor does, is seen later
-MULTIPLY_BYTES = {
-    "avx2": 'int main(void) { __asm__("{vex} vpdpbusd %ymm0, %ymm0, %ymm0"); return 0; }\n',
-    "avx512": 'int main(void) { __asm__("vpdpbusd %zmm0, %zmm0, %zmm0"); return 0; }\n',
-}
 EMPTY_PROGRAM = "int main(void) { return 0; }\n"
 OPENMP_PROGRAM = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 DIRECTIVES = {
@@ -84,14 +79,11 @@ class BuildKernels(build_ext):
         for module in self.extensions:
             name = module.name.rpartition(".")[2]
             flags[name] = common + (MARCH.get(name, []) if gcc_like else [])
-            if gcc_like and name in MULTIPLY_BYTES and self.accepts([], program=MULTIPLY_BYTES[name]):
-                flags[name].append(VNNI)
             module.extra_compile_args = flags[name] + openmp
             module.extra_link_args = openmp_link + sanitize
         for module in self.extensions:
             if module.name.endswith(".processor"):
                 built = {name: " ".join(flags[name]) for name in INSTRUCTION_SETS}
-                built |= {f"{name}vnni": built[name] for name in built if VNNI in flags[name]}     # the same module
                 text = json.dumps(built)
                 module.define_macros = [("CYCONV_BUILD", json.dumps(text))]
         super().build_extensions()

@@ -13,7 +13,6 @@ by patch; the first hidden layer's columns follow.
 """
 
 import math
-import sys
 
 import numpy as np
 
@@ -27,9 +26,6 @@ DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = rang
 AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
 GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of theirs,
                         # and would take lines from the neighbour that writes them
-MAX_BYTE_CHANNELS = 64  # of images whose bytes are multiplied: sums of up to 65,536 products stay below 2**31
-BYTE_BLOCK = 40         # images in a block of evaluation from bytes; a multiple of both layers' tiles, 8 and 5
-DIGIT_COLUMN = 16       # outputs that are computed together from bytes
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 MAX_BRANCHES = 8
 MAX_HIDDEN = 8
@@ -43,21 +39,6 @@ def padded(n, multiple=PAD):
 def is_patch_inner(n_patches):
     """Whether patches run along the vector lanes: not where padding them would cost more than half as much again."""
     return 2 * padded(n_patches) <= 3 * n_patches
-
-
-def takes_bytes(image_shape, filter_size, n_filters):
-    """Whether the forward convolution can multiply the stored bytes of such images, see ``digits.pyx``."""
-    channels, height, width = image_shape
-    return (sys.byteorder == "little" and height == width == 32 and channels <= MAX_BYTE_CHANNELS
-            and (filter_size in (2, 4, 8) or filter_size in (16, 32) and n_filters >= DIGIT_COLUMN))
-
-
-def digits_size(image_shape, filter_size, n_filters):
-    """Elements of float32 that a branch's filters take in digits, with a unit and a bias for each output."""
-    channels, height, width = image_shape
-    n_patches = (height // filter_size) * (width // filter_size)
-    outputs = n_filters * n_patches if is_patch_inner(n_patches) else padded(n_filters, DIGIT_COLUMN) * n_patches
-    return outputs * (3 * channels * filter_size**2 // 4 + 2)
 
 
 def as_sizes(name, value):
@@ -255,7 +236,7 @@ class Layout:
         share = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
         return next(size for size in sizes if share[size] <= 1.05 * min(share.values()))
 
-    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False, digits=False, turns=False):
+    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False, turns=False):
         """The description that the kernels' ``read_plan`` takes, with the workspace's size.
 
         Parameters
@@ -268,8 +249,6 @@ class Layout:
         itemsize : int
             Bytes of a number.
         evaluation : bool
-        digits : bool
-            Whether the filters are also laid out in digits where the images allow it; for evaluation in float32.
         turns : bool
             Whether the weights of dense layers with many units are also laid out inputs by units; for evaluation.
 
@@ -280,8 +259,7 @@ class Layout:
         workspace : int
             Elements.
         """
-        takes = [digits and takes_bytes(self.image_shape, b["filter_size"], b["n_filters"]) for b in self.branches]
-        block = BYTE_BLOCK if any(takes) else self.block_size(batch_size, itemsize)
+        block = self.block_size(batch_size, itemsize)
         rows = block if evaluation else batch_size
         whole, area, thread = _Cursor(), _Cursor(), _Cursor()
         batch = thread if evaluation else area
@@ -291,11 +269,9 @@ class Layout:
         grad = [0 if evaluation or i == 0 and not keep_grad else area.take(rows * ld) for i, ld in enumerate(self.ld)]
         h, d_h = thread.take(block * self.ld[0]), thread.take(block * self.ld[0])
         branches = []
-        for branch, takes_digits in zip(self.branches, takes):
+        for branch in self.branches:
             own = dict(branch, batch_x=0, shares=0, x=thread.take(block * branch["x_size"]),
-                       tables=whole.take(2 * math.prod(self.image_shape)), digits=-1)
-            if takes_digits:
-                own["digits"] = whole.take(digits_size(self.image_shape, branch["filter_size"], branch["n_filters"]))
+                       tables=whole.take(2 * math.prod(self.image_shape)))
             if not evaluation and branch["patch_inner"]:
                 own["shares"] = area.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
             elif not evaluation:

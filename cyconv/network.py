@@ -1,6 +1,7 @@
 """The network: a patchify convolution, dense layers, softmax."""
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from .datasets import Normalizer, Split
 from .layout import MAX_BRANCHES, MAX_HIDDEN, Layout, as_sizes
 from .randomness import INITIALISATION, standard_normal
 from .source import Source
+from .threads import Team
 
 FORMAT_VERSION = 1
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
@@ -142,7 +144,7 @@ class Network:
         self._velocity = None
         self._lock = threading.RLock()
         self._workspaces = {}
-        self._evaluates = None      # workspace, scale and offset that evaluation has made ready, with these parameters
+        self._evaluates = None      # workspace and normalisation that evaluation has made ready, with these parameters
         self._may_skip = None       # whether evaluation with these parameters may skip zeros; None: not looked at
         self._initialise()
 
@@ -341,35 +343,34 @@ class Network:
             raise ValueError("labels must be given, but got None")
         return source
 
-    def _workspace(self, batch_size, evaluation, digits=False, turns=False):
-        """Plan, tasks and memory for a batch size; the last of each kind is kept."""
+    def _workspace(self, batch_size, evaluation, turns=False):
+        """Plan, tasks, memory and team for a batch size; the last of each kind is kept."""
         n_threads = ops.threads_for_call()
-        key = (batch_size, n_threads, digits, turns)
+        key = (batch_size, n_threads, turns)
         kept = self._workspaces.get(evaluation)
         if kept is None or kept[0] != key:
             self._workspaces.pop(evaluation, None)
             plan, tasks, size = self._layout.plan(
-                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, digits, turns)
+                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, turns)
             memory = ops.aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
-            kept = (key, plan, np.array(tasks, np.int64), memory)
+            kept = (key, plan, np.array(tasks, np.int64), memory, Team(n_threads))
             self._workspaces[evaluation] = kept
-        return kept[1], kept[2], kept[3], n_threads
+        return kept[1:]
 
     def _run_forward(self, source, labels, probabilities):
         with self._lock:
-            stored = source.pixels is not None      # else nothing is kept from one call to the next
-            digits = stored and ops.evaluates_bytes and self.dtype == np.float32
-            turns = stored and self._turns()
-            plan, _, memory, n_threads = self._workspace(2**30, evaluation=True, digits=digits, turns=turns)
+            # Of float images nothing is kept from one call to the next.
+            turns = source.pixels is not None and self._turns()
+            plan, _, memory, team = self._workspace(2**30, evaluation=True, turns=turns)
             losses = np.empty(source.n_images)
             correct = np.zeros(source.n_images, np.int32)
             ready = self._is_ready(memory, source)
             self._evaluates = None
             ops.specialised(ops.kernels.evaluate, self.dtype)(
                 plan, self._store, memory, *source.kernel_arguments(), labels, losses, correct, probabilities,
-                ready, ops.has_vnni, n_threads)
+                ready, team.n_threads)
             if source.pixels is not None:
-                self._evaluates = memory, source.scale, source.offset
+                self._evaluates = memory, source.kernel_arguments()[2:]
         return losses, correct
 
     def _turns(self):
@@ -383,8 +384,8 @@ class Network:
         """Whether the workspace holds what evaluation makes of the filters and the normaliser beforehand."""
         if source.pixels is None or self._evaluates is None:
             return False
-        ready_memory, scale, offset = self._evaluates
-        return memory is ready_memory and np.array_equal(scale, source.scale) and np.array_equal(offset, source.offset)
+        ready_memory, ready = self._evaluates
+        return memory is ready_memory and all(map(np.array_equal, ready, source.kernel_arguments()[2:]))
 
     def predict_proba(self, X):
         """Probabilities of the classes.
@@ -641,22 +642,27 @@ class Network:
         train = ops.specialised(ops.kernels.train, self.dtype)
         with self._lock:
             self._evaluates = self._may_skip = None
-            plan, tasks, memory, n_threads = self._workspace(batch_size, evaluation=False)
+            plan, tasks, memory, team = self._workspace(batch_size, evaluation=False)
+            n_threads = team.n_threads
             if plan["block"] == batch_size:     # one block is one thread's; the others would cost more than they help
                 n_threads = 1
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
-                far = ops.threads_are_far(n_threads)
+                size = min(team.size, n_threads)
+                far = ops.threads_are_far(size)
                 alone = far and self._has_few_operations(batch_size)
-                train(plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
-                      order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
-                      costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
-                      settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
-                      augmentation.shift, augmentation.cutout, settings.get("seed", 0),
-                      settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size),
-                      far and not alone, 1 if alone else n_threads)
+                start = time.perf_counter()
+                asleep = train(
+                    plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
+                    order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
+                    costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
+                    settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
+                    augmentation.shift, augmentation.cutout, settings.get("seed", 0),
+                    settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size),
+                    far and not alone, 1 if alone else size)
+                team.note(end - begin, time.perf_counter() - start, asleep)
         return costs
 
     def _has_few_operations(self, batch_size):

@@ -6,8 +6,7 @@ name and signature in :mod:`cyconv.reference`, in plain NumPy.
 
 The build is chosen at import: the widest instruction set that the processor
 has, or the one that the environment variable ``CYCONV_ISA`` names
-(``baseline``, ``avx2``, ``avx512``; or ``avx2vnni`` and ``avx512vnni``, with which
-evaluation multiplies images' bytes as they are stored).
+(``baseline``, ``avx2``, ``avx512``).
 """
 
 import importlib
@@ -23,11 +22,10 @@ from ._checks import (
     as_array, check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
 from ._kernels import processor
 from .augmentation import NO_AUGMENTATION, Augmentation
-from .layout import UNITS_PAD, digits_size, is_patch_inner, padded, takes_bytes
+from .layout import UNITS_PAD, is_patch_inner, padded
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 PROBE_LINES = 512
-BYTE_TILE = 8           # images whose bytes a thread keeps at hand
 FAR = 10e-9             # seconds for a cache line to be written by one thread and read by another
 
 _distances = {}         # number of threads: when they were last looked at, and whether they are far apart
@@ -40,7 +38,7 @@ def _choose_build():
         raise ImportError(
             f"CYCONV_ISA must be one of {', '.join(available)} on this machine, but got {wanted!r}")
     name = wanted or available[0]
-    return name, importlib.import_module(f"._kernels.{name.removesuffix('vnni')}", __package__)
+    return name, importlib.import_module(f"._kernels.{name}", __package__)
 
 
 def _is_built(name):
@@ -48,8 +46,6 @@ def _is_built(name):
 
 
 instruction_set, kernels = _choose_build()
-has_vnni = instruction_set.endswith("vnni")       # whether the processor multiplies bytes
-evaluates_bytes = has_vnni
 
 
 def show_config():
@@ -195,7 +191,7 @@ def im2col(images, filter_size):
     images = check_array("images", images, ("N", "C", "H", "W"), FLOATS)
     _require_images("images", images)
     order = np.arange(images.shape[0])
-    return _gather(images, order, filter_size, None, None, NO_AUGMENTATION, 0, 0)
+    return _gather(images, order, filter_size, None, None, None, NO_AUGMENTATION, 0, 0)
 
 
 def col2im(patches, image_shape, filter_size):
@@ -235,7 +231,7 @@ def check_image_shape(image_shape):
     return tuple(check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
 
 
-def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0):
+def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0, centre=None):
     """Normalise, augment and patchify a batch of stored images in one pass.
 
     Parameters
@@ -249,6 +245,8 @@ def gather_batch(images, order, filter_size, scale, offset, augmentation=None, s
     augmentation : Augmentation, optional
     seed, epoch : int, default 0
         Address of what the augmentation draws.
+    centre : array of the same dtype, (C, H, W), optional
+        Whole numbers that are subtracted from the pixels first; none unless given.
 
     Returns
     -------
@@ -268,12 +266,15 @@ def gather_batch(images, order, filter_size, scale, offset, augmentation=None, s
         raise ValueError(f"order must lie in 0..{images.shape[0] - 1}, but got {order.min()}..{order.max()}")
     scale = check_finite("scale", check_array("scale", scale, images.shape[1:], FLOATS))
     offset = check_finite("offset", check_array("offset", offset, images.shape[1:], FLOATS))
-    _same_dtype(scale=scale, offset=offset)
+    arrays = {"scale": scale, "offset": offset}
+    if centre is not None:
+        centre = arrays["centre"] = check_finite("centre", check_array("centre", centre, images.shape[1:], FLOATS))
+    _same_dtype(**arrays)
     if augmentation is None:
         augmentation = NO_AUGMENTATION
     elif not isinstance(augmentation, Augmentation):
         raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
-    return _gather(images, order, filter_size, scale, offset, augmentation,
+    return _gather(images, order, filter_size, scale, offset, centre, augmentation,
                    check_seed(seed), check_integer("epoch", epoch, 0, 2**62))
 
 
@@ -282,7 +283,7 @@ def check_seed(seed):
     return check_integer("seed", seed, 0, 2**64 - 1)
 
 
-def _gather(images, order, filter_size, scale, offset, augmentation, seed, epoch):
+def _gather(images, order, filter_size, scale, offset, centre, augmentation, seed, epoch):
     _, channels, height, width = images.shape
     f = check_filter_size(filter_size, height, width)
     dtype = images.dtype if scale is None else scale.dtype
@@ -297,8 +298,7 @@ def _gather(images, order, filter_size, scale, offset, augmentation, seed, epoch
     images = np.ascontiguousarray(images)
     specialised(kernels.gather_batch, dtype)(
         images if pixels else None, None if pixels else images, np.ascontiguousarray(order, np.int64), f,
-        None if scale is None else np.ascontiguousarray(scale),
-        None if offset is None else np.ascontiguousarray(offset),
+        *(None if array is None else np.ascontiguousarray(array) for array in (scale, offset, centre)),
         augmentation.flip, augmentation.shift, augmentation.cutout, seed, epoch, patches, rows, tables, n_threads)
     return patches
 
@@ -342,67 +342,6 @@ def patch_matmul_forward(patches, weight, bias):
         _pad_last("patches", patches, width), n_patches, np.ascontiguousarray(weight), np.ascontiguousarray(bias),
         activations, threads_for_call())
     return activations if width == n_patches else activations[:, :, :n_patches].copy()
-
-
-def convolve_bytes(images, weight, bias, scale, offset):
-    """Convolve stored bytes, normalised on the way, and apply ReLU, as evaluation does where bytes are multiplied fast.
-
-    Weights are cut into three digits of eight bits, sums are integers and exact;
-    :func:`cyconv.reference.convolve_bytes` says how. The error is that of a weight
-    rounded to 24 bits next to the largest of its filter.
-
-    Parameters
-    ----------
-    images : array of uint8, (N, C, 32, 32)
-        With at most 64 channels.
-    weight : array of float32, (F, C, f, f)
-        Filters of width 2, 4, 8, 16 or 32; at least 16 of the last two.
-    bias : array of float32, (F,)
-    scale, offset : array of float32, (C, 32, 32)
-        A pixel's value is ``pixel*scale + offset``.
-
-    Returns
-    -------
-    ndarray of float32, (N, F, P)
-        ``max(0, weight @ patches + bias)``; NaN where a filter is not finite.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong dtype, shape or range.
-
-    Examples
-    --------
-    >>> images = np.full((1, 3, 32, 32), 200, np.uint8)
-    >>> weight, bias = np.full((1, 3, 4, 4), 0.5, np.float32), np.ones(1, np.float32)
-    >>> scale, offset = np.full((3, 32, 32), 0.01, np.float32), np.zeros((3, 32, 32), np.float32)
-    >>> float(convolve_bytes(images, weight, bias, scale, offset)[0, 0, 0])
-    49.0
-    """
-    images = check_array("images", images, ("N", "C", "H", "W"), (np.uint8,))
-    _require_images("images", images)
-    shape = images.shape[1:]
-    weight = check_array("weight", weight, ("F", shape[0], "f", "f"), FLOATS[:1])
-    _require_filters(weight)
-    n_filters, _, f, width = weight.shape
-    if f != width or not takes_bytes(shape, f, n_filters):
-        raise ValueError(
-            "weight must hold square filters of width 2, 4 or 8, or at least 16 of width 16 or 32, for images of 32 by 32 "
-            f"pixels and at most 64 channels, but got {describe(weight)} for {describe(images)}")
-    bias = check_array("bias", bias, (n_filters,), FLOATS[:1])
-    scale = check_finite("scale", check_array("scale", scale, shape, FLOATS[:1]))
-    offset = check_finite("offset", check_array("offset", offset, shape, FLOATS[:1]))
-    n_patches, n_threads, what = (32 // f)**2, threads_for_call(), "activations"
-    patch_inner = is_patch_inner(n_patches)
-    activations = new_array(what, (len(images), n_filters * n_patches), np.float32)
-    kernels.convolve_bytes(
-        np.ascontiguousarray(images), f, patch_inner, np.ascontiguousarray(weight).reshape(n_filters, -1),
-        np.ascontiguousarray(bias), np.ascontiguousarray(scale), np.ascontiguousarray(offset),
-        aligned_zeros(2 * scale.size + digits_size(shape, f, n_filters), np.float32, what),
-        new_array(what, (n_threads, BYTE_TILE * scale.size), np.uint8), activations, has_vnni, n_threads)
-    if patch_inner:
-        return activations.reshape(len(images), n_filters, n_patches)
-    return np.ascontiguousarray(activations.reshape(len(images), n_patches, n_filters).transpose(0, 2, 1))
 
 
 def patch_matmul_backward(d_activations, patches, activations):

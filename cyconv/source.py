@@ -31,7 +31,7 @@ class Source:
         self.image_shape = network.image_shape
         self.n_classes = network.n_classes
         self.labels = None if labels is None else check_labels("labels", labels, self.n_images, network.n_classes)
-        self.pixels = self.values = self.scale = self.offset = None
+        self.pixels = self.values = self.scale = self.offset = self.centre = None
         if array.dtype == np.uint8:
             self._take_pixels(name, array, network.normalizer if normalizer is None else normalizer)
         elif array.dtype.kind == "f":
@@ -59,17 +59,19 @@ class Source:
     def _take_pixels(self, name, array, normalizer):
         if normalizer is None:
             raise ValueError(f"normalizer must be given where {name} are uint8 pixels, but the network has none")
-        for name in ("scale", "offset"):
+        for name in ("scale", "offset", "centre"):
             values = check_array(f"normalizer.{name}", getattr(normalizer, name, None), self.image_shape)
             setattr(self, name, check_finite(f"normalizer.{name}", np.ascontiguousarray(values, dtype=self.dtype)))
+        if not self.centre.any():
+            self.centre = None      # the kernels' faster ways subtract none
         self.pixels = np.ascontiguousarray(array)
 
     def __len__(self):
         return self.n_images
 
     def kernel_arguments(self):
-        """pixels, values, scale, offset: what the kernels take."""
-        return self.pixels, self.values, self.scale, self.offset
+        """pixels, values, scale, offset, centre: what the kernels take."""
+        return self.pixels, self.values, self.scale, self.offset, self.centre
 
 
 def _look_like_pixels(values, normalizer):

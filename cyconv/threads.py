@@ -8,12 +8,17 @@ import time
 
 from . import _cgroups
 from ._checks import check_integer
+from ._kernels import processor
 
 MAX_THREADS = 256
 
 QUOTA_HOLDS = 1.0       # seconds: reading it takes longer than a small network's update
+WINDOW = 0.05           # seconds over which a team's pace is measured: many of an operating system's time slices
+REVIEW_AFTER = 1.0      # seconds for which the better size of a team is kept
+CROWDED = 0.1           # share of their time that threads sleep for each other once others use their processors
 
 _chosen = None
+_openmp_at_import = processor.openmp_max_threads()
 _last_quota = -math.inf, math.inf       # when it was read, and what it was
 _used_openmp = False
 _after_fork = False
@@ -52,9 +57,13 @@ def set_num_threads(n):
 def get_num_threads():
     """How many threads the next call of a kernel will use.
 
-    Unless :func:`set_num_threads` was called: ``OMP_NUM_THREADS`` where it is
-    set, else one in a worker of a process pool, else the processors that the
-    affinity mask and the control group's quota leave to this process.
+    Unless :func:`set_num_threads` was called: what a program has told the
+    OpenMP runtime since (threadpoolctl does), else ``OMP_NUM_THREADS``, else one
+    in a worker of a process pool, else the processors that OpenMP binds its
+    threads to or the affinity mask leaves to this process, within the control
+    group's quota. Never more than OpenMP's own limit (``OMP_THREAD_LIMIT``).
+    Training uses fewer of them while other processes keep them busy and fewer
+    are faster.
 
     Returns
     -------
@@ -62,7 +71,7 @@ def get_num_threads():
     """
     if _after_fork:
         return 1
-    return _chosen if _chosen is not None else default_threads()
+    return min(_chosen if _chosen is not None else default_threads(), _limit())
 
 
 def threads_for_call():
@@ -75,12 +84,17 @@ def threads_for_call():
 
 def default_threads():
     """The number of threads where none was chosen."""
+    told = processor.openmp_max_threads()
     asked = _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
-    if asked:
-        return min(asked, MAX_THREADS)
+    if told != _openmp_at_import or asked:
+        return min(told if told != _openmp_at_import else asked, _limit())
     if _in_worker():
         return 1
-    return max(1, min(processors(), _quota_lately(), MAX_THREADS))
+    return max(1, min(processors(), _quota_lately(), _limit()))
+
+
+def _limit():
+    return min(MAX_THREADS, max(1, processor.openmp_thread_limit()))
 
 
 def _positive(text):
@@ -96,6 +110,9 @@ def _in_worker():
 
 def processors():
     """How many this process may run on."""
+    bound = processor.openmp_bound_processors()     # the affinity mask then shows but the calling thread's
+    if bound:
+        return bound
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -130,3 +147,55 @@ def _forked():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+class Team:
+    """How many of the threads share a kind of work, by what they lately got done.
+
+    Threads that wait for each other many thousand times a second are slower
+    than one of them as soon as another process wants one of their processors.
+    Then they sleep for each other; half or twice as many are tried, and the
+    better size is kept for a while. On processors of its own a team keeps its
+    size and nothing is tried. Results do not depend on it.
+
+    Parameters
+    ----------
+    n_threads : int
+        How many there are.
+
+    Attributes
+    ----------
+    size : int
+        How many to use for the next call.
+    """
+
+    def __init__(self, n_threads):
+        self.n_threads = self.size = n_threads
+        self._settled = None        # while another size is tried: the one before, and its pace
+        self._review_at = 0.0
+        self._begin()
+
+    def _begin(self):
+        self._work = self._seconds = self._asleep = 0.0
+
+    def note(self, work, seconds, asleep):
+        """Take in a call's work, in any unit that stays the same, its time, and how long threads slept for each other."""
+        if self.n_threads == 1:
+            return
+        self._work += work
+        self._seconds += seconds
+        self._asleep += asleep
+        if self._seconds < WINDOW:
+            return
+        pace, crowded = self._work / self._seconds, self._asleep > CROWDED * self.size * self._seconds
+        self._begin()
+        now = time.monotonic()
+        if self._settled is not None:
+            size, best = self._settled
+            if pace < best:
+                self.size = size
+            self._settled = None
+            self._review_at = now + REVIEW_AFTER
+        elif (crowded or self.size < self.n_threads) and now >= self._review_at:
+            self._settled = self.size, pace
+            self.size = self.size // 2 if crowded else min(2 * self.size, self.n_threads)

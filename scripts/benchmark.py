@@ -11,9 +11,9 @@ refer to is measured in the same rounds by a loop of fused multiply-adds.
 
 Sections: ``steps`` (time of an update, evaluation, float64, threads),
 ``shapes`` (how the throughput holds between the tuned shapes), ``extras`` (what
-augmentation, dropout and momentum cost), ``memory``, ``imports``, and
-``exercise`` (the whole of Exercise 3 against PyTorch; minutes, hence only when
-named).
+augmentation, dropout and momentum cost), ``memory``, ``imports``, and, only when
+named, since they take minutes, ``busy`` (updates beside other busy processes)
+and ``exercise`` (the whole of Exercise 3 against PyTorch).
 """
 
 import argparse
@@ -24,7 +24,8 @@ from pathlib import Path
 import peers
 from peers.case import ARCHITECTURES
 
-SECTIONS = ("steps", "shapes", "extras", "memory", "imports", "exercise")
+SECTIONS = ("steps", "shapes", "extras", "memory", "imports", "busy", "exercise")
+LONG = ("busy", "exercise")
 N_IMAGES = 10_000
 
 
@@ -60,8 +61,9 @@ def main(arguments=None):
 def parse(arguments):
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS[:-1]),
-                        metavar="SECTION", help=f"which of {', '.join(SECTIONS)} (default: all but exercise)")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, 
+                        default=[name for name in SECTIONS if name not in LONG], metavar="SECTION",
+                        help=f"which of {', '.join(SECTIONS)} (default: all but {' and '.join(LONG)})")
     parser.add_argument("--peers", nargs="+", choices=list(peers.PEERS), default=peers.installed(),
                         metavar="PEER", help=f"which of {', '.join(peers.PEERS)} (default: those installed, "
                                              "without the GPU's)")

@@ -115,8 +115,35 @@ def openmp():
     return [pool["user_api"] for pool in threadpoolctl.threadpool_info()]
 
 
+def default_threads():
+    """The default number of threads: at first, inside a limit that a program sets, and after it."""
+    import threadpoolctl
+
+    found = [cyconv.get_num_threads()]
+    work()
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        found.append(cyconv.get_num_threads())
+        cyconv.set_num_threads(3)       # what the user sets stands
+        found.append(cyconv.get_num_threads())
+        cyconv.threads._chosen = None
+    return [*found, cyconv.get_num_threads()]
+
+
+def shared_processor():
+    """Two threads on one processor: for how many seconds they slept for each other, and the results of one."""
+    asleep = []
+    cyconv.threads.Team.note = lambda self, work, seconds, slept: asleep.append(slept)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    found = []
+    for n in (2, 1):
+        cyconv.set_num_threads(n)
+        found.append(work())
+    return {"asleep": sum(asleep), "found": found}
+
+
 CASES = {case.__name__: case for case in (
-    fork, fork_untouched, fork_pool, spawn_pool, executor, python_threads, affinity, openmp)}
+    fork, fork_untouched, fork_pool, spawn_pool, executor, python_threads, affinity, openmp, default_threads,
+    shared_processor)}
 
 if __name__ == "__main__":
     print(json.dumps(CASES[sys.argv[1]]()))

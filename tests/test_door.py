@@ -371,7 +371,7 @@ def prepared(network, images, labels, normalizer):
 
 
 def expected_source(network, images, labels, normalizer):
-    X = images if normalizer is None else images * normalizer.scale + normalizer.offset
+    X = images if normalizer is None else (images - normalizer.centre) * normalizer.scale + normalizer.offset
     return reference_probabilities(network, X), classes_in_order(labels, len(X))
 
 
@@ -411,11 +411,11 @@ def trained(network, source, **arguments):
 
 
 def expected_training(network, source, learning_rates, **arguments):
-    pixels, values, scale, offset = source.kernel_arguments()
-    images, scale, offset = (pixels, scale.astype(np.float64), offset.astype(np.float64)) if values is None else (
-        values.astype(np.float64), None, None)
-    return reference.train_steps(double_parameters(network), images, source.labels, scale=scale, offset=offset,
-                                 learning_rates=learning_rates[:1], **arguments)
+    pixels, values, *normalization = source.kernel_arguments()
+    normalization = dict(zip(("scale", "offset", "centre"), (
+        None if array is None else array.astype(np.float64) for array in normalization)))
+    return reference.train_steps(double_parameters(network), pixels if values is None else values.astype(np.float64),
+                                 source.labels, learning_rates=learning_rates[:1], **normalization, **arguments)
 
 
 on_network("train_steps", trained, to_train, expected_training)

@@ -44,6 +44,7 @@ def draw_arguments(name, rng, dtype):
         case "gather_batch":
             images = rng.integers(0, 256, (s.N + 5, *s.image_shape), dtype=np.uint8)
             scale, offset = (0.02 * normal(*s.image_shape), normal(*s.image_shape))
+            centre = rng.integers(0, 256, s.image_shape).astype(dtype) if rng.random() < 0.3 else None
             augmentation = Augmentation(bool(rng.integers(2)), *map(int, rng.integers(0, 6, 2)))
             augmentation = augmentation if rng.random() < 0.7 else None
             order = rng.integers(0, s.N + 5, s.N)
@@ -56,13 +57,8 @@ def draw_arguments(name, rng, dtype):
                 augmentation,
                 int(rng.integers(2**40)),
                 int(rng.integers(100)),
+                centre,
             )
-        case "convolve_bytes":      # in single precision only
-            f, n_filters = [(2, 3), (4, 10), (8, 7), (16, 17), (32, 16)][rng.integers(5)]
-            weight, bias = rng.standard_normal((n_filters, 3, f, f)), rng.standard_normal(n_filters)
-            scale, offset = 0.02 * rng.standard_normal((3, 32, 32)), rng.standard_normal((3, 32, 32))
-            images = rng.integers(0, 256, (s.N, 3, 32, 32), dtype=np.uint8)
-            return (images, *(array.astype(np.float32) for array in (weight, bias, scale, offset)))
         case "patch_matmul_forward":
             return normal(s.N, s.D, s.P), normal(s.F, s.D), normal(s.F)
         case "patch_matmul_backward":
@@ -88,7 +84,6 @@ NAMES = [
     "im2col",
     "col2im",
     "gather_batch",
-    "convolve_bytes",
     "patch_matmul_forward",
     "patch_matmul_backward",
     "dense_forward",
@@ -99,7 +94,7 @@ NAMES = [
     "sgd_update",
     "shuffled_order",
 ]
-EXACT = {"im2col", "col2im", "convolve_bytes", "shuffled_order"}
+EXACT = {"im2col", "col2im", "shuffled_order"}
 
 
 def copied(arguments):
@@ -252,8 +247,9 @@ def test_every_width_of_cifar10s_images_is_gathered(rng, dtype, assert_close, au
     shape = (channels, 32, 32)
     images = rng.integers(0, 256, (9, *shape), dtype=np.uint8)
     scale, offset = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
-    arguments = images, rng.integers(0, 9, 40), filter_size, scale, offset, augmentation, 5
-    assert_close(ops.gather_batch(*arguments), reference.gather_batch(*arguments), TOLERANCE[dtype])
+    for centre in (None, rng.integers(0, 256, shape).astype(dtype)):
+        arguments = images, rng.integers(0, 9, 40), filter_size, scale, offset, augmentation, 5, 0, centre
+        assert_close(ops.gather_batch(*arguments), reference.gather_batch(*arguments), TOLERANCE[dtype])
 
 
 # Bad input ---------------------------------------------------------------------
@@ -310,6 +306,8 @@ BAD = [
     ("gather_batch", "scale", np.ones((3, 4, 4))),
     ("gather_batch", "scale", np.full((3, 4, 8), np.nan)),
     ("gather_batch", "offset", np.ones((3, 4, 8), np.float32)),
+    ("gather_batch", "centre", np.ones((3, 4, 4))),
+    ("gather_batch", "centre", np.full((3, 4, 8), np.inf)),
     ("gather_batch", "augmentation", True),
     ("gather_batch", "seed", -1),
     ("gather_batch", "epoch", 0.5),

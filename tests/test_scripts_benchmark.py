@@ -71,6 +71,19 @@ def test_other_shapes_stand_beside_the_tuned_one(monkeypatch):
     assert found[0]["share"] == [1.0, 1.0] and all(min(shape["gflops"]) > 0 for shape in found)
 
 
+def test_updates_beside_busy_processes(monkeypatch):
+    from peers import sections, tables
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    options = SimpleNamespace(threads=[1, 2], seconds=0.01, rounds=2, images=100, batch_size=20,
+                              architectures=[("tiny", (8, 3, (7,)))])
+    found = sections.measure_busy(options)
+    assert [(row["busy"], row["threads"]) for row in found] == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]
+    assert all(len(row["updates"]) == 2 and min(row["updates"]) > 0 for row in found)
+    heading, table = tables._busy(found)
+    assert "busy" in heading and table.count("tiny") == 3 and "2 / 1" in table
+
+
 @pytest.mark.parametrize("arguments, sentence", [
     (["--architectures", "7,3,50"], "f in 1, 2, 4, 8, 16, 32"),
     (["--threads", "100000"], "--threads must be at most the"),

@@ -1,8 +1,10 @@
 """How many threads run, and that forked and spawned processes and Python threads get on with them."""
 
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from builds import HAS_OPENMP, run_program
@@ -68,6 +70,108 @@ def test_affinity_mask():
     found = run_program("processes.py", "affinity", OMP_NUM_THREADS=None)
     assert found["1"] == 1
     assert all(1 <= n <= int(allowed) for allowed, n in found.items())
+
+
+@linux
+@pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
+@pytest.mark.parametrize("environment, expected", [
+    ({}, "all"), ({"OMP_NUM_THREADS": "2"}, 2), ({"OMP_THREAD_LIMIT": "1"}, 1),
+    ({"OMP_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "2"}, 2),
+    ({"OMP_PROC_BIND": "true"}, "all"),         # although the first thread may then run on one processor alone
+    ({"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}, "all"), ({"OMP_PLACES": "{%d}"}, 1),
+    ({"OMP_PROC_BIND": "true", "OMP_NUM_THREADS": "2"}, 2),
+])
+def test_default_follows_the_openmp_runtime(environment, expected):
+    pytest.importorskip("threadpoolctl")
+    allowed = sorted(os.sched_getaffinity(0))
+    expected = min(len(allowed), threads._quota()) if expected == "all" else expected
+    names = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_PROC_BIND", "OMP_PLACES")
+    environment = {**dict.fromkeys(names), **{name: value.replace("%d", str(allowed[0])) for name, value in environment.items()}}
+    limit = int(environment["OMP_THREAD_LIMIT"] or 256)
+    assert run_program("processes.py", "default_threads", **environment) == [expected, 1, min(3, limit), expected]
+
+
+# How threads wait ---------------------------------------------------------------
+
+
+@linux
+@pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
+def test_openmps_own_spin_is_short_in_the_running_library():
+    """The runtime itself tells what it was loaded with."""
+    if "libgomp" not in Path("/proc/self/maps").read_text():
+        pytest.skip("not GNU's runtime")
+    for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        done = subprocess.run(
+            [sys.executable, "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"], capture_output=True, text=True,
+            env={**environment, "PYTHONPATH": str(Path(cyconv.__file__).parents[1]), "OMP_DISPLAY_ENV": "verbose", **given})
+        assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr, done.stderr
+        assert done.stdout.strip() == given.get("GOMP_SPINCOUNT", "None")       # no child inherits ours
+
+
+@linux
+@pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
+@pytest.mark.parametrize("environment", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "infinite"}])
+def test_threads_that_share_a_processor_sleep_for_each_other(environment):
+    """Whatever the runtime was told, as it is where another package has loaded it first."""
+    found = run_program("processes.py", "shared_processor", **environment)
+    assert found["asleep"] > 0 and found["found"][0] == found["found"][1]
+
+
+@pytest.fixture
+def team(monkeypatch):
+    """team(n_threads): a Team, and a function that notes a second of updates at a pace for each size, by a clock of its own."""
+    now = [0.0]
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+
+    def make(n_threads):
+        team = threads.Team(n_threads)
+
+        def work(seconds, paces, crowded):
+            sizes = []
+            while seconds > 0:
+                sizes.append(team.size)
+                duration = 0.01
+                team.note(paces[team.size] * duration, duration, 0.5 * team.size * duration if crowded and team.size > 1 else 0.0)
+                now[0] += duration
+                seconds -= duration
+            return sizes
+
+        return team, work
+
+    return make
+
+
+def test_a_team_alone_keeps_its_size(team):
+    two, work = team(2)
+    assert set(work(10, {2: 190, 1: 100}, crowded=False)) == {2}
+    one, work = team(1)
+    assert set(work(10, {1: 100}, crowded=True)) == {1}
+
+
+def test_a_crowded_team_does_what_is_faster(team):
+    _, work = team(2)
+    sizes = work(10, {2: 30, 1: 100}, crowded=True)
+    assert sizes[-1] == 1 and sizes.count(1) / len(sizes) > 0.9 and 2 in sizes[500:]
+    _, work = team(2)
+    sizes = work(10, {2: 130, 1: 100}, crowded=True)
+    assert sizes[-1] == 2 and sizes.count(2) / len(sizes) > 0.9 and 1 in sizes[500:]
+
+
+def test_a_team_comes_back_when_the_others_are_gone(team):
+    two, work = team(2)
+    work(3, {2: 30, 1: 100}, crowded=True)
+    assert two.size == 1
+    sizes = work(3, {2: 190, 1: 100}, crowded=False)
+    assert two.size == 2 and sizes.count(2) / len(sizes) > 0.5
+
+
+def test_a_large_team_finds_its_size_step_by_step(team):
+    eight, work = team(8)
+    work(10, {8: 100, 4: 300, 2: 200, 1: 100}, crowded=True)
+    assert eight.size == 4
+    work(10, {8: 800, 4: 400, 2: 200, 1: 100}, crowded=False)
+    assert eight.size == 8
 
 
 # The control group's quota -----------------------------------------------------

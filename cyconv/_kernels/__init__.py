@@ -1,9 +1,7 @@
 """Compiled kernels: one source, one module per instruction set.
 
-The subject files (``patches.pyx``, ``convolution.pyx``, ``digits.pyx``, ``update.pyx``, ``dense.pyx``, ``softmax.pyx``,
-``training.pyx``) are included by ``kernels.pxi``, which the modules ``baseline``, ``avx2`` and ``avx512`` consist of.
-The instruction sets ``avx2vnni`` and ``avx512vnni`` are the latter two and one instruction more. Only :mod:`cyconv.ops`
-calls them, with arguments that it has checked.
+The subject files (``patches.pyx``, ``convolution.pyx``, ``update.pyx``, ``dense.pyx``, ``softmax.pyx``, ``training.pyx``) are included by ``kernels.pxi``, which the modules ``baseline``, ``avx2`` and ``avx512`` consist of.
+Only :mod:`cyconv.ops` calls them, with arguments that it has checked.
 
 Legend, the same in every kernel file
     N   images                      P   patches per image
@@ -31,16 +29,17 @@ def _is_built():
 
 
 def _load_openmp():
-    """Load OpenMP's runtime with a spin of some 20 microseconds, as long as a phase's threads usually wait for each
-    other. Longer spins gain nothing where the processors are free, and make training ten times slower where they
-    are not: they take the processor from the very thread they wait for. libgomp reads this once; what the user set
-    stands."""
-    name = "GOMP_SPINCOUNT"
-    ours = name not in os.environ and "OMP_WAIT_POLICY" not in os.environ
-    if ours:
-        os.environ[name] = "1000"
+    """Load OpenMP's runtime so that its threads spin for some 20 microseconds once a parallel loop is done, and not for
+    milliseconds: beside other busy processes they would take the processor from the very thread they wait for. GNU's
+    runtime reads this when it is loaded, LLVM's when it is first asked anything; what the user set stands. In training,
+    threads wait at a barrier of ours (barrier.pxi), whoever loaded the runtime."""
+    wanted = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+    ours = [] if "OMP_WAIT_POLICY" in os.environ else [name for name in wanted if name not in os.environ]
+    os.environ.update((name, wanted[name]) for name in ours)
     try:
-        from . import processor  # noqa: F401
+        from . import processor
+
+        processor.openmp_max_threads()
     except ImportError as error:
         if _is_built():
             raise
@@ -49,7 +48,7 @@ def _load_openmp():
             "run pip install . and start Python outside the source tree or with -P, or pip install -e . to work in it"
         ) from error
     finally:
-        if ours:
+        for name in ours:
             del os.environ[name]
 
 

@@ -11,6 +11,7 @@ def gather_batch(
     filter_size: int,
     scale: NDArray[np.floating] | None,
     offset: NDArray[np.floating] | None,
+    centre: NDArray[np.floating] | None,
     flip: bool,
     shift: int,
     cutout: int,
@@ -33,20 +34,6 @@ def patch_matmul_forward(
     weight: NDArray[np.floating],
     bias: NDArray[np.floating],
     activations: NDArray[np.floating],
-    n_threads: int,
-) -> None: ...
-def convolve_bytes(
-    images: NDArray[np.uint8],
-    filter_size: int,
-    patch_inner: bool,
-    weight: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    offset: NDArray[np.float32],
-    memory: NDArray[np.float32],
-    words: NDArray[np.uint8],
-    activations: NDArray[np.float32],
-    vnni: bool,
     n_threads: int,
 ) -> None: ...
 def patch_matmul_backward(
@@ -116,6 +103,7 @@ def train(
     values: NDArray[np.floating] | None,
     scale: NDArray[np.floating] | None,
     offset: NDArray[np.floating] | None,
+    centre: NDArray[np.floating] | None,
     labels: NDArray[np.int32] | None,
     soft: NDArray[np.floating] | None,
     on: float,
@@ -136,8 +124,9 @@ def train(
     seed: int,
     first_step: int,
     steps_per_epoch: int,
+    far: bool,
     n_threads: int,
-) -> None: ...
+) -> float: ...
 def evaluate(
     plan: dict,
     params: NDArray[np.floating],
@@ -146,12 +135,13 @@ def evaluate(
     values: NDArray[np.floating] | None,
     scale: NDArray[np.floating] | None,
     offset: NDArray[np.floating] | None,
+    centre: NDArray[np.floating] | None,
     labels: NDArray[np.int32] | None,
     losses: NDArray[np.float64],
     correct: NDArray[np.int32],
     probabilities: NDArray[np.floating] | None,
     ready: bool,
-    vnni: bool,
     n_threads: int,
 ) -> None: ...
+def exchange(lines: NDArray[np.float32], n_lines: int, n_rounds: int, n_threads: int) -> None: ...
 def probe(seed: NDArray[np.floating], n: int, sink: NDArray[np.float64] | None, n_threads: int) -> float: ...

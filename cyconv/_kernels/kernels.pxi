@@ -2,18 +2,18 @@
 # file and nothing else; setup.py gives each its compiler flags.
 
 include "tiles.pxi"
+include "barrier.pxi"
 include "ahead.pxi"
 include "words.pxi"
 include "rows.pxi"
-include "digits.pxi"
 include "randomness.pxi"
 include "sparse.pxi"
 
 from cython.parallel cimport parallel, prange, threadid
+from libc.string cimport memset
 
 include "patches.pyx"
 include "convolution.pyx"
-include "digits.pyx"
 include "update.pyx"
 include "dense.pyx"
 include "softmax.pyx"

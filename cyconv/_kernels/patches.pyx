@@ -1,7 +1,9 @@
 # Patches: from stored images to the matrix that the filters multiply (im2col), in one pass.
 #
 # What is computed, for one image
-#   normalise    v = pixel*scale + offset, both per pixel; images that are already normalised are taken as they are
+#   normalise    v = pixel*scale + offset, both per pixel; images that are already normalised are taken as they are.
+#                Where a bright pixel hardly varies, these are large and cancel: v = (pixel - centre)*scale + offset
+#                there, an exact difference of integers.
 #   augment      output (y, x) takes v at (y + dy, x' + dx), x' = W-1-x where flipped; 0 outside and in the cutout
 #   patchify     with stride = filter width, im2col is a permutation: pixel (c, py*f + y, px*f + x) becomes
 #                value d = (c*f + y)*f + x of patch p = py*grid_w + px
@@ -13,7 +15,7 @@
 # Order of work
 #   In general (gather_image): rows (c, y, :) with the same y mod f are normalised into `rows`, one behind the
 #   other; what lies there is patch after patch with f values each, and is dealt out into f streams.
-#   For uint8 images of 32 x 32 without augmentation (gather_pixels): what GROUP patches hold of a row of theirs is read
+#   For uint8 images of 32 x 32 without augmentation or centre (gather_pixels): what GROUP patches hold of a row of theirs is read
 #   as words of up to four bytes, one a patch, and a word's bytes are shifted out one after the other: each gives
 #   GROUP neighbours of X. Scale and offset are dealt out likewise beforehand (`tables`). Patches of one pixel are the
 #   image in its own order. Both ways give the same bits: a value is one multiply-add.
@@ -31,6 +33,7 @@ cdef struct Images:
     const void* values              # images already normalised, in the dtype of the computation, or NULL
     const void* scale               # (C, H, W) each, in that dtype; with pixels only
     const void* offset
+    const void* centre              # NULL where it is 0 everywhere
     idx channels, height, width
 
 
@@ -89,7 +92,13 @@ cdef inline void normalise_row(const Images* images, idx image, idx start, idx w
     cdef const real* values
     cdef const real* scale = <const real*>images.scale + start
     cdef const real* offset = <const real*>images.offset + start
-    if images.pixels != NULL:
+    cdef const real* centre
+    if images.centre != NULL:
+        pixels = images.pixels + image*size + start
+        centre = <const real*>images.centre + start
+        for x in range(width):
+            out[x] = (pixels[x] - centre[x])*scale[x] + offset[x]
+    elif images.pixels != NULL:
         pixels = images.pixels + image*size + start
         for g in range(width//GROUP):
             read_words(1, pixels + g*GROUP, 0, words)
@@ -114,7 +123,7 @@ cdef inline void place_row(const Images* images, const Placement* place, idx ima
             out[x] = 0
         return
     if real is float:
-        if MOVES_ROWS and images.pixels != NULL and width == SIDE:
+        if MOVES_ROWS and images.pixels != NULL and images.centre == NULL and width == SIDE:
             if place.top <= y < place.bottom:
                 keep = place.keep
             start = (channel*images.height + source_y)*width
@@ -193,7 +202,9 @@ cdef void gather_major(idx f, const unsigned char* pixels, const real* scale, co
 
 cdef inline bint is_plain(const Images* images, const Augment* augment, idx f, bint patch_inner) noexcept nogil:
     """whether gather_pixels knows these images, this width and this layout"""
-    if not READS_WORDS or images.pixels == NULL or augment.active or images.height != SIDE or images.width != SIDE:
+    if not READS_WORDS or images.pixels == NULL or images.centre != NULL or augment.active:
+        return False
+    if images.height != SIDE or images.width != SIDE:
         return False
     return (f == 1 or f == 2 or f == 4 or f == 8) if patch_inner else (f == 16 or f == 32)
 
@@ -296,26 +307,35 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
         gather_rows(images, image, augment, SIDE, SIDE, f, patch_inner, ld_x, rows, out)
 
 
-def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const long long[::1] order,
-                 idx filter_size, const real[:, :, ::1] scale, const real[:, :, ::1] offset, bint flip, idx shift,
-                 idx cutout, uint64 seed, uint64 epoch, real[:, :, ::1] patches, real[:, ::1] rows, real[::1] tables,
-                 int n_threads):
-    """Fill ``patches`` (n, D, P) from uint8 ``pixels`` or, where those are None, from real ``values``."""
+cdef Images images_of(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values,
+                      const real[:, :, ::1] scale, const real[:, :, ::1] offset, const real[:, :, ::1] centre):
     cdef Images images
-    cdef Augment augment
-    cdef idx n = order.shape[0], i, x_size = patches.shape[1]*patches.shape[2]
     images.pixels = NULL
     images.values = NULL
     images.scale = NULL
     images.offset = NULL
+    images.centre = NULL
     if pixels is not None:
         images.pixels = &pixels[0, 0, 0, 0]
         images.scale = &scale[0, 0, 0]
         images.offset = &offset[0, 0, 0]
+        if centre is not None:
+            images.centre = &centre[0, 0, 0]
         images.channels, images.height, images.width = pixels.shape[1], pixels.shape[2], pixels.shape[3]
     else:
         images.values = &values[0, 0, 0, 0]
         images.channels, images.height, images.width = values.shape[1], values.shape[2], values.shape[3]
+    return images
+
+
+def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const long long[::1] order,
+                 idx filter_size, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
+                 const real[:, :, ::1] centre, bint flip, idx shift, idx cutout, uint64 seed, uint64 epoch,
+                 real[:, :, ::1] patches, real[:, ::1] rows, real[::1] tables, int n_threads):
+    """Fill ``patches`` (n, D, P) from uint8 ``pixels`` or, where those are None, from real ``values``."""
+    cdef Images images = images_of[real](pixels, values, scale, offset, centre)
+    cdef Augment augment
+    cdef idx n = order.shape[0], i, x_size = patches.shape[1]*patches.shape[2]
     augment.active = flip or shift > 0 or cutout > 0
     augment.flip = flip
     augment.shift = shift

@@ -47,14 +47,20 @@ cdef void pass_lines(idx n_lines, int thread, bint writing, float* lines) noexce
         lines[16*(n_lines + thread)] = total
 
 
+cdef void pass_rounds(idx n_lines, idx n_rounds, int thread, int n_threads, float* lines,
+                      Barrier* barrier) noexcept nogil:
+    cdef idx r
+    for r in range(n_rounds):
+        pass_lines(n_lines, thread, True, lines)
+        wait(barrier, n_threads)
+        pass_lines(n_lines, thread, False, lines)
+        wait(barrier, n_threads)
+
+
 def exchange(float[::1] lines, idx n_lines, idx n_rounds, int n_threads):
     """``n_rounds`` times ``n_lines`` of 16 numbers are written by one thread and read by all others. ``lines`` holds
     ``n_threads`` more."""
-    cdef idx r
-    cdef int i
+    cdef Barrier barrier
+    memset(&barrier, 0, sizeof(Barrier))
     with nogil, parallel(num_threads=n_threads):
-        for r in range(n_rounds):
-            for i in prange(n_threads, schedule="static", chunksize=1):
-                pass_lines(n_lines, i, True, &lines[0])
-            for i in prange(n_threads, schedule="static", chunksize=1):
-                pass_lines(n_lines, i, False, &lines[0])
+        pass_rounds(n_lines, n_rounds, threadid(), team_size(), &lines[0], &barrier)

@@ -8,25 +8,33 @@ cdef extern from *:
     #else
       #define CY_OPENMP 0
     #endif
+    #if CY_OPENMP >= 200805
+      #define CY_MAX_THREADS() omp_get_max_threads()
+      #define CY_THREAD_LIMIT() omp_get_thread_limit()
+    #else
+      #define CY_MAX_THREADS() 1
+      #define CY_THREAD_LIMIT() 0x7fffffff
+    #endif
+    #if CY_OPENMP >= 201511
+      static int cy_bound_processors(void)
+      {
+        int n = 0;
+        for (int i = 0; i < omp_get_num_places(); i++) n += omp_get_place_num_procs(i);
+        return n;
+      }
+    #else
+      static int cy_bound_processors(void) { return 0; }
+    #endif
     #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-      #include <cpuid.h>
       static int cy_has_avx2(void)
       { __builtin_cpu_init(); return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-      static int cy_has_avx2vnni(void)
-      {
-        unsigned a, b, c, d;
-        return cy_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
-      }
       static int cy_has_avx512(void)
       { return cy_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
             && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512vl"); }
-      static int cy_has_avx512vnni(void) { return cy_has_avx512() && __builtin_cpu_supports("avx512vnni"); }
     #else
       static int cy_has_avx2(void) { return 0; }
-      static int cy_has_avx2vnni(void) { return 0; }
       static int cy_has_avx512(void) { return 0; }
-      static int cy_has_avx512vnni(void) { return 0; }
     #endif
     #if defined(__VERSION__)
       #define CY_COMPILER __VERSION__
@@ -38,10 +46,11 @@ cdef extern from *:
     #endif
     """
     int OPENMP "CY_OPENMP"
+    int CY_MAX_THREADS() noexcept
+    int CY_THREAD_LIMIT() noexcept
+    int cy_bound_processors() noexcept
     bint cy_has_avx2() noexcept
-    bint cy_has_avx2vnni() noexcept
     bint cy_has_avx512() noexcept
-    bint cy_has_avx512vnni() noexcept
     const char* COMPILER "CY_COMPILER"
     const char* BUILD "CYCONV_BUILD"
 
@@ -51,18 +60,29 @@ def instruction_sets():
     names = ["baseline"]
     if cy_has_avx2():
         names.insert(0, "avx2")
-    if cy_has_avx2vnni():
-        names.insert(0, "avx2vnni")
     if cy_has_avx512():
         names.insert(0, "avx512")
-    if cy_has_avx512vnni():
-        names.insert(0, "avx512vnni")
     return names
 
 
 def openmp_version():
     """The ``_OPENMP`` date that the build was compiled with; 0 without OpenMP."""
     return OPENMP
+
+
+def openmp_max_threads():
+    """How many threads OpenMP would use now, as its environment or a program has told it; 1 without OpenMP."""
+    return CY_MAX_THREADS()
+
+
+def openmp_thread_limit():
+    """How many threads OpenMP may have at most."""
+    return CY_THREAD_LIMIT()
+
+
+def openmp_bound_processors():
+    """How many processors OpenMP binds its threads to (``OMP_PROC_BIND``, ``OMP_PLACES``); 0 where it binds none."""
+    return cy_bound_processors()
 
 
 def compiler():

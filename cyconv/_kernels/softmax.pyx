@@ -8,8 +8,12 @@
 # Layout
 #   Rows of K logits, `ld` apart, ld a multiple of PAD: the exponentials of a row are taken all at once.
 #   Losses are double. NaN and infinity pass through: no comparison may swallow them.
+#
+# Order of sums
+#   The exponentials of a row are added in double, class by class, all but the largest one: it is 1, and beside it the
+#   others would lose their digits. The loss takes log1p of them.
 
-from libc.math cimport log, rint, rintf
+from libc.math cimport log1p, rint, rintf
 
 cdef extern from *:
     """
@@ -74,22 +78,22 @@ cdef void softmax_rows(idx n, idx n_classes, idx ld, real* z, const Targets* tar
                        idx first, double* losses, int* correct) noexcept nogil:
     """Logits become probabilities. Row i is position first + i of the batch and, in the store, image images[i]
     (or first + i where `images` is NULL). Losses and hits are written where there are targets."""
-    cdef idx i, k, label
+    cdef idx i, k, label, best
     cdef real top, total
-    cdef double fit, mass
+    cdef double fit, mass, others
     cdef real* row
     cdef const real* soft
     for i in range(n):
         row = z + i*ld
         top = row[0]
-        label = 0
+        best = label = 0
         for k in range(1, n_classes):
             if row[k] > top:
                 top = row[k]
-                label = k
+                best = k
         if targets.labels != NULL:
-            correct[i] = label == targets.labels[images[i] if images != NULL else first + i]
             label = targets.labels[images[i] if images != NULL else first + i]
+            correct[i] = best == label
         for k in range(n_classes):
             row[k] -= top
         for k in range(n_classes, ld):
@@ -112,11 +116,14 @@ cdef void softmax_rows(idx n, idx n_classes, idx ld, real* z, const Targets* tar
                 row[k] = exp_float(row[k])
             else:
                 row[k] = exp_double(row[k])
-        total = 0
-        for k in range(n_classes):
-            total += row[k]
+        others = row[best] - <real>1        # 0, or NaN
+        for k in range(best):
+            others += row[k]
+        for k in range(best + 1, n_classes):
+            others += row[k]
         if losses != NULL:
-            losses[i] = mass*log(<double>total) - fit
+            losses[i] = mass*log1p(others) - fit
+        total = <real>(1 + others)
         for k in range(n_classes):
             row[k] /= total
         for k in range(n_classes, ld):

@@ -6,10 +6,10 @@
 #   Phase two, over fixed tiles of the parameters: each tile of a dense weight matrix sums its gradient over the
 #   whole batch in registers and applies the update at once, so that no gradient array is ever written; the
 #   filters' shares are added over the blocks, in block order, and applied.
-#   A barrier stands after each phase. Evaluation is phase one's forward half on blocks of its own; where the
-#   processor multiplies bytes, it convolves the images as they are stored (see digits.pyx).
+#   A barrier stands after each phase. Evaluation is phase one's forward half on blocks of its own.
 #
 # Between threads
+#   They wait for each other at a barrier of ours (barrier.pxi), not at the end of OpenMP loops.
 #   What phase one writes, other threads read in phase two, and a core that writes a line again must first take it
 #   back from their caches. Cores that share a cache: updates take turns in several areas, so that the lines have
 #   left the cores' own caches by then. Cores far apart: a block's patches and level 0 are made and used in its
@@ -52,7 +52,6 @@ cdef struct Branch:
     idx batch_x         # in the area: the patches of the batch, patch-major only
     idx shares          # patch-innermost: in the area, n_filters*(n_values + 1) a block
     idx tables          # in the workspace: what gather_pixels needs
-    idx digits          # in the workspace, for evaluation: the filters in digits; negative where they are not used
 
 cdef struct Dense:
     idx n_units, n_inputs, ld_w, weight, bias
@@ -88,10 +87,9 @@ cdef struct Batch:
     double* losses
     int* correct
     double* squares                     # a slot for each task
-    void* workspace                     # where the branches' tables and digits are
+    void* workspace                     # where the branches' tables are
     const void* data                    # the images, whichever they are, for requests ahead
     idx image_bytes, pace
-    bint vnni                           # whether the processor multiplies bytes
 
 
 cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
@@ -127,36 +125,6 @@ cdef void fill_branch_tables(const Plan* plan, const Batch* batch, real* workspa
         branch = &plan.branch[b]
         if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
             fill_tables(&batch.images, branch.filter_size, branch.patch_inner, workspace + branch.tables)
-
-
-cdef inline bint has_digits(const Branch* branch, const Batch* batch) noexcept nogil:
-    """whether the branch convolves the stored bytes"""
-    return branch.digits >= 0 and batch.images.pixels != NULL
-
-
-cdef inline Digits branch_digits(const Branch* branch, const Batch* batch) noexcept nogil:
-    return digits_of(branch.filter_size, batch.images.channels, branch.n_filters, branch.patch_inner, batch.vnni,
-                     <float*>batch.workspace + branch.digits)
-
-
-cdef void fill_branch_digits(const Plan* plan, const Batch* batch, const float* params, int n_threads) noexcept nogil:
-    cdef const Branch* branch
-    cdef const float* tables
-    cdef Digits of
-    cdef idx b, c, n_columns, ld_w
-    for b in range(plan.n_branches):
-        branch = &plan.branch[b]
-        if has_digits(branch, batch):
-            of = branch_digits(branch, batch)
-            n_columns = of.n_groups*of.n_columns
-            tables = <const float*>batch.workspace + branch.tables
-            ld_w = branch.n_values if branch.patch_inner else branch.ld_x
-            if n_threads == 1:
-                for c in range(n_columns):
-                    fill_column(&of, c, params + branch.weight, ld_w, params + branch.bias, tables)
-            else:
-                for c in prange(n_columns, schedule="static", num_threads=n_threads):
-                    fill_column(&of, c, params + branch.weight, ld_w, params + branch.bias, tables)
 
 
 cdef void turn_inputs(const Dense* dense, idx begin, const real* params, real* workspace) noexcept nogil:
@@ -196,18 +164,16 @@ cdef void pace_requests(Batch* batch, const Plan* plan, const real* tag) noexcep
     steps may ask in vain"""
     cdef const Images* images = &batch.images
     cdef idx b, l
-    cdef double n_steps = 0, n_digit_steps = 0
+    cdef double n_steps = 0
     batch.data = images.pixels if images.pixels != NULL else images.values
     batch.image_bytes = images.channels*images.height*images.width*(1 if images.pixels != NULL else <idx>sizeof(real))
     for b in range(plan.n_branches):
-        if has_digits(&plan.branch[b], batch):
-            n_digit_steps += plan.branch[b].n_filters*plan.branch[b].n_values*plan.branch[b].n_patches
-        elif has_time(&plan.branch[b]):
+        if has_time(&plan.branch[b]):
             n_steps += plan.branch[b].n_filters*plan.branch[b].n_values*plan.branch[b].n_patches
     for l in range(plan.n_dense):
         if plan.dense[l].turned < 0:
             n_steps += plan.dense[l].n_units*plan.dense[l].n_inputs
-    n_steps = n_steps/(ROWS*dot_rows_of(tag)*lanes_of(tag)) + n_digit_steps/(TILE_IMAGES*COLUMN*4)
+    n_steps /= ROWS*dot_rows_of(tag)*lanes_of(tag)
     batch.pace = min(64, 1 + <idx>(1.25*batch.image_bytes/n_steps)) if n_steps > 0 else 0
 
 
@@ -223,16 +189,9 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     cdef idx b, i, l, image
     cdef bint last
     cdef Ahead nothing
-    cdef Digits digits
     expect_nothing(&nothing)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
-        if real is float:
-            if has_digits(branch, batch):
-                digits = branch_digits(branch, batch)
-                convolve_digits(&digits, n, batch.images.pixels + first*batch.image_bytes,
-                                <unsigned char*>(scratch + branch.x), h + branch.column, plan.ld[0], ahead)
-                continue
         own = patches_of(plan, branch, base, row, scratch)
         if is_plain(&batch.images, &batch.augment, branch.filter_size, branch.patch_inner):
             gather_pixels(&batch.images, order, first, n, branch.filter_size, branch.patch_inner,
@@ -546,24 +505,37 @@ cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, c
         end_stream()
 
 
-cdef void run_steps(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
-                    real* sink, real* workspace, int n_threads) noexcept nogil:
-    cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block, s, b, t
-    cdef idx per_thread = (n_blocks + n_threads - 1)//n_threads
+cdef void run_thread(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
+                     real* sink, real* workspace, int thread, int n_threads, Barrier* barrier) noexcept nogil:
+    """all updates, as one of n_threads: its blocks and its tasks"""
+    cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block, per_thread = (n_blocks + n_threads - 1)//n_threads
+    cdef idx s, b, t
+    for s in range(course.n_steps):
+        for b in range(thread*per_thread, min((thread + 1)*per_thread, n_blocks)):
+            run_block(plan, batch, course, params, s, b, n_blocks, per_thread, workspace, thread)
+        if thread == n_threads - 1:
+            run_block(plan, batch, course, params, s, n_blocks, n_blocks, per_thread, workspace, thread)
+        wait(barrier, n_threads)
+        t = thread
+        while t <= plan.n_tasks:
+            run_task(plan, batch, course, tasks, s, t, params, sink, workspace, thread)
+            t += n_threads
+        wait(barrier, n_threads)
+
+
+cdef double run_steps(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
+                      real* sink, real* workspace, int n_threads) noexcept nogil:
+    """how long threads slept for each other, added up, in seconds"""
+    cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block
+    cdef Barrier barrier
+    memset(&barrier, 0, sizeof(Barrier))
     if n_threads == 1:          # no OpenMP at all: also the way of a forked child
-        for s in range(course.n_steps):
-            for b in range(n_blocks + 1):
-                run_block(plan, batch, course, params, s, b, n_blocks, per_thread, workspace, 0)
-            for t in range(plan.n_tasks + 1):
-                run_task(plan, batch, course, tasks, s, t, params, sink, workspace, 0)
+        run_thread(plan, batch, course, tasks, params, sink, workspace, 0, 1, &barrier)
     else:
         with parallel(num_threads=n_threads):
-            for s in range(course.n_steps):
-                for b in prange(n_blocks + 1, schedule="static", chunksize=per_thread):
-                    run_block(plan, batch, course, params, s, b, n_blocks, per_thread, workspace, threadid())
-                for t in prange(plan.n_tasks + 1, schedule="static", chunksize=1):
-                    run_task(plan, batch, course, tasks, s, t, params, sink, workspace, threadid())
-    run_block(plan, batch, course, params, course.n_steps, n_blocks, n_blocks, per_thread, workspace, 0)
+            run_thread(plan, batch, course, tasks, params, sink, workspace, threadid(), team_size(), &barrier)
+    run_block(plan, batch, course, params, course.n_steps, n_blocks, n_blocks, 1, workspace, 0)
+    return 1e-9*barrier.asleep
 
 
 cdef inline idx even_block(idx share, idx most) noexcept nogil:
@@ -627,27 +599,9 @@ cdef Plan read_plan(dict description) except *:
     return plan
 
 
-cdef Images images_of(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values,
-                      const real[:, :, ::1] scale, const real[:, :, ::1] offset):
-    cdef Images images
-    images.pixels = NULL
-    images.values = NULL
-    images.scale = NULL
-    images.offset = NULL
-    if pixels is not None:
-        images.pixels = &pixels[0, 0, 0, 0]
-        images.scale = &scale[0, 0, 0]
-        images.offset = &offset[0, 0, 0]
-        images.channels, images.height, images.width = pixels.shape[1], pixels.shape[2], pixels.shape[3]
-    else:
-        images.values = &values[0, 0, 0, 0]
-        images.channels, images.height, images.width = values.shape[1], values.shape[2], values.shape[3]
-    return images
-
-
 def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] sink, real[::1] workspace,
           const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const real[:, :, ::1] scale,
-          const real[:, :, ::1] offset, const int[::1] labels, const real[:, ::1] soft, double on, double off,
+          const real[:, :, ::1] offset, const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft, double on, double off,
           const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs, double[::1] losses,
           int[::1] correct, double[::1] squares, double l2, double momentum, bint gradients_only, double dropout,
           bint flip, idx shift, idx cutout, uint64 seed, idx first_step, idx steps_per_epoch, bint far,
@@ -656,13 +610,15 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
 
     With momentum ``sink`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
     changes. ``labels`` are indexed by image, ``soft`` by position in the batch. ``costs`` are those before each
-    update. ``far``: the threads' processors share no cache.
+    update. ``far``: the threads' processors share no cache. Returns how many seconds threads slept while they waited
+    for each other, added up over all of them.
     """
     cdef Plan own = read_plan(plan)
     cdef Batch batch
     cdef Course course
+    cdef double asleep
     own.private = far
-    batch.images = images_of[real](pixels, values, scale, offset)
+    batch.images = images_of[real](pixels, values, scale, offset, centre)
     batch.augment.active = flip or shift > 0 or cutout > 0
     batch.augment.flip = flip
     batch.augment.shift = shift
@@ -691,16 +647,17 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     with nogil:
         fill_branch_tables(&own, &batch, &workspace[0])
         pace_requests(&batch, &own, <const real*>&params[0])
-        run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
-                  &params[0] if sink is None else &sink[0], &workspace[0], n_threads)
+        asleep = run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
+                           &params[0] if sink is None else &sink[0], &workspace[0], n_threads)
+    return asleep
 
 
 def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsigned char[:, :, :, ::1] pixels,
              const real[:, :, :, ::1] values, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
-             const int[::1] labels, double[::1] losses, int[::1] correct, real[:, ::1] probabilities, bint ready,
-             bint vnni, int n_threads):
+             const real[:, :, ::1] centre, const int[::1] labels, double[::1] losses, int[::1] correct,
+             real[:, ::1] probabilities, bint ready, int n_threads):
     """Loss and hit of every image, and its probabilities where there is an array for them. ``ready``: the workspace
-    comes from a call with the same parameters, scale and offset."""
+    comes from a call with the same parameters, scale, offset and centre."""
     cdef Plan own = read_plan(plan)
     cdef Batch batch
     cdef idx n = losses.shape[0], share = (n + n_threads - 1)//n_threads, n_blocks, b
@@ -708,7 +665,7 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     cdef real* out = NULL if probabilities is None else &probabilities[0, 0]
     own.block = even_block(share, own.block)
     n_blocks = (n + own.block - 1)//own.block
-    batch.images = images_of[real](pixels, values, scale, offset)
+    batch.images = images_of[real](pixels, values, scale, offset, centre)
     own.private = True
     batch.augment.active = False
     batch.targets.labels = NULL if labels is None else &labels[0]
@@ -721,17 +678,14 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     batch.losses = &losses[0]
     batch.correct = &correct[0]
     batch.workspace = base
-    batch.vnni = vnni
     with nogil:
         if not ready:
             fill_branch_tables(&own, &batch, base)
             fill_turned(&own, &params[0], base, n_threads)
-            if real is float:
-                fill_branch_digits(&own, &batch, &params[0], n_threads)
         pace_requests(&batch, &own, <const real*>base)
         if n_threads == 1:
             for b in range(n_blocks):
                 evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch, out)
         else:
-            for b in prange(n_blocks, schedule="static", num_threads=n_threads):
+            for b in prange(n_blocks, schedule="dynamic", num_threads=n_threads):
                 evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch + threadid()*own.scratch_size, out)

@@ -19,9 +19,12 @@ class Normalizer:
     ----------
     mean, std : ndarray of float64, shape (channels, height, width)
         Read-only.
-    scale, offset : ndarray of float64, shape (channels, height, width)
-        ``1 / std`` and ``-mean / std``: a pixel's normalised value is
-        ``pixel * scale + offset``. Read-only.
+    scale, offset, centre : ndarray of float64, shape (channels, height, width)
+        A pixel's normalised value is ``(pixel - centre) * scale + offset``,
+        with ``scale = 1 / std`` and ``offset = (centre - mean) / std``.
+        ``centre`` is 0 where that is accurate, and the rounded mean where a
+        pixel varies by less than 1/64 of it: in float32 the two terms would
+        cancel. Read-only.
 
     Raises
     ------
@@ -48,14 +51,16 @@ class Normalizer:
             raise ValueError(f"std must hold positive numbers, but got {std.min()}")
         with np.errstate(over="ignore"):
             scale = 1.0 / std
-            offset = -mean / std
-            largest = 255.0 * scale + np.abs(offset)
+            centre = np.where(np.abs(mean) > 64 * std, np.rint(mean), 0.0)
+            offset = (centre - mean) / std
+            largest = (255.0 + np.abs(centre)) * scale + np.abs(offset)
         if not (largest < np.finfo(np.float32).max).all():
             raise ValueError(
                 f"std must be so large that pixels divided by it are finite in float32, but got {std.min()} "
                 f"with a mean of up to {np.abs(mean).max()}"
             )
-        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset)):
+        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset),
+                            ("centre", centre)):
             value.flags.writeable = False
             setattr(self, name, value)
 
@@ -115,7 +120,8 @@ class Normalizer:
             If the images are no such pixels or of another image shape.
         """
         images = as_pixels("images", images, self.mean.shape)
-        values = np.multiply(images, self.scale.astype(np.float32), dtype=np.float32)
+        values = np.subtract(images, self.centre.astype(np.float32), dtype=np.float32)
+        values *= self.scale.astype(np.float32)
         values += self.offset.astype(np.float32)
         return values
 

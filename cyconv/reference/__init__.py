@@ -51,7 +51,6 @@ joined in this order), hidden layers follow each other as "hidden.0.weight",
 from cyconv.reference.batches import gather_batch, shuffled_order
 from cyconv.reference.convolution import (
     col2im,
-    convolve_bytes,
     convolve_einsum,
     convolve_loops,
     convolve_matmul,
@@ -71,7 +70,6 @@ from cyconv.reference.training import dropout_factors, forward, loss_and_gradien
 
 __all__ = [
     "col2im",
-    "convolve_bytes",
     "convolve_einsum",
     "convolve_loops",
     "convolve_matmul",

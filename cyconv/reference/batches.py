@@ -32,7 +32,7 @@ def shuffled_order(n, seed, epoch):
     return order
 
 
-def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0):
+def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0, centre=None):
     """Patches of the chosen images, normalised and augmented on the way.
 
     Parameters
@@ -46,6 +46,8 @@ def gather_batch(images, order, filter_size, scale, offset, augmentation=None, s
     augmentation : Augmentation, optional
     seed, epoch : int
         Together with an image's index they determine what augmentation does to it.
+    centre : ndarray (C, H, W), optional
+        What is subtracted from the pixels first, whole numbers.
 
     Returns
     -------
@@ -60,14 +62,14 @@ def gather_batch(images, order, filter_size, scale, offset, augmentation=None, s
     >>> gather_batch(images, np.array([2]), 2, scale, offset).ravel()
     array([6., 6., 6., 6.])
     """
-    return im2col(gather_images(images, order, scale, offset, augmentation, seed, epoch), filter_size)
+    return im2col(gather_images(images, order, scale, offset, augmentation, seed, epoch, centre), filter_size)
 
 
-def gather_images(images, order, scale, offset, augmentation, seed, epoch):
+def gather_images(images, order, scale, offset, augmentation, seed, epoch, centre=None):
     """What :func:`gather_batch` cuts up, (len(order), C, H, W); without a scale, the images as they are."""
     batch = images[order]
     if scale is not None:
-        batch = batch * scale + offset
+        batch = (batch if centre is None else batch - centre) * scale + offset
     if augmentation is not None:
         bits = random_bits(seed, AUGMENTATION, epoch, order).tolist()
         batch = np.stack([_augment(image, augmentation, b) for image, b in zip(batch, bits)])

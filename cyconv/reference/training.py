@@ -196,6 +196,7 @@ def train_steps(
     scale=None,
     offset=None,
     velocity=None,
+    centre=None,
 ):
     """Train: one update of stochastic gradient descent for every learning rate.
 
@@ -217,7 +218,7 @@ def train_steps(
     seed, first_step : int
         Update i is step s = first_step + i; its dropout is a function of (seed, s), its augmentation of
         (seed, epoch) with epoch = s // (n // batch_size).
-    scale, offset : ndarray (C, H, W), optional
+    scale, offset, centre : ndarray (C, H, W), optional
         As for :func:`gather_batch`.
     velocity : dict of str to ndarray, optional
         The v of momentum, like ``parameters`` and changed in place; None starts from zero.
@@ -248,7 +249,7 @@ def train_steps(
         step = first_step + i
         batch = order[i * batch_size : (i + 1) * batch_size]
         epoch = step // (len(images) // batch_size)
-        X = gather_images(images, batch, scale, offset, augmentation, seed, epoch)
+        X = gather_images(images, batch, scale, offset, augmentation, seed, epoch, centre)
         kept = dropout_factors(parameters, batch_size, dropout, seed, step) if dropout else None
         costs[i], gradients = loss_and_gradients(parameters, X, labels[batch], l2, label_smoothing, kept)
         for name, values in parameters.items():

@@ -146,6 +146,47 @@ def measure_imports(options):
     return found
 
 
+def measure_busy(options):
+    """cyconv's updates beside as many busy processes as there are threads, and beside fewer.
+
+    A turn takes five times ``--seconds``: other processes come and go in slices of milliseconds.
+
+    Returns
+    -------
+    list of dict
+        ``network``, ``busy`` (how many processes), ``threads``, and ``updates``
+        a second, per round.
+    """
+    found = []
+    with Worker("cyconv", options.threads[-1]) as worker:
+        for name, shape in options.architectures:
+            case = dataclasses.asdict(Case(*shape, batch_size=options.batch_size))
+            worker.ask("prepare", key=name, case=case, n_images=options.images, seconds=options.seconds / 2,
+                       measures=["step"])
+        for n_busy in range(options.threads[-1] + 1):
+            _say(f"beside {n_busy} busy processes")
+            rows = [{"network": name, "busy": n_busy, "threads": n_threads, "updates": []}
+                    for name, _ in options.architectures for n_threads in options.threads]
+            with _busy_processes(n_busy):
+                for _ in range(options.rounds):
+                    for row in rows:
+                        worker.ask("set_num_threads", n=row["threads"])
+                        row["updates"].append(1e6 / worker.ask("step", key=row["network"], seconds=5 * options.seconds))
+            found += rows
+    return found
+
+
+@contextlib.contextmanager
+def _busy_processes(count):
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def measure_exercise(options):
     """Seconds of the whole Exercise 3, pictures included, one seed: cyconv and PyTorch in turns, three at most.
 

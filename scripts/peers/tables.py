@@ -13,7 +13,7 @@ def describe(results):
     parts = ["# Benchmark", f"{machine['processor']} ({machine['architecture']}), kernels for "
              f"{machine['instruction_set']}. Median (lowest–highest) of all rounds."]
     for name, write in (("steps", _steps), ("shapes", _shapes), ("extras", _extras), ("memory", _memory),
-                        ("imports", _imports), ("exercise", _exercise)):
+                        ("imports", _imports), ("busy", _busy), ("exercise", _exercise)):
         if name in results:
             parts += write(results[name])
     return "\n\n".join(parts) + "\n"
@@ -153,6 +153,19 @@ def _memory(section):
 def _imports(section):
     rows = [[module, spread([1000 * value for value in seconds])] for module, seconds in section.items()]
     return ["## Import, milliseconds beyond NumPy's", format_table(["", "ms"], rows, markdown=True)]
+
+
+def _busy(section):
+    few, many = (choose(row["threads"] for row in section) for choose in (min, max))
+    updates = {(row["network"], row["busy"], row["threads"]): row["updates"] for row in section}
+    header = ["network", "busy processes", *(f"{n} thread{'s' * (n > 1)}" for n in dict.fromkeys((few, many))),
+              *([f"{many} / {few}"] if few < many else [])]
+    rows = []
+    for network, busy in dict.fromkeys((row["network"], row["busy"]) for row in sorted(section, key=lambda row: row["busy"])):
+        counts = [updates[network, busy, n] for n in dict.fromkeys((few, many))]
+        rows.append([network, str(busy), *map(spread, counts),
+                     *([f"{ratio(counts[1], counts[0]):.2f}"] if few < many else [])])
+    return ["## Updates a second beside busy processes (cyconv)", format_table(header, rows, markdown=True)]
 
 
 def _exercise(section):

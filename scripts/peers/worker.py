@@ -126,10 +126,15 @@ class _Server:
 
         return time_extras(_case(case), n_images, rounds, seconds)
 
+    def set_num_threads(self, n):
+        import cyconv
+
+        cyconv.set_num_threads(n)
+
     def peak(self, dtype, seconds):
         import cyconv
 
-        cyconv.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        self.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         return cyconv.ops.measure_peak_flops(dtype, seconds)
 
     def gpu_name(self):
