@@ -1,8 +1,11 @@
 """Files that are either whole or not there, and readers that trust nothing."""
 
 import contextlib
+import hashlib
 import json
 import os
+import shutil
+import stat
 import tempfile
 import zipfile
 from pathlib import Path
@@ -11,11 +14,19 @@ import numpy as np
 
 from ._checks import describe, in_short
 
+try:
+    import fcntl
+except ImportError:     # Windows, which keeps open files from being removed
+    fcntl = None
+
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
 
 def check_path(name, value):
     """Return ``value`` as a Path, or say what came instead."""
     try:
         path = Path(os.fspath(value))
+        os.fsencode(path)
     except Exception:       # whatever a stranger's __fspath__ raises
         raise TypeError(f"{name} must be a path, but got {describe(value)}") from None
     if "\0" in str(path):
@@ -23,38 +34,164 @@ def check_path(name, value):
     return path
 
 
+def regular_file(name, path):
+    """The file that ``path`` leads to, or would create: links are followed, a dangling one as well.
+
+    Returns
+    -------
+    target : Path
+    status : os.stat_result or None
+        None where there is no file yet.
+
+    Raises
+    ------
+    OSError
+        If something else stands there (a folder, a pipe, a device, a socket, a loop of links), the file is
+        write-protected, or its folder is missing.
+    """
+    try:
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        if not target.parent.is_dir():
+            raise FileNotFoundError(
+                f"{name} must lie in an existing folder, but there is no folder {target.parent}")
+        try:
+            status = target.stat()
+        except FileNotFoundError:
+            return target, None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        sentence = f"{name} must be a file that can be written, but {path} cannot: {error.strerror}"
+        raise type(error)(sentence) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"{name} must be a file, but {path} is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise FileExistsError(f"{name} must be a regular file or a new one, but {path} is {kind}")
+    if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(f"{name} must be a file that can be written, but {path} cannot")
+    return target, status
+
+
+def check_writable(name, path):
+    """Find out before hours of work whether `atomic_write` can put a file there; return ``path`` as a Path."""
+    path = check_path(name, path)
+    target, _ = regular_file(name, path)
+    with _temporary(name, target) as (handle, _):
+        os.close(handle)
+    return path
+
+
 @contextlib.contextmanager
 def atomic_write(path, mode="wb", **open_options):
     """Open a file that takes the place of ``path`` only once it is whole.
 
-    The bytes go to a unique temporary file in the same folder, which is
-    flushed, synced to the disk and renamed; then the folder is synced. On
-    any error the temporary file is removed and what stood at ``path`` stays.
+    The bytes go to a temporary file in the same folder, which is flushed,
+    synced to the disk and renamed; then the folder is synced. On any error
+    the temporary file is removed and what stood at ``path`` stays; what a
+    killed process left, the next writer of the same file removes.
+
+    Links are followed: the file that they lead to is replaced. The new file
+    has the mode of the old one, and its owner and group where this process
+    may give it away. Only a regular file is replaced (see `regular_file`).
     """
     path = check_path("path", path)
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder of {path} must exist, but there is no folder {folder}")
-    if path.is_dir():
-        raise IsADirectoryError(f"path must be a file, but {path} is a folder")
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=folder)
-    except OSError as error:
-        raise type(error)(error.errno, f"cannot write into the folder of {path}: {error.strerror}") from None
-    try:
-        with open(handle, mode, **open_options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None:
+    target, status = regular_file("path", path)
+    with _temporary("path", target) as (handle, temporary):
+        try:
+            with open(handle, mode, **open_options) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if status is not None:
+                _keep_owner(temporary, status)
+            os.chmod(temporary, 0o666 & ~_umask() if status is None else status.st_mode & 0o777)
+            os.replace(temporary, target)
+        except OSError as error:
+            if error.errno is None:
+                raise
             raise type(error)(error.errno, f"cannot write {path}: {error.strerror}") from None
-        raise
-    _sync_folder(folder)
+    sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _temporary(name, target):
+    """A new file beside ``target``, as (handle, path); removed at the end unless it was renamed.
+
+    A hash of the target's name is in its own, by which the next writer finds
+    what a killed one left; the lock on it tells which writers live.
+    """
+    prefix = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}."
+    for left in target.parent.glob(f"{prefix}*.part"):
+        _remove_if_abandoned(left)
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
+            except OSError as error:
+                sentence = f"{name} must lie in a folder that can be written, but {target.parent} cannot: {error.strerror}"
+                raise type(error)(sentence) from None
+            stack.callback(_remove, temporary)
+            with contextlib.suppress(BlockingIOError):
+                stack.enter_context(locked(handle))
+                if os.path.lexists(temporary):
+                    break
+            os.close(handle)    # another writer took it for abandoned, before it was locked
+        yield handle, temporary
+
+
+def _remove(path):
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _remove_if_abandoned(path):
+    if fcntl is None:
+        _remove(path)
+        return
+    with contextlib.suppress(OSError):      # it may be another user's, or renamed by now
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(handle):
+    """Hold the lock of an open file until the block ends, even if ``handle`` is closed before.
+
+    Where files cannot be locked (Windows, some network file systems) there is nothing to hold.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process or thread holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    own = os.dup(handle)
+    try:
+        try:
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(own)
+
+
+def _keep_owner(path, status):
+    """Give a file the group and the owner of another, as far as this process may."""
+    own = os.stat(path)
+    if hasattr(os, "chown") and (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+        for owner, group in ((-1, status.st_gid), (status.st_uid, -1)):
+            with contextlib.suppress(OSError):
+                os.chown(path, owner, group)
 
 
 def _umask():
@@ -63,16 +200,22 @@ def _umask():
     return mask
 
 
-def _sync_folder(folder):
+def sync_folder(folder):
+    """Have the names in a folder on the disk, where the file system can do that; a rename stands in any case."""
     if not hasattr(os, "O_DIRECTORY"):
         return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some file systems cannot sync a folder; the rename itself stands
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def copy_file(source, path):
+    """Write what the file ``source`` holds to ``path``, atomically."""
+    with open(source, "rb") as file, atomic_write(path) as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def write_text(path, text):

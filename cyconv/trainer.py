@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import signal
 import sys
 import time
@@ -12,7 +11,7 @@ import numpy as np
 
 from . import ops
 from ._checks import check_flag, check_integer, check_real, describe
-from ._files import check_path
+from ._files import check_writable
 from ._signals import Abort, SignalsNoted
 from .augmentation import Augmentation
 from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
@@ -188,8 +187,9 @@ class CyclicTrainer:
         TypeError, ValueError
             If an argument is of the wrong type or out of range, or the data do
             not fit the network or are not those that this run began with.
-        FileNotFoundError, PermissionError
-            If the checkpoint's folder is missing or cannot be written.
+        FileNotFoundError, PermissionError, IsADirectoryError, FileExistsError
+            If the checkpoint's folder is missing or cannot be written, or
+            something else than a regular file stands there.
         RuntimeError
             If this trainer has finished or diverged.
         DivergenceError
@@ -205,7 +205,7 @@ class CyclicTrainer:
         """
         log_every = check_integer("log_every", log_every, 1)
         if checkpoint is not None:
-            checkpoint = _check_writable(check_path("checkpoint", checkpoint))
+            checkpoint = check_writable("checkpoint", checkpoint)
         if checkpoint_every is not None:
             checkpoint_every = check_integer("checkpoint_every", checkpoint_every, 1)
         if not isinstance(progress, bool | str | None):
@@ -489,15 +489,3 @@ def _progress_bar(progress, step, total):
     title = progress if isinstance(progress, str) else None
     with Bar(total=total, initial=step, desc=title, unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
         yield bar
-
-
-def _check_writable(path):
-    """Find out before hours of training whether a file can be put there."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"checkpoint must lie in an existing folder, but there is no folder {folder}")
-    if path.is_dir():
-        raise IsADirectoryError(f"checkpoint must be a file, but {path} is a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"checkpoint must lie in a folder that can be written, but {folder} cannot")
-    return path

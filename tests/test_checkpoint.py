@@ -1,6 +1,7 @@
 """Checkpoints: resumed runs equal uninterrupted ones bit for bit; bad files and full disks are survived."""
 
 import os
+import tempfile
 import zipfile
 
 import numpy as np
@@ -243,7 +244,15 @@ def test_folder_is_looked_at_before_any_work(tmp_path, monkeypatch):
         fit(make_trainer(), checkpoint=tmp_path / "nowhere" / "c.npz")
     with pytest.raises(IsADirectoryError, match="^checkpoint must be a file"):
         fit(make_trainer(), checkpoint=tmp_path)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(FileExistsError, match="^checkpoint must be a regular file or a new one"):
+            fit(make_trainer(), checkpoint=tmp_path / "pipe")
+
+    def forbidden(*args, **options):    # root may write anywhere
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", forbidden)
     with pytest.raises(PermissionError, match="^checkpoint must lie in a folder that can be written"):
         fit(make_trainer(), checkpoint=tmp_path / "c.npz")
 

@@ -169,12 +169,52 @@ def test_a_silent_server(server, tmp_path, monkeypatch):
         download_cifar10(tmp_path, url=server.url)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_full_disk(server, tmp_path):
-    (tmp_path / f"{NAME}.part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=f"cannot write {NAME} into .*No space left"):
-        download_cifar10(tmp_path, url=server.url)
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with pytest.raises(OSError, match=f"cannot write {NAME} into .*too large"):
+            download_cifar10(tmp_path, url=server.url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / NAME).exists()
+    assert download_cifar10(tmp_path, url=server.url).read_bytes() == ARCHIVE
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.part"])
+def test_what_is_no_file_is_refused_and_stays(server, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FileExistsError, match=f"^{name} must be a regular file or a new one, but .* is a named pipe$"):
+        download_cifar10(tmp_path, url=server.url)
+    assert (tmp_path / name).is_fifo() and os.listdir(tmp_path) == [name] and server.asked == []
+
+
+def test_the_archive_may_be_a_link_to_where_it_is_to_be(server, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "data" / NAME
+    link.symlink_to(tmp_path / "disk" / "archive")
+    assert download_cifar10(tmp_path / "data", url=server.url) == link
+    assert link.is_symlink() and (tmp_path / "disk" / "archive").read_bytes() == ARCHIVE
+    assert os.listdir(tmp_path / "data") == [NAME] and os.listdir(tmp_path / "disk") == ["archive"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files are locked on POSIX")
+def test_a_second_download_into_the_same_folder_is_refused(server, tmp_path, monkeypatch):
+    fetch, refused = download_module._fetch, []
+
+    def fetch_meanwhile(*arguments):
+        monkeypatch.setattr(download_module, "_fetch", fetch)
+        with pytest.raises(BlockingIOError, match="must be one that no other download fills"):
+            download_cifar10(tmp_path, url=server.url)
+        refused.append(True)
+        fetch(*arguments)
+
+    monkeypatch.setattr(download_module, "_fetch", fetch_meanwhile)
+    assert download_cifar10(tmp_path, url=server.url).read_bytes() == ARCHIVE
+    assert refused and os.listdir(tmp_path) == [NAME]
 
 
 def test_folder_that_is_a_file(server, tmp_path):

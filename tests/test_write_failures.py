@@ -1,9 +1,18 @@
-"""Whatever writes a file: on a full disk or without permission one sentence, and what stood there stays."""
+"""Whatever writes a file: on a full disk or without permission one sentence, and what stood there stays.
+
+Only a regular file is replaced, and it keeps its links, mode and owner; writers of the same file, killed ones as well, do
+not get in each other's way.
+"""
 
 import os
 import shutil
+import signal
+import socket
 import stat
+import subprocess
+import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -84,6 +93,7 @@ def closed_folder():
     """A folder that may be read and not written; who runs the tests as root is somebody else meanwhile."""
     folder = Path(tempfile.mkdtemp())
     (folder / "file.png").write_bytes(b"what stood there")
+    (folder / "file.png").chmod(0o666)
     (folder / "closed.npz").touch(mode=0)
     folder.chmod(0o555)
     user = os.geteuid()
@@ -99,6 +109,17 @@ def test_a_folder_without_permission(write, closed_folder):
         write(closed_folder / "file.png")
     assert (closed_folder / "file.png").read_bytes() == b"what stood there" and len(os.listdir(closed_folder)) == 2
     assert "cannot" in str(caught.value) and str(closed_folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_without_permission(write, closed_folder):
+    """A folder that may be written lets one replace anybody's files; who protects one means it."""
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    closed_folder.chmod(0o777)
+    os.seteuid(user)
+    with pytest.raises(PermissionError, match="must be a file that can be written, but .*closed.npz cannot"):
+        write(closed_folder / "closed.npz")
+    assert (closed_folder / "closed.npz").stat().st_size == 0 and len(os.listdir(closed_folder)) == 2
 
 
 def test_a_folder_that_is_not_there_and_a_file_that_is_one(write, tmp_path):
@@ -133,3 +154,162 @@ def test_order_of_what_reaches_the_disk(write, path, monkeypatch):
     monkeypatch.setattr(os, "replace", note_replace)
     write(path)
     assert done[-3:] == ["file", "name", "folder"] and len(done) % 3 == 0
+
+
+# What is no regular file, links, modes, owners ------------------------------------------
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def make_device(path):
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("devices cannot be made here")
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_socket, make_device])
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
+def test_what_is_no_regular_file_is_refused_and_stays(write, tmp_path, make, linked):
+    path = tmp_path / "special"
+    make(path)
+    before = os.lstat(path)
+    named = path
+    if linked:
+        named = tmp_path / "link"
+        named.symlink_to("special")
+    entries = sorted(os.listdir(tmp_path))
+    with pytest.raises(FileExistsError, match="must be a regular file or a new one, but") as caught:
+        write(named)
+    assert str(named) in str(caught.value) and "\n" not in str(caught.value)
+    after = os.lstat(path)
+    assert (after.st_mode, after.st_ino) == (before.st_mode, before.st_ino)
+    assert sorted(os.listdir(tmp_path)) == entries and named.is_symlink() == linked
+
+
+@pytest.mark.parametrize("target", ["there already", "not there yet"])
+def test_links_are_followed(write, tmp_path, target):
+    (tmp_path / "disk").mkdir()
+    real, middle, link = tmp_path / "disk" / "real", tmp_path / "middle", tmp_path / "link"
+    if target == "there already":
+        real.write_bytes(b"what stood there")
+    middle.symlink_to("disk/real")
+    link.symlink_to(middle)
+    write(link)
+    assert link.is_symlink() and middle.is_symlink() and not real.is_symlink() and real.stat().st_size > 16
+    assert os.listdir(tmp_path / "disk") == ["real"] and sorted(os.listdir(tmp_path)) == ["disk", "link", "middle"]
+
+
+def test_links_that_lead_nowhere(write, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="must be a file that can be written, but .*a cannot"):
+        write(tmp_path / "a")
+    (tmp_path / "c").symlink_to("nowhere/c")
+    with pytest.raises(FileNotFoundError, match="must lie in an existing folder"):
+        write(tmp_path / "c")
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_the_mode_is_kept(write, path, mode):
+    path.chmod(mode)
+    write(path)
+    assert stat.S_IMODE(path.stat().st_mode) == mode and path.stat().st_size > 16
+
+
+def test_a_new_file_has_the_mode_that_the_umask_leaves(write, tmp_path):
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_owner_and_group_are_kept(write, path):
+    os.chown(path, 1234, 4321)
+    path.chmod(0o600)
+    write(path)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 4321, 0o600) and found.st_size > 16
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_an_owner_that_may_not_be_kept_hinders_nobody(write, path, monkeypatch):
+    def forbidden(*args):
+        raise PermissionError(1, "Operation not permitted")
+
+    os.chown(path, 1234, 4321)
+    monkeypatch.setattr(os, "chown", forbidden)
+    write(path)
+    assert path.stat().st_size > 16 and path.stat().st_uid == 0 and os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ä" * 127, "-", "[a-z]*"])
+def test_any_name_that_the_file_system_takes(write, tmp_path, name):
+    for _ in range(2):
+        write(tmp_path / name)
+        assert os.listdir(tmp_path) == [name] and (tmp_path / name).stat().st_size > 16
+
+
+# Several writers ----------------------------------------------------------------------
+
+
+def kill_while_writing(path):
+    """A process that is killed in the middle of writing ``path``."""
+    code = ("import os, sys; from cyconv._files import atomic_write\n"
+            "with atomic_write(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)")
+    environment = {**os.environ, "PYTHONPATH": str(Path(cyconv.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code, path], env=environment).returncode == -signal.SIGKILL
+
+
+def test_the_next_writer_clears_away_what_a_killed_one_left(write, path):
+    other = path.with_name("other")
+    for killed in (path, path, other):
+        kill_while_writing(killed)
+    assert path.read_bytes() == b"what stood there" and not other.exists()
+    left = set(os.listdir(path.parent)) - {path.name}
+    assert 2 <= len(left) <= 3 and all(name.startswith(".") and len(name) < 50 for name in left)
+    write(path)
+    assert path.stat().st_size > 16 and len(os.listdir(path.parent)) == 2     # the other file's is not ours to judge
+    _files.write_text(other, "")
+    assert sorted(os.listdir(path.parent)) == [path.name, "other"]
+
+
+def test_a_writer_leaves_another_that_lives_alone(write, path):
+    with _files.atomic_write(path) as file:
+        file.write(b"the slower one's")
+        file.flush()
+        write(path)
+        _files.check_writable("path", path)
+        assert path.stat().st_size > 16
+    assert path.read_bytes() == b"the slower one's" and os.listdir(path.parent) == [path.name]
+
+
+def test_many_writers_of_one_file(path):
+    errors = []
+
+    def work(number):
+        try:
+            for _ in range(40):
+                _files.write_text(path, str(number) * 5000)
+                text = path.read_text()
+                assert len(text) == 5000 and len(set(text)) == 1
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == [] and os.listdir(path.parent) == [path.name]

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 
 from .._checks import check_flag, describe
-from .._files import check_path
+from .._files import check_path, locked, regular_file, sync_folder
 
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
 PUBLISHED_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
@@ -51,9 +51,9 @@ def download_cifar10(folder, url=None, progress=None):
     ConnectionError
         If the server cannot be reached, refuses, or stops sending.
     FileExistsError
-        If another file stands where the archive would go.
+        If another file, or something else than a file, stands where the archive or its part would go.
     OSError
-        If the folder cannot be written to or the disk is full.
+        If the folder cannot be written to, another download writes there, or the disk is full.
 
     Examples
     --------
@@ -65,17 +65,40 @@ def download_cifar10(folder, url=None, progress=None):
         progress = check_flag("progress", progress)
     url = _check_url(url)
     archive = folder / ARCHIVE_NAME
-    part = folder / f"{ARCHIVE_NAME}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if archive.exists():
+        if archive.is_file():
             if _md5(archive) != _MD5:
                 raise FileExistsError(
                     f"folder must hold no other {ARCHIVE_NAME} than the published one, but {archive} has "
                     "another MD5 sum: move it away first",
                 )
             return archive
+        _download(url, regular_file(ARCHIVE_NAME, archive)[0], progress)
+    except (ConnectionError, FileExistsError) as error:
+        if error.errno is None:
+            raise
+        sentence = f"folder must be a folder, but got {folder}: {error.strerror}"
+        raise type(error)(error.errno, sentence) from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        sentence = f"cannot write {ARCHIVE_NAME} into {folder}: {error.strerror}"
+        raise type(error)(error.errno, sentence) from None
+    return archive
+
+
+def _download(url, target, progress):
+    """Fetch into a part beside ``target`` what it lacks, and rename it once it is whole and right."""
+    name = f"{ARCHIVE_NAME}.part"
+    part, _ = regular_file(name, target.with_name(name))
+    with contextlib.ExitStack() as stack:
         with open(part, "ab") as file:
+            try:
+                stack.enter_context(locked(file.fileno()))
+            except BlockingIOError:
+                raise BlockingIOError(
+                    f"folder must be one that no other download fills, but {part} is being written") from None
             _fetch(url, file, progress)
             file.flush()
             os.fsync(file.fileno())
@@ -86,16 +109,8 @@ def download_cifar10(folder, url=None, progress=None):
             raise ValueError(
                 f"url must lead to the published archive with MD5 {_MD5}, but {url} sent one with {found}"
             )
-        os.replace(part, archive)
-    except (ConnectionError, FileExistsError) as error:
-        if error.errno is None:
-            raise
-        sentence = f"folder must be a folder, but got {folder}: {error.strerror}"
-        raise type(error)(error.errno, sentence) from None
-    except OSError as error:
-        sentence = f"cannot write {ARCHIVE_NAME} into {folder}: {error.strerror}"
-        raise type(error)(error.errno, sentence) from None
-    return archive
+        os.replace(part, target)
+    sync_folder(target.parent)
 
 
 def _check_url(url):
