@@ -23,14 +23,26 @@ _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR:
 
 
 def check_path(name, value):
-    """Return ``value`` as a Path, or say what came instead."""
+    """Return ``value`` as a Path, or say what came instead.
+
+    ``~`` and ``~user`` at the beginning become the home folder; in a str, as
+    people type it, environment variables that are set are replaced as well
+    (``$NAME``, ``${NAME}``), others stay as they are. A name that begins with
+    ``~`` is reached by ``"./~name"``, one that holds such a variable by a Path.
+    """
     try:
-        path = Path(os.fspath(value))
+        text = os.fspath(value)
+        text = os.path.expandvars(text) if isinstance(value, str) else text
+        path = Path(os.path.expanduser(text))
         os.fsencode(path)
     except Exception:       # whatever a stranger's __fspath__ raises
         raise TypeError(f"{name} must be a path, but got {describe(value)}") from None
     if "\0" in str(path):
         raise ValueError(f"{name} must be a path, which holds no null character, but got {describe(value)}")
+    if str(path).startswith("~"):
+        if text.startswith("~"):
+            raise ValueError(f"{name} must be a path whose home folder is known, but got {describe(value)}")
+        path = path.absolute()      # so that it means the same when it is passed on
     return path
 
 

@@ -255,7 +255,7 @@ def _load(source):
     with warnings.catch_warnings():
         if multiprocessing.parent_process() is not None:
             warnings.simplefilter("ignore")  # what there is to say of the files, one process says
-        return load_cifar10(source.folder, **batches)
+        return load_cifar10(Path(source.folder), **batches)
 
 
 def describe_data(data):
@@ -417,25 +417,28 @@ class RunFiles:
     #: Patterns of all the names below, for whoever clears a folder.
     PATTERNS = ("run-*.npz", "checkpoint-*.npz", "network-*.npz", "history-*.csv")
 
+    def __post_init__(self):
+        object.__setattr__(self, "folder", check_path("folder", self.folder))
+
     @property
     def result(self):
         """Path: the `Result`; once it is there, the run is finished."""
-        return Path(self.folder, f"run-{self.run.stem}.npz")
+        return self.folder / f"run-{self.run.stem}.npz"
 
     @property
     def checkpoint(self):
         """Path: the trainer's checkpoint, while the run is not finished."""
-        return Path(self.folder, f"checkpoint-{self.run.stem}.npz")
+        return self.folder / f"checkpoint-{self.run.stem}.npz"
 
     @property
     def network(self):
         """Path: the trained `Network`."""
-        return Path(self.folder, f"network-{self.run.stem}.npz")
+        return self.folder / f"network-{self.run.stem}.npz"
 
     @property
     def history(self):
         """Path: the `History` as CSV."""
-        return Path(self.folder, f"history-{self.run.stem}.csv")
+        return self.folder / f"history-{self.run.stem}.csv"
 
 
 def run_experiment(run, data, folder=None, resume=False, progress=None, threads=None):

@@ -10,12 +10,11 @@ import functools
 import math
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from ._checks import as_array, check_array, check_integer, check_real, describe
-from ._files import atomic_write
+from ._files import atomic_write, check_path
 from .history import History
 from .lr_range import LrRangeResult, geometric_mean_range
 
@@ -100,9 +99,10 @@ def save_figures(figures, folder):
     OSError
         If one cannot be written.
     """
+    folder = check_path("folder", folder)
     names = {f"{name}.png": figure for name, figure in _check_mapping("figures", figures).items()}
     for name, figure in names.items():
-        save_figure(figure, Path(folder, name))
+        save_figure(figure, folder / name)
     return list(names)
 
 

@@ -39,11 +39,15 @@ def main():
                         help="address, bounds, serial or thread; the first three unless given")
     parser.add_argument("--isa", nargs="+", help="instruction sets; all that this machine can run unless given")
     parser.add_argument("--tests", nargs="+", default=TESTS, help="files in tests/, or pytest's ids there")
-    parser.add_argument("--keep", type=Path, help="build in this folder and keep it")
+    parser.add_argument("--keep", type=folder_named, help="build in this folder and keep it")
     args = parser.parse_args()
     failed = [kind for kind in args.kinds or ["address", "bounds", "serial"] if not check(kind, args)]
     print("failed: " + ", ".join(failed) if failed else "all clean")
     return 1 if failed else 0
+
+
+def folder_named(text):
+    return Path(os.path.expandvars(text)).expanduser()
 
 
 def check(kind, args):

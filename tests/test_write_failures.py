@@ -101,6 +101,7 @@ def closed_folder():
         os.seteuid(65534)
     yield folder
     os.seteuid(user)
+    folder.chmod(0o755)
     shutil.rmtree(folder)
 
 
@@ -268,7 +269,8 @@ def kill_while_writing(path):
     """A process that is killed in the middle of writing ``path``."""
     code = ("import os, sys; from cyconv._files import atomic_write\n"
             "with atomic_write(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)")
-    environment = {**os.environ, "PYTHONPATH": str(Path(cyconv.__file__).parents[1])}
+    places = [str(Path(cyconv.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     assert subprocess.run([sys.executable, "-c", code, path], env=environment).returncode == -signal.SIGKILL
 
 

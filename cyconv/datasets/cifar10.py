@@ -3,6 +3,7 @@
 File formats: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
+import contextlib
 import hashlib
 import os
 import warnings
@@ -184,17 +185,27 @@ def find_cifar10(data=None):
             if _find(path, (*range(1, 6), _TEST), some=True) is None:
                 raise FileNotFoundError(f"{name} must be {_WANTED}, but there is none at {path}")
             return path
-    keras = Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"))
-    for path in (Path("data"), cache_folder(), keras / "datasets"):
-        if _find(path, (*range(1, 6), _TEST)) is not None:
+    keras = _user_folder("KERAS_HOME", "~/.keras")
+    for path in (Path("data"), cache_folder(), keras and keras / "datasets"):
+        if path is not None and _find(path, (*range(1, 6), _TEST)) is not None:
             return path
     return None
 
 
 def cache_folder():
-    """The folder ``cyconv`` in the user's cache folder, whether it exists or not."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")) / "cyconv"
+    """The folder ``cyconv`` in the user's cache folder, whether it exists or not; None if there is no home folder."""
+    base = _user_folder("XDG_CACHE_HOME", "~/.cache")
+    return base and base / "cyconv"
+
+
+def _user_folder(variable, default):
+    """The folder that an environment variable names, or else one in the home folder; None if there is neither."""
+    for base in (os.environ.get(variable, ""), default):
+        with contextlib.suppress(ValueError):   # a home folder that nobody knows
+            path = check_path(variable, base)
+            if path.is_absolute():
+                return path
+    return None
 
 
 _WANTED = "a folder of CIFAR-10's batch files, its parent, or one of the published .tar.gz archives"
