@@ -141,8 +141,8 @@ def _temporary(name, target):
             try:
                 handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
             except OSError as error:
-                sentence = f"{name} must lie in a folder that can be written, but {target.parent} cannot: {error.strerror}"
-                raise type(error)(sentence) from None
+                sentence = f"{name} must lie in a folder that can be written, but {target.parent} cannot"
+                raise type(error)(f"{sentence}: {error.strerror}") from None
             stack.callback(_remove, temporary)
             with contextlib.suppress(BlockingIOError):
                 stack.enter_context(locked(handle))

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -11,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from . import report
-from ._files import write_json, write_text
+from ._files import check_path, copy_file, write_json, write_text
 from .datasets import find_cifar10
 from .executors import executor_opener
 from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, longest_first, run_all
@@ -20,6 +22,9 @@ from .threads import default_threads, set_num_threads
 CONFIGURATION = "configuration.json"
 RESULTS = "results.json"
 SUMMARY = "summary.md"
+JOURNAL = "search.json"
+BENCHMARK = "benchmark.json"
+UNFINISHED = "cyconv-unfinished"
 
 
 class UsageError(Exception):
@@ -27,25 +32,37 @@ class UsageError(Exception):
 
 
 @contextlib.contextmanager
-def usage():
-    """Turn what a check of the user's input raises into a `UsageError`."""
+def usage(**options):
+    """Turn what a check of the user's input raises into a `UsageError`.
+
+    Parameters
+    ----------
+    **options : str
+        By an argument's name, what the person typed for it, such as ``n="--threads"``.
+    """
     try:
         yield
-    except (TypeError, ValueError, OSError) as error:
-        raise UsageError(explain(error)) from error
+    except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise UsageError(explain(error, **options)) from error
 
 
-def explain(error):
-    """One sentence from an exception, without error numbers.
+def explain(error, **options):
+    """One sentence from an exception, without error numbers, about the options that were typed (see `usage`).
 
     Examples
     --------
     >>> explain(FileNotFoundError(2, "No such file or directory", "data"))
     'No such file or directory: data'
+    >>> explain(ValueError("n must be an integer in [1, 256], but got 0"), n="--threads")
+    '--threads must be an integer in [1, 256], but got 0'
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
-    return " ".join(str(error).split()) or type(error).__name__
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    subject, must, rest = sentence.partition(" must ")
+    for name, option in options.items() if must else ():
+        subject = re.sub(rf"\b{name}\b", lambda match: option, subject)
+    return subject + must + rest
 
 
 def positive_integer(text):
@@ -101,7 +118,8 @@ def study_parser(description, output, resumable=False):
     earlier = made.add_mutually_exclusive_group()
     if resumable:
         earlier.add_argument("--resume", action="store_true", help="go on with what the output folder holds")
-    earlier.add_argument("--overwrite", action="store_true", help="replace what the output folder holds")
+    earlier.add_argument("--overwrite", action="store_true",
+                         help="replace what the output folder holds, once the new results are complete")
     return made
 
 
@@ -168,7 +186,7 @@ def arrange(runs, arguments):
     """
     if arguments.workers == 1:
         return runs, executor_opener("serial"), arguments.threads
-    with usage():
+    with usage(n_workers="--workers"):
         opened = executor_opener("process", arguments.workers)
     return longest_first(runs), opened, _threads_each(arguments)
 
@@ -195,11 +213,13 @@ def open_data(arguments):
         If data were named that are not there or not whole.
     """
     if arguments.threads is not None:
-        with usage():
+        with usage(n="--threads"):
             set_num_threads(arguments.threads)
-    with usage(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with usage(data="--data"):
         folder = find_cifar10(arguments.data)
+    named = "--data" if arguments.data is not None else "CYCONV_DATA" if os.environ.get("CYCONV_DATA") else str(folder)
+    with usage(folder=named), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         source = DataSource(folder=folder, protocol=arguments.protocol, small=arguments.quick)
         data = source.load()
     train, validation, test = (f"{len(split):,}" for split in (data.train, data.validation, data.test))
@@ -216,11 +236,17 @@ def last_line(data, source, folder, complete=True, resumable=True):
     """The script's last line: which data the results are of, and where they are."""
     other = ", since CIFAR-10 was not found," if source.folder is None else ""
     what = "Results" if complete else "Incomplete results" + " (--resume goes on)" * resumable
-    return f"{what} on {data.name}{other} are in {folder}"
+    earlier = "" if folder.path == folder.output else f"; the results of before stay in {folder.output}"
+    return f"{what} on {data.name}{other} are in {folder}{earlier}"
 
 
 class OutputFolder:
     """A folder for the results of one configuration.
+
+    Results that are there are not replaced by unfinished ones: a run that is
+    to replace them (``overwrite``), or adds to complete ones (``resume``),
+    writes into the folder ``cyconv-unfinished`` inside until it is complete;
+    then its files take their place. Files of others are left alone.
 
     Parameters
     ----------
@@ -228,11 +254,27 @@ class OutputFolder:
         Created if it is missing.
     configuration : dict
         What decides the numbers (see `configuration`). It is kept in the
-        folder, and a folder that holds results of another one is refused.
-    resume : bool
-        Accept it all the same, if no run of the same name and seed differs.
+        folder, and a folder that holds other or unfinished results is refused.
+    resume : bool, optional
+        Go on with what it holds, if no run of the same name and seed differs;
+        None where a script has no ``--resume``.
     overwrite : bool
-        Accept it all the same, and remove its runs' files first.
+        Replace what it holds.
+    names : tuple of str
+        Of the files with the results and with their summary.
+    check : callable, optional
+        Called with the folder that is to be resumed; raises ValueError if
+        this configuration cannot go on from there.
+
+    Attributes
+    ----------
+    path : Path
+        Where to write.
+    output : Path
+        What ``path`` was, and is again once the results are complete.
+    results : dict or None
+        If the folder holds this very configuration, complete: its results
+        file. There is nothing to run, and nothing was written.
 
     Raises
     ------
@@ -240,23 +282,38 @@ class OutputFolder:
         If the folder cannot be made or written, or holds other results.
     """
 
-    def __init__(self, path, configuration, resume=False, overwrite=False):
-        self.path = Path(path)
+    def __init__(self, path, configuration, resume=None, overwrite=False, names=(RESULTS, SUMMARY), check=None):
         with usage():
+            self.path = self.output = check_path("--output", path)
             self._check_writable()
-            held = self._held()
-            if held not in (None, configuration) and not overwrite:
-                if not resume:
-                    raise ValueError(
-                        "--output must be a folder without results of another configuration, but "
-                        f"{self.path} holds some: choose another folder or give --overwrite"
-                        + " or --resume" * bool(configuration["runs"])
-                    )
-                configuration = self._joined(held, configuration)
+        self._names = names
+        self._unfinished = self.output / UNFINISHED
+        self._take_place()  # what a process that was killed then had completed
+        configuration = json.loads(json.dumps(configuration))
+        document, replacement = _read(self / names[0]), _read(self._unfinished / CONFIGURATION)
+        self.results = None
+        if self._unfinished.exists() and (overwrite or not replacement):
+            shutil.rmtree(self._unfinished)
         if overwrite:
-            for pattern in RunFiles.PATTERNS:
-                for file in self.path.glob(pattern):
-                    file.unlink()
+            if self._held() is not None:
+                self._start_replacement()
+        else:
+            complete = document.get("complete") is True
+            same = document.get("configuration") == configuration
+            if complete and same and not (resume and replacement == configuration):
+                self.results = document
+                return
+            held = replacement or self._held()
+            if held is not None:
+                with usage(path="--output"):
+                    self._check_held(held, configuration, resume)
+                    if check is not None:
+                        check(self._unfinished if replacement else self.output)
+                    configuration = self._joined(held, configuration)
+                if replacement:
+                    self.path = self._unfinished
+                elif complete:
+                    self._start_replacement(self._run_files(held))
         write_json(self / CONFIGURATION, configuration)
 
     def __truediv__(self, name):
@@ -267,6 +324,26 @@ class OutputFolder:
 
     def __str__(self):
         return str(self.path)
+
+    def finish(self, document, summary):
+        """Write the results file and the summary; what is complete takes the place of earlier results.
+
+        Parameters
+        ----------
+        document : dict
+            With the keys ``complete`` and ``configuration``.
+        summary : str
+        """
+        write_text(self / self._names[1], summary)
+        write_json(self / self._names[0], document)  # last: it says whether everything is there
+        self._take_place()
+
+    def report(self):
+        """Say that the results are here already and nothing was run; give back the exit code, 0."""
+        on = f" on {self.results['data_set']}" if "data_set" in self.results else ""
+        print(f"Complete results of this configuration{on} are in {self} already: nothing was run "
+              "(--overwrite runs it again)")
+        return 0
 
     def _check_writable(self):
         """Find out now, not after an hour of training."""
@@ -279,35 +356,96 @@ class OutputFolder:
                 f"--output must be a folder that can be written, but {self.path} cannot: {error.strerror}"
             ) from None
 
+    def _start_replacement(self, files=()):
+        """Write into the folder of the unfinished from now on, starting from copies of these files."""
+        self._unfinished.mkdir()
+        for file in files:
+            copy_file(file, self._unfinished / file.name)
+        self.path = self._unfinished
+
+    def _take_place(self):
+        """Move complete results from the folder of the unfinished to where they belong, or the rest after a kill."""
+        if _read(self._unfinished / self._names[0]).get("complete") is not True:
+            return
+        new, old = self._unfinished / CONFIGURATION, self.output / CONFIGURATION
+        if new.exists():
+            for file in self._run_files(_read(old)):
+                file.unlink()
+            old.unlink(missing_ok=True)
+            results = self._unfinished / self._names[0]
+            for file in self._unfinished.iterdir():
+                if file not in (new, results):
+                    _move(file, self.output)
+            os.replace(new, old)
+        _move(self._unfinished / self._names[0], self.output)
+        self._unfinished.rmdir()
+        self.path = self.output
+
+    def _run_files(self, configuration):
+        """The files here that a configuration's runs and its search keep."""
+        stems = [f"{run['name']}-seed{run['seed']}" for run in configuration.get("runs", [])]
+        names = [pattern.replace("*", stem) for stem in stems for pattern in RunFiles.PATTERNS]
+        names += [JOURNAL] * ("search" in configuration)
+        return [self.output / name for name in names if (self.output / name).is_file()]
+
+    def _check_held(self, held, configuration, resume):
+        """Refuse to touch, or to go on with, what is held."""
+        go_on = "" if resume is None else "--resume to go on with them or "
+        if held == configuration and not resume:
+            raise ValueError("--output must be a folder without unfinished results, but "
+                             f"{self.output} holds some of this configuration: give {go_on}--overwrite to replace them")
+        if held == {}:
+            what = "not one of ours" if (self.output / CONFIGURATION).exists() else "missing"
+            wanted = "--resume needs results" if resume else "--output must be a folder without results, or"
+            raise ValueError(f"{wanted} with the {CONFIGURATION} that tells what they are of, but in {self.output} "
+                             f"it is {what}: choose another folder or give --overwrite")
+        if not resume:
+            raise ValueError("--output must be a folder without results of another configuration, but "
+                             f"{self.output} holds some: choose another folder or give --overwrite"
+                             + " or --resume" * (resume is not None))
+
     def _joined(self, held, configuration):
         """The configuration with the other runs that are held, if what is held can be gone on with."""
         runs = {(run["name"], run["seed"]): run for run in configuration["runs"]}
         others = []
-        for run in held.get("runs", []):
+        for run in held["runs"]:
             if (run["name"], run["seed"]) not in runs:
                 others.append(run)
             elif run != runs[run["name"], run["seed"]]:
                 raise ValueError(
-                    f"--resume needs runs of the same settings, but {self.path} holds {run['name']} of others"
+                    f"--resume needs runs of the same settings, but {self.output} holds {run['name']} of others"
                 )
         for key in ("script", "data"):
             if held.get(key) != configuration[key]:
                 raise ValueError(
-                    f"--resume needs results of the same {key}, but {self.path} holds those of another"
+                    f"--resume needs results of the same {key}, but {self.output} holds those of another"
                 )
         return {**configuration, "runs": others + configuration["runs"]}
 
     def _held(self):
         """The configuration whose results are here; None if nothing is, {} if nobody can tell whose."""
-        try:
-            held = json.loads((self / CONFIGURATION).read_text(encoding="utf-8"))
-            known = all({"name", "seed"} <= set(run) for run in held["runs"])
-            return held if known else {}
-        except FileNotFoundError:
-            ours = (RESULTS, SUMMARY, *RunFiles.PATTERNS)
-            return {} if any(next(self.path.glob(name), None) for name in ours) else None
-        except (KeyError, TypeError, ValueError):
-            return {}
+        ours = (*self._names, RESULTS, SUMMARY, JOURNAL, BENCHMARK, *RunFiles.PATTERNS)
+        found = any(next(self.output.glob(name), None) for name in ours)
+        held = _read(self.output / CONFIGURATION)
+        return held if found or not held and (self.output / CONFIGURATION).exists() else None
+
+
+def _read(path):
+    """What one of a folder's JSON files says; {} if it is missing or not one of ours."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        about = held.get("configuration", held)
+        known = "script" in about and all({"name", "seed"} <= set(run) for run in about["runs"])
+        return held if known else {}
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return {}
+
+
+def _move(file, folder):
+    """As a copy, for what stands there may be a link; what a killed writer left goes no further."""
+    if file.suffix != ".part":
+        copy_file(file, folder / file.name)
+    file.unlink()
 
 
 def test_line(result):
@@ -368,7 +506,7 @@ def carry_out(runs, source, folder, arguments, line=test_line):
     except ValueError as error:
         if not arguments.resume:
             raise
-        raise UsageError(explain(error)) from error
+        raise UsageError(explain(error, folder="--output", path="a file of --output")) from error
     order = {run.stem: place for place, run in enumerate(runs)}
     return sorted(results, key=lambda result: order[result.run.stem]), code
 
@@ -403,8 +541,8 @@ def write_up(title, configuration, sections, results, data, source, folder, code
     """
     complete = code == 0
     remarks = [*remarks, *report.remarks(configuration["quick"], complete)]
-    write_json(folder / RESULTS, report.results_document(configuration, sections, results, complete, remarks))
-    write_text(folder / SUMMARY, report.summary_document(title, data, sections, remarks))
+    folder.finish(report.results_document(configuration, sections, results, complete, remarks),
+                  report.summary_document(title, data, sections, remarks))
     for text in [*(section.text() for section in sections), *remarks]:
         print("\n" + text)
     print("\n" + last_line(data, source, folder, complete))

@@ -19,7 +19,6 @@ and ``exercise`` (the whole of Exercise 3 against PyTorch).
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import peers
 from peers.case import ARCHITECTURES
@@ -35,26 +34,38 @@ def main(arguments=None):
         from peers.worker import serve
 
         return serve(options.worker, options.threads[0])
-    from peers import sections, tables
-    from cyconv import report
-    from cyconv._files import write_json, write_text
+    from cyconv import cli
 
-    options.output.mkdir(parents=True, exist_ok=True)
+    return cli.run_script(lambda _: measure(options, arguments or sys.argv[1:]))
+
+
+def measure(options, command):
+    from peers import sections, tables
+    from cyconv import cli, report
+    from cyconv._files import write_json
+
+    settings = {name: value for name, value in vars(options).items() if name not in ("output", "overwrite", "worker")}
+    configuration = {"script": "benchmark", "runs": [], **settings}
+    folder = cli.OutputFolder(options.output, configuration, overwrite=options.overwrite,
+                              names=(cli.BENCHMARK, "benchmark.md"))
+    if folder.results:
+        return folder.report()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > 0.5:
         print(f"Other programs are running (load {load:.1f}): times will scatter.", file=sys.stderr)
-    results = {"machine": report.describe_machine(), "versions": peers.versions(options.peers),
-               "load_at_start": load, "command": ["scripts/benchmark.py", *(arguments or sys.argv[1:])]}
+    results = {"complete": False, "configuration": configuration, "machine": report.describe_machine(),
+               "versions": peers.versions(options.peers), "load_at_start": load,
+               "command": ["scripts/benchmark.py", *command]}
     for name in options.sections:
         results[name] = getattr(sections, f"measure_{name}")(options)
-        write_json(options.output / "benchmark.json", results)
-    text = tables.describe(results)
-    write_text(options.output / "benchmark.md", text)
-    print(text)
+        write_json(folder / cli.BENCHMARK, results)
     if "steps" in results:
         from peers.picture import draw_steps
 
-        draw_steps(results, options.output / "benchmark.png")
+        draw_steps(results, folder / "benchmark.png")
+    text = tables.describe(results)
+    folder.finish({**results, "complete": True}, text)
+    print(text)
     return 0
 
 
@@ -79,8 +90,9 @@ def parse(arguments):
     parser.add_argument("--images", type=positive(int), default=N_IMAGES, metavar="N",
                         help=f"images resident in memory (default: {N_IMAGES})")
     parser.add_argument("--data", default=None, metavar="FOLDER", help="CIFAR-10, for the section exercise")
-    parser.add_argument("--output", type=Path, default=Path("results/benchmark"), metavar="FOLDER",
+    parser.add_argument("--output", default="results/benchmark", metavar="FOLDER",
                         help="where benchmark.json, .md and .png go (default: results/benchmark)")
+    parser.add_argument("--overwrite", action="store_true", help="replace what the output folder holds, once all is measured")
     parser.add_argument("--worker", choices=list(peers.PEERS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.threads = sorted(set(options.threads))

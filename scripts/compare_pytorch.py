@@ -27,7 +27,7 @@ from peers.tables import spread
 from peers.worker import Worker
 
 from cyconv import cli, get_num_threads, plots, report
-from cyconv._files import write_json, write_text
+from cyconv._files import write_text
 from cyconv.experiment import ARCHITECTURES, RunInterrupted, describe_data
 
 OUTPUT = "results/compare_pytorch"
@@ -80,6 +80,8 @@ def main(argv=None):
         "threads": get_num_threads(), "seeds": cli.n_seeds(arguments),
         "networks": [run.to_dict() for run in runs]}
     folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    if folder.results:
+        return folder.report()
 
     found, code = {"steps": [], "runs": []}, 0
     try:
@@ -179,15 +181,14 @@ def write_results(found, configuration, data, folder, complete):
         write_text(folder / RUNS_CSV, runs_csv(found["runs"], data))
 
     remarks = report.remarks(quick, complete)
-    write_json(folder / cli.RESULTS, {
+    folder.finish({
         "complete": complete, "data_set": data.name, "configuration": configuration,
         "versions": report.describe_versions() | peers.versions(WAYS), "machine": report.describe_machine(),
         "conclusions": [sentence for *_, sentences in parts for sentence in sentences],
         "steps": found["steps"],
         "runs": [run | {key: {name: report.describe_values(values) for name, values in run[key].items()}
                         for key in MEASURED} for run in found["runs"]],
-    })
-    write_text(folder / cli.SUMMARY, "\n\n".join([
+    }, "\n\n".join([
         f"# cyconv and PyTorch, training time: {data.name}", *(f"**{remark}**" for remark in remarks),
         "Times are medians (lowest–highest) over rounds or seeds; ratios are medians of the ratios within a "
         "round or seed. A whole run lasts from the first update to the last. A difference in time counts as "

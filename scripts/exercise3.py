@@ -19,8 +19,8 @@ PARTS = {"1": ARCHITECTURES, "2": LONGER_TRAINING}
 QUICK = {"step_size": 50, "log_every": 25}
 
 
-def parse(argv):
-    parser = cli.parser(__doc__, OUTPUT, SEEDS)
+def parse(argv, resumable=True):
+    parser = cli.parser(__doc__, OUTPUT, SEEDS, resumable)
     cli.add_workers(parser)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all", help="which to run (default: all)")
     parser.add_argument("--growth", metavar="G", type=cli.positive_number,
@@ -45,12 +45,14 @@ def main(argv=None):
     arguments = parse(argv)
     source, data = cli.open_data(arguments)
     parts = chosen_parts(arguments)
-    runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
-    with cli.usage():
+    with cli.usage(n_seeds="--seeds", growth="--growth", log_every="--log-every"):
+        runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
         for run in runs:
             run.check()
     configuration = cli.configuration("exercise3", arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    if folder.results:
+        return folder.report()
 
     results, code = cli.carry_out(runs, source, folder, arguments)
 

@@ -23,12 +23,15 @@ OUTPUT = "results/exercise3-pytorch"
 
 
 def main(argv=None):
-    arguments = exercise3.parse(["--output", OUTPUT, *(sys.argv[1:] if argv is None else argv)])
+    arguments = exercise3.parse(["--output", OUTPUT, *(sys.argv[1:] if argv is None else argv)], resumable=False)
     source, data = cli.open_data(arguments)
     parts = exercise3.chosen_parts(arguments)
-    runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
+    with cli.usage(n_seeds="--seeds"):
+        runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
     configuration = cli.configuration("exercise3_pytorch", arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    if folder.results:
+        return folder.report()
     begun, opened, threads = cli.arrange(runs, arguments)
     results = []
     for _, result in spread(train_here, [(run, source, threads) for run in begun], opened):

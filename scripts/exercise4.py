@@ -48,12 +48,14 @@ def main(argv=None):
     epsilon = arguments.label_smoothing
     smoothed = dataclasses.replace(plain, name="smoothed", label=f"smoothing ε = {epsilon:g}",
                                    label_smoothing=epsilon)
-    runs = over_seeds([plain, smoothed], cli.n_seeds(arguments))
-    with cli.usage():
+    with cli.usage(n_seeds="--seeds", l2="--l2", label_smoothing="--label-smoothing"):
+        runs = over_seeds([plain, smoothed], cli.n_seeds(arguments))
         for run in runs:
             run.check()
     configuration = cli.configuration("exercise4", arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    if folder.results:
+        return folder.report()
 
     results, code = cli.carry_out(runs, source, folder, arguments)
 

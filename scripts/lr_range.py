@@ -16,7 +16,7 @@ import sys
 import numpy as np
 
 from cyconv import Normalizer, cli, lr_range_test, plots, report
-from cyconv._files import write_json, write_text
+from cyconv._files import write_text
 from cyconv.experiment import ARCHITECTURES, describe_data, over_seeds
 from cyconv.lr_range import geometric_mean_range
 
@@ -52,13 +52,16 @@ def main(argv=None):
     arguments = parse(argv)
     source, data = cli.open_data(arguments)
     networks = [NETWORKS[name] for name in sorted(set(arguments.architectures))]
-    runs = over_seeds(networks, cli.n_seeds(arguments))
+    with cli.usage(n_seeds="--seeds"):
+        runs = over_seeds(networks, cli.n_seeds(arguments))
     settings = {"eta_low": arguments.low, "eta_high": arguments.high, "n_steps": arguments.steps,
                 "batch_size": runs[0].batch_size, "l2": runs[0].l2}
     configuration = {"script": "lr_range", "quick": arguments.quick, "protocol": arguments.protocol,
                      "data": describe_data(data), "runs": [], "range_test": settings,
                      "networks": [run.to_dict() for run in runs]}
     folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    if folder.results:
+        return folder.report()
 
     found = {}
     for run, result in suggestions(runs, data, settings):
@@ -78,7 +81,7 @@ def suggestions(runs, data, settings):
         network = run.network(data.train.images.shape[1:], len(data.class_names))
         if run.name not in sources:
             sources[run.name] = network.prepare(data.train.images, data.train.labels, normalizer)
-        with cli.usage():
+        with cli.usage(eta_low="--low", eta_high="--high", n_steps="--steps"):
             yield run, lr_range_test(network, sources[run.name], seed=run.seed, **settings)
 
 
@@ -102,13 +105,12 @@ def write_results(found, settings, configuration, data, folder):
     heading = f"Suggested learning rates, {data.name}: {about}"
     sentences = [conclude(found, data), *(noise(found, end) for end in ENDS)]
     remarks = report.remarks(quick, complete=True)
-    write_json(folder / cli.RESULTS, {
+    folder.finish({
         "complete": True, "data_set": data.name, "configuration": configuration,
         "versions": report.describe_versions(), "machine": report.describe_machine(),
         "conclusion": sentences[0], "noise": sentences[1:],
         "networks": [describe_tests(label, tests) for label, tests in found.items()],
-    })
-    write_text(folder / cli.SUMMARY, "\n\n".join([
+    }, "\n\n".join([
         f"# Learning-rate range test: {data.name}", *(f"**{remark}**" for remark in remarks),
         "Each network was trained from its start while the learning rate rose geometrically. η_min is where "
         "the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard deviation "

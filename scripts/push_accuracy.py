@@ -75,12 +75,14 @@ def main(argv=None):
         print(f"The road: {len(data.train):,} of the training images train, {len(data.validation):,} judge.")
         script, templates, where, line, remarks, write = (
             "push_accuracy --road", road(recipe), data, held_out_line, [ROAD_REMARK], write_road)
-    runs = over_seeds(templates, cli.n_seeds(arguments))
-    with cli.usage():
+    with cli.usage(n_seeds="--seeds"):
+        runs = over_seeds(templates, cli.n_seeds(arguments))
         for run in runs:
             run.check()
     configuration = cli.configuration(script, arguments, runs, data)
     folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    if folder.results:
+        return folder.report()
 
     results, code = cli.carry_out(runs, where, folder, arguments, line=line)
 

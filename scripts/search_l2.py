@@ -14,10 +14,9 @@ import csv
 import dataclasses
 import io
 import sys
-from pathlib import Path
 
 from cyconv import cli, plots, report
-from cyconv._files import write_json, write_text
+from cyconv._files import write_text
 from cyconv.executors import KINDS, executor_opener
 from cyconv.experiment import Run
 from cyconv.search import Journal, Search, describe_splits, rank, ranking_table, run_search, within_noise
@@ -26,7 +25,6 @@ from cyconv.trainer import Interrupted
 
 OUTPUT = "results/search_l2"
 SEEDS = 3
-JOURNAL = "search.json"
 NETWORKS = {
     "wide": Run("f4-nf40-nh50", "f=4, nf=40, nh=50", filter_size=4, n_filters=40, n_hidden=50, growth=2.0),
     "exercise4": Run("f4-nf40-nh300", "f=4, nf=40, nh=300", filter_size=4, n_filters=40, n_hidden=300,
@@ -77,18 +75,21 @@ def main(argv=None):
     arguments = parse(argv)
     threads = arguments.threads or (None if arguments.executor == "serial" else 1)
     n_workers = arguments.workers or max(1, default_threads() // (threads or 1))
-    with cli.usage():
+    with cli.usage(kind="--executor", n_workers="--workers", address="--dask-address"):
         opened = executor_opener(arguments.executor, n_workers, arguments.dask_address)
     source, data = cli.open_data(arguments)
     changes = QUICK_RUN if arguments.quick else {}
     run = dataclasses.replace(NETWORKS[arguments.network], log_every=LOG_EVERY, **changes)
-    with cli.usage():
+    with cli.usage(low="--low", high="--high", n_rounds="--rounds", n_samples="--samples", n_seeds="--seeds"):
         search = Search(run, arguments.low, arguments.high, arguments.rounds, arguments.samples,
                         cli.n_seeds(arguments)).check()
-        journal = Journal(Path(arguments.output) / JOURNAL, search, describe_splits(source),
-                          arguments.resume, arguments.overwrite)
+    about = describe_splits(source)
     configuration = {**cli.configuration("search_l2", arguments, [run], data), "search": search.to_dict()}
-    folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite,
+                              check=lambda held: Journal(held / cli.JOURNAL, search, about, resume=True))
+    if folder.results:
+        return folder.report()
+    journal = Journal(folder / cli.JOURNAL, search, about, arguments.resume, arguments.overwrite)
 
     code = 0
     try:
@@ -129,7 +130,7 @@ def write_results(configuration, search, journal, data, folder):
     figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].l2)
     plots.save_figure(figure, folder / picture)
     write_text(folder / "ranking.csv", ranking_csv(ranking, search.n_seeds, data))
-    write_json(folder / cli.RESULTS, {
+    folder.finish({
         "complete": complete,
         "data_set": data.name,
         "configuration": configuration,
@@ -139,8 +140,7 @@ def write_results(configuration, search, journal, data, folder):
         "conclusion": sentence,
         "ranges": ranges(search, journal),
         "measurements": [dataclasses.asdict(measurement) for measurement in journal.measurements],
-    })
-    write_text(folder / cli.SUMMARY, "\n\n".join([
+    }, "\n\n".join([
         f"# Search of λ: {data.name}",
         *(f"**{remark}**" for remark in remarks),
         f"{heading}. Numbers are mean ± standard deviation over runs that differ in their seed. "

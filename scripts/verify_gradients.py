@@ -16,6 +16,7 @@ Prints a table, writes it and results.json to the output folder, and ends with
 exit code 1 if any comparison is out of tolerance.
 """
 
+import hashlib
 import importlib.util
 import sys
 import time
@@ -25,7 +26,6 @@ import numpy as np
 
 from cyconv import Network, Normalizer, cli, get_num_threads, ops, reference, report
 from cyconv import course_layout as course
-from cyconv._files import write_json, write_text
 from cyconv.experiment import ARCHITECTURES, describe_data
 
 OUTPUT = "results/verify-gradients"
@@ -72,13 +72,17 @@ def main(argv=None):
     parser.add_argument("--debug-file", metavar="PATH", help="the course's debug_info.npz or debug_conv_info.npz")
     arguments = parser.parse_args(argv)
     sizes = QUICK if arguments.quick else {name: globals()[name] for name in QUICK}
-    with cli.usage():
+    with cli.usage(path="--debug-file"):
         debug = None if arguments.debug_file is None else course.read_debug_file(arguments.debug_file)
         from_file = [] if debug is None else compare_debug_file(debug)
     _, data = cli.open_data(arguments)
     configuration = {"script": "verify_gradients", "quick": arguments.quick, "protocol": arguments.protocol,
-                     "data": describe_data(data), "debug_file": debug is not None, "runs": []}
+                     "data": describe_data(data), "runs": [],
+                     "debug_file": None if debug is None else fingerprint(debug)}
     folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    if folder.results:
+        folder.report()
+        return 0 if folder.results["all_agree"] else 1
 
     X = Normalizer.fit(data.train.images)(data.train.images[: sizes["N_IMAGES"]]).astype(np.float64)
     labels = data.train.labels[: sizes["N_IMAGES"]]
@@ -98,12 +102,11 @@ def main(argv=None):
     remarks = [verdict]
     if importlib.util.find_spec("torch") is None:
         remarks.append("PyTorch is not installed: its gradients were not compared.")
-    write_json(folder / cli.RESULTS, {
-        "data_set": data.name, "configuration": configuration, "versions": report.describe_versions(),
+    folder.finish({
+        "complete": True, "data_set": data.name, "configuration": configuration, "versions": report.describe_versions(),
         "machine": report.describe_machine(), "all_agree": right, "convolution_milliseconds": times,
         "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in every],
-    })
-    write_text(folder / cli.SUMMARY, "\n\n".join([
+    }, "\n\n".join([
         f"# Exercises 1 and 2, convolution and gradients: {data.name}", *remarks,
         *(f"## {heading}\n\n{table(True)}" for heading, table in sections)]) + "\n")
     for heading, table in sections:
@@ -111,6 +114,14 @@ def main(argv=None):
     print("\n" + "\n".join(remarks))
     print(f"Results on {data.name} are in {folder}")
     return 0 if right else 1
+
+
+def fingerprint(arrays):
+    """The SHA-256 over arrays, names and shapes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def convolve_cython(images, weight, bias):

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,9 +43,10 @@ def small_case():
 
 
 def test_miniature(call, tmp_path):
-    done = call("--sections", "steps", "extras", "memory", "imports", "--peers", "cyconv", "numpy",
-                "--architectures", "8,3,7", "--threads", "1", "--rounds", "2", "--seconds", "0.004",
-                "--images", "300", "--output", "out")
+    arguments = ["--sections", "steps", "extras", "memory", "imports", "--peers", "cyconv", "numpy",
+                 "--architectures", "8,3,7", "--threads", "1", "--rounds", "2", "--seconds", "0.004",
+                 "--images", "300", "--output", "out"]
+    done = call(*arguments)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     network = results["steps"]["networks"]["8,3,7"]
@@ -59,6 +61,29 @@ def test_miniature(call, tmp_path):
     assert (tmp_path / "out" / "benchmark.png").stat().st_size > 10_000
     text = (tmp_path / "out" / "benchmark.md").read_text()
     assert "against the best" in text and "dropout 0.3" in text and "float64 / float32" in text and text in done.stdout
+
+
+def test_measured_times_are_not_overwritten_unasked(monkeypatch, tmp_path, capsys):
+    script = importlib.import_module("benchmark")
+    from peers import sections, tables
+
+    measured = []
+    monkeypatch.setattr(tables, "describe", lambda results: "a table")
+    monkeypatch.setattr(sections, "measure_imports", lambda options: measured.append(options) or len(measured))
+    arguments = ["--sections", "imports", "--peers", "cyconv", "--threads", "1", "--output", str(tmp_path / "out")]
+    assert script.main(arguments) == script.main(arguments) == 0
+    assert "nothing was run" in capsys.readouterr().out and len(measured) == 1
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert script.main([*arguments, "--rounds", "3"]) == 2 and "another configuration" in capsys.readouterr().err
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sections, "measure_imports", lambda options: os.kill(os.getpid(), signal.SIGINT))
+        assert script.main([*arguments, "--overwrite"]) == 128 + signal.SIGINT
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == before
+    assert script.main([*arguments, "--overwrite"]) == 0 and len(measured) == 2
+    assert json.loads((tmp_path / "out" / "benchmark.json").read_text())["imports"] == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "benchmark.json", "benchmark.md", "configuration.json"]
 
 
 def test_other_shapes_stand_beside_the_tuned_one(monkeypatch):

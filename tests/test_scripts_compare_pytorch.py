@@ -148,6 +148,8 @@ def test_an_interrupted_comparison_leaves_what_there_is(script, run_script, tmp_
     document = strict_json(tmp_path / "out" / "results.json")
     assert not document["complete"] and len(document["steps"]) == 1 and document["runs"] == []
     assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
+    assert run_script(script, "--quick", "--output", "out") == 2
+    assert "configuration: give --overwrite to replace them" in capsys.readouterr().err
 
 
 def test_a_peer_that_fails_is_one_sentence_and_exit_code_1(script, run_script, monkeypatch, capsys):

@@ -162,9 +162,11 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
     [
         (["--seeds", "0"], "expected an integer of at least 1"),
         (["--seeds", "two"], "expected an integer of at least 1"),
+        (["--seeds", "10000000"], "error: --seeds must be an integer in [1, 1000000]"),
         (["--workers", "0"], "expected an integer of at least 1"),
         (["--threads", "-1"], "expected an integer of at least 1"),
-        (["--threads", "100000"], "must be an integer in"),
+        (["--threads", "100000"], "error: --threads must be an integer in"),
+        (["--workers", "100000"], "error: --workers must be an integer in"),
         (["--log-every", "0"], "expected an integer of at least 1"),
         (["--growth", "nan"], "expected a finite number above 0"),
         (["--growth", "1e300"], "2**53"),

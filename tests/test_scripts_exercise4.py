@@ -141,7 +141,7 @@ def test_settings_reach_the_runs_and_other_ones_are_not_mixed_in(script, run_scr
 
 
 @pytest.mark.parametrize("arguments, sentence", [
-    (["--label-smoothing", "2"], "label_smoothing must be"),
+    (["--label-smoothing", "2"], "error: --label-smoothing must be"),
     (["--label-smoothing", "-0.1"], "expected a finite number above 0"),
     (["--l2", "nan"], "expected a finite number above 0"),
     (["--seeds", "0"], "expected an integer of at least 1"),

@@ -1,7 +1,7 @@
 """Whatever writes a file: on a full disk or without permission one sentence, and what stood there stays.
 
-Only a regular file is replaced, and it keeps its links, mode and owner; writers of the same file, killed ones as well, do
-not get in each other's way.
+Only a regular file is replaced, and it keeps its links, mode and owner; writers of the same file, killed ones as
+well, do not get in each other's way.
 """
 
 import os
