@@ -47,7 +47,7 @@ def study(output, *runs, resume=False, overwrite=False, stop_after=None, **other
     complete = all(RunFiles(folder.path, run).result.exists() for run in runs)
     (folder / "picture.png").write_text(f"{[run.name for run in runs]}")
     document = {"complete": complete, "configuration": about, "data_set": "some data", "ran": done}
-    folder.finish(document, f"complete: {complete}")
+    folder.finish(document, f"{[run.name for run in runs]}, complete: {complete}")
     return 0 if complete else 130
 
 
@@ -70,7 +70,7 @@ def assert_holds(output, runs):
     assert strict_json(output / "results.json")["complete"]
     assert strict_json(output / "results.json")["configuration"] == configuration(*runs)
     assert strict_json(output / "configuration.json") == configuration(*runs)
-    assert (output / "summary.md").read_text() == "complete: True"
+    assert (output / "summary.md").read_text() == f"{[run.name for run in runs]}, complete: True"
     assert (output / "picture.png").read_text() == f"{[run.name for run in runs]}"
     files = {path.name for path in output.glob("run-*.npz")} - set(FOREIGN)
     assert files == {f"run-{run.stem}.npz" for run in runs}
@@ -166,35 +166,53 @@ def every_step(monkeypatch, at):
         monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
 
 
+def complete_results(output):
+    """Of which configurations there are complete results, by where they are."""
+    found = {}
+    for folder in (output, output / UNFINISHED):
+        document = strict_json(folder / "results.json") if (folder / "results.json").exists() else {}
+        if document.get("complete"):
+            found[folder] = document["configuration"]
+    return found
+
+
+@pytest.mark.parametrize("again", [None, 0, 3])
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
-def test_killed_at_any_step(tmp_path, monkeypatch, how):
-    """What was finished is there until what replaces it is; afterwards the same command ends the work."""
+def test_killed_at_any_step(tmp_path, monkeypatch, how, again):
+    """What was finished is there until what replaces it is; afterwards the same command ends the work, killed or not."""
     new = NEW if how == "overwrite" else [*OLD, Run("c", l2=0.1)]
     for at in range(100):
         output = tmp_path / str(at)
         study(output, *OLD)
         add_foreign_files(output)
-        with monkeypatch.context() as patch:
-            every_step(patch, at)
-            try:
-                study(output, *new, **{how: True})
-                break
-            except Killed:
-                pass
-        whole = [folder for folder in (output, output / UNFINISHED) if (folder / "results.json").exists()
-                 and strict_json(folder / "results.json")["complete"]]
-        assert whole, f"killed at step {at}, no complete results are left"
-        if whole == [output] and strict_json(output / "results.json")["configuration"] == configuration(*OLD):
-            assert_unharmed(output)
-        assert study(output, *new, **{how: True}) == 0
-        assert_holds(output, new)
-        assert all((output / name).read_text() == "mine" for name in FOREIGN)
+        for step in [at] if again is None else [at, again]:
+            with monkeypatch.context() as patch:
+                every_step(patch, step)
+                try:
+                    study(output, *new, **{how: True})
+                    if step == at:
+                        break
+                except Killed:
+                    pass
+            whole = complete_results(output)
+            assert whole, f"killed at step {at}, no complete results are left"
+            if whole == {output: configuration(*OLD)}:
+                assert_unharmed(output)
+        else:
+            if configuration(*new) in whole.values():
+                assert study(output, *new) == 0     # it needs nothing but to be moved
+            else:
+                assert study(output, *new, **{how: True}) == 0
+            assert_holds(output, new)
+            assert all((output / name).read_text() == "mine" for name in FOREIGN)
+            continue
+        break
     assert 15 < at < 99
 
 
 def assert_unharmed(output):
     assert all(RunFiles(output, run).result.read_text() == f"{run.l2}" for run in OLD)
-    assert (output / "summary.md").read_text() == "complete: True"
+    assert (output / "summary.md").read_text() == "['a', 'b'], complete: True"
     assert strict_json(output / "configuration.json") == configuration(*OLD)
 
 
