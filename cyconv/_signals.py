@@ -1,36 +1,99 @@
-"""SIGINT and SIGTERM, noted now and heard at the right moment."""
+"""The signals that end training: noted now, acted on at the right moment; and how they end the process."""
 
+import atexit
 import contextlib
+import gc
+import io
+import os
 import signal
+import sys
 import threading
+
+VARIABLE = "CYCONV_STOP_SIGNALS"
+_ALWAYS = ("SIGINT", "SIGTERM", "SIGHUP")
+_ends_by = None  # the signal that this process is to end by
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended training between two updates.
+
+    A program that does not catch it ends by that signal, as if nobody had
+    caught the signal itself.
+
+    Attributes
+    ----------
+    signum : int
+        The signal's number.
+    """
+
+    signum = None
 
 
 class Abort(BaseException):
     """Raised by a signal where nothing has changed yet."""
 
 
-class SignalsNoted:
-    """Takes SIGINT and SIGTERM over, in the main thread; `received` is the first that came.
+def stop_signals():
+    """list of signal.Signals: SIGINT, SIGTERM, SIGHUP where there is one, and what ``CYCONV_STOP_SIGNALS`` names.
+
+    Raises
+    ------
+    ValueError
+        If it names what is no signal, or one that no program can act on.
+    """
+    named = []
+    for name in os.environ.get(VARIABLE, "").replace(",", " ").split():
+        signum = getattr(signal.Signals, "SIG" + name.upper().removeprefix("SIG"), None)
+        if signum is None or signum.name in ("SIGKILL", "SIGSTOP"):
+            raise ValueError(
+                f"{VARIABLE} must name signals that a program can act on, such as SIGUSR1,SIGXCPU, but got {name!r}"
+            )
+        named.append(signum)
+    return [*(getattr(signal, name) for name in _ALWAYS if hasattr(signal, name)), *named]
+
+
+class Handled:
+    """Inside the block, in the main thread, the signals that end training call ``handler``; ignored ones stay so."""
+
+    def __init__(self, handler):
+        self._handler = handler
+        self._previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for signum in stop_signals():
+                previous = signal.getsignal(signum)
+                if previous not in (None, signal.SIG_IGN, self._handler):  # nohup's choice stands
+                    self._previous[signum] = previous
+                    signal.signal(signum, self._handler)
+        return self
+
+    def __exit__(self, *_):
+        self.restore()
+
+    def restore(self):
+        """Put the handlers back; a second time, nothing happens."""
+        for signum, previous in self._previous.items():
+            signal.signal(signum, previous)
+        self._previous = {}
+
+
+class SignalsNoted(Handled):
+    """Notes the signals that end training; `received` is the first that came.
 
     A signal is only noted, for the loop to see between two updates; inside
     `abortable`, where nothing is changed, it also raises at once.
     """
 
-    def __enter__(self):
+    def __init__(self):
+        super().__init__(self._receive)
         self.received = None
         self._raises = False
-        self._previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                previous = signal.getsignal(signum)
-                if previous not in (None, signal.SIG_IGN):  # nohup's choice stands
-                    self._previous[signum] = previous
-                    signal.signal(signum, self._receive)
-        return self
 
-    def __exit__(self, *_):
-        for signum, previous in self._previous.items():
-            signal.signal(signum, previous)
+    def __exit__(self, kind, error, trace):
+        self.restore()
+        if self.received is not None and error is not None and not isinstance(error, Interrupted):
+            signal.raise_signal(self.received)  # another error ended training: the signal is not lost with it
 
     @contextlib.contextmanager
     def abortable(self):
@@ -49,3 +112,30 @@ class SignalsNoted:
         if self._raises:
             self._raises = False
             raise Abort
+
+
+def end_process_by(signum):
+    """At its exit, let this process die by a signal: what started it, such as a shell's loop, learns of it so."""
+    global _ends_by
+    _ends_by = signum
+
+
+@atexit.register
+def _die():
+    signum = _ends_by
+    uncaught = getattr(sys, "last_value", None)
+    if isinstance(uncaught, Interrupted) and not hasattr(sys, "ps1"):  # an interactive session went on after it
+        signum = uncaught.signum
+    if signum is None:
+        return
+    if signum == signal.SIGINT:
+        # Python itself dies by SIGINT, once it is finalised, if the last text that it ran ended in a KeyboardInterrupt.
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
+        return
+    for file in gc.get_objects():
+        if isinstance(file, io.IOBase):
+            with contextlib.suppress(Exception):
+                file.flush()
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)

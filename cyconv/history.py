@@ -52,8 +52,10 @@ class History(Mapping):
     (1, array([0.09]))
     """
 
+    __slots__ = ("_points", *TIMES, "complete", "__weakref__")
+
     def __init__(self):
-        self._points = {key: [] for key in CURVES}
+        self._points = []   # a tuple each, in the order of CURVES: no exception may leave half of one
         self.training_time = 0.0
         self.update_time = 0.0
         self.evaluation_time = 0.0
@@ -86,26 +88,26 @@ class History(Mapping):
             point[f"loss_{suffix}"] = check_real(f"loss_{suffix}", loss)
             point[f"cost_{suffix}"] = check_real(f"cost_{suffix}", cost)
             point[f"acc_{suffix}"] = check_real(f"acc_{suffix}", accuracy, 0, 1)
-        for key, values in self._points.items():
-            values.append(point[key])
+        self._points.append(tuple(point[key] for key in CURVES))
 
     @property
     def last_step(self):
         """int or None: the step of the last point."""
-        steps = self._points["update_steps"]
-        return steps[-1] if steps else None
+        return self._points[-1][CURVES.index("update_steps")] if self._points else None
 
     @property
     def n_points(self):
         """int: how many points were logged."""
-        return len(self._points["update_steps"])
+        return len(self._points)
 
     def __getitem__(self, key):
         if isinstance(key, str) and key in TIMES:
             return getattr(self, key)
-        if not isinstance(key, str) or key not in self._points:
+        if not isinstance(key, str) or key not in CURVES:
             raise KeyError(f"key must be one of {', '.join(self)}, but got {describe(key)}")
-        return np.array(self._points[key], dtype=np.int64 if key == "update_steps" else np.float64)
+        column = CURVES.index(key)
+        values = [point[column] for point in self._points]
+        return np.array(values, dtype=np.int64 if key == "update_steps" else np.float64)
 
     def __iter__(self):
         return iter(CURVES + TIMES)
@@ -121,11 +123,12 @@ class History(Mapping):
     def __array__(self, dtype=None, copy=None):
         """One dataclass for each point, which is what ``pandas.DataFrame(history)`` can make its rows of."""
         points = np.empty(self.n_points, dtype=object)
-        points[:] = [_Point(*values) for values in zip(*self._points.values())]
+        points[:] = [_Point(*values) for values in self._points]
         return points if dtype is None else points.astype(dtype)
 
     def __getstate__(self):
-        return {**vars(self), "_points": {key: list(values) for key, values in self._points.items()}}
+        state = {name: getattr(self, name) for name in ("_points", *TIMES, "complete")}
+        return None, {**state, "_points": list(self._points)}
 
     def __repr__(self):
         state = "complete" if self.complete else "incomplete"
@@ -137,7 +140,7 @@ class History(Mapping):
 
     def to_dict(self):
         """dict: every curve as a list, the times and ``complete``, as JSON values."""
-        return {**{key: list(values) for key, values in self._points.items()}, **self.header()}
+        return {**{key: self[key].tolist() for key in CURVES}, **self.header()}
 
     @classmethod
     def from_arrays(cls, header, curves):
@@ -225,4 +228,4 @@ class History(Mapping):
             rows = writer(file, lineterminator="\n")
             name = [] if data_set is None else [data_set]
             rows.writerow([*(["data_set"] * len(name)), *columns])
-            rows.writerows([*name, *point] for point in zip(*(self._points[key] for key in columns)))
+            rows.writerows([*name, *point] for point in zip(*(self[key].tolist() for key in columns)))

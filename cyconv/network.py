@@ -149,10 +149,12 @@ class Network:
         self._initialise()
 
     def __setattr__(self, name, value):
-        """What the kernels rely on stays as it was checked."""
+        """What the kernels rely on stays as it was checked, and a misspelt name is not set in silence."""
+        fixed = name in _FIXED and name in self.__dict__
+        unknown = type(self) is Network and name not in _FIXED and not name.startswith("_")     # subclasses add theirs
         if name == "normalizer":
             _check_normalizer(value, self.image_shape)
-        elif name in _FIXED and name in self.__dict__:
+        elif fixed or unknown:
             raise AttributeError(f"{name} of a network cannot be changed, but got {describe(value)}")
         object.__setattr__(self, name, value)
 
@@ -236,11 +238,10 @@ class Network:
             If a name, shape or dtype does not fit, or a number is not finite.
             Nothing is changed then.
         """
-        arrays = self._checked("mapping", mapping)
+        store = self._packed(self._checked("mapping", mapping), "the parameters")
         with self._lock:
             self._evaluates = self._may_skip = None
-            self._store[:] = 0      # the padding too: a run that diverged leaves NaN there
-            self._layout.pack(arrays, self._store)
+            self._store = store     # at once: no exception may leave half of them
 
     def _checked(self, name, mapping):
         shapes = self._layout.shapes
@@ -255,6 +256,12 @@ class Network:
                 array = np.ascontiguousarray(array, dtype=self.dtype)
             arrays[key] = check_finite(f"{name}[{key!r}]", array)
         return arrays
+
+    def _packed(self, arrays, what):
+        """A new store of these arrays; its padding is zero."""
+        store = ops.aligned_zeros(self._layout.size, self.dtype, what)
+        self._layout.pack(arrays, store)
+        return store
 
     @property
     def velocity(self):
@@ -275,13 +282,9 @@ class Network:
         TypeError, ValueError
             As :meth:`set_parameters`.
         """
-        arrays = None if mapping is None else self._checked("mapping", mapping)
+        velocity = None if mapping is None else self._packed(self._checked("mapping", mapping), "the velocity")
         with self._lock:
-            self._velocity = None
-            if arrays is None:
-                return
-            self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
-            self._layout.pack(arrays, self._velocity)
+            self._velocity = velocity
 
     def copy(self):
         """An independent network with the same parameters, velocity and normaliser."""
@@ -540,11 +543,11 @@ class Network:
         targets = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
         gradient = ops.aligned_zeros(self._layout.size, self.dtype, "the gradient")
         costs = self._train(source, targets, np.arange(source.n_images), np.ones(1), source.n_images, gradient,
-                            {"l2": l2, "gradients_only": True})
+                            {"l2": l2, "gradients_only": True}, np.empty(1))
         return float(costs[0]), self._layout.unpack(gradient)
 
     def train_steps(self, source, order, learning_rates, batch_size=100, l2=0.0, label_smoothing=0.0, momentum=0.0,
-                    dropout=0.0, augmentation=None, seed=0, first_step=0):
+                    dropout=0.0, augmentation=None, seed=0, first_step=0, out=None):
         """Many updates in one call, with no Python between them.
 
         Update i uses the images ``order[i*batch_size:(i+1)*batch_size]``:
@@ -577,6 +580,9 @@ class Network:
             The number of the first update: dropout is a function of (seed, step,
             position in the batch), augmentation of (seed, epoch, image) with
             epoch = step // (n_images // batch_size).
+        out : ndarray of float64, (n_steps,), optional
+            Takes the costs and is returned. A number is written with its update, so that after an exception the
+            numbers that are still the caller's tell which updates were not made.
 
         Returns
         -------
@@ -599,7 +605,7 @@ class Network:
         rates = check_array("learning_rates", learning_rates, ("n_steps",))
         if rates.dtype.kind not in "fiu":
             raise TypeError(f"learning_rates must be numbers, but got {describe(rates)}")
-        rates = check_finite("learning_rates", np.ascontiguousarray(rates, np.float64))
+        rates = check_finite("learning_rates", np.array(rates, np.float64))
         if rates.size and rates.min() < 0:
             raise ValueError(f"learning_rates must not be negative, but got {rates.min()}")
         order = check_array("order", order, ("n",))
@@ -624,21 +630,26 @@ class Network:
             "first_step": check_integer("first_step", first_step, 0, 2**62),
         }
         targets = (source.labels, None, *ops.smoothed(label_smoothing, self.n_classes))
+        if out is None:
+            out = np.empty(rates.size)
+        elif not (isinstance(out, np.ndarray) and out.dtype == np.float64 and out.shape == rates.shape
+                  and out.flags.carray):
+            raise ValueError(f"out must be a contiguous array of float64 of shape {rates.shape} that can be written to, "
+                             f"but got {describe(out)}")
         if rates.size == 0:
-            return np.empty(0)
+            return out
         with self._lock:
             sink = None
             if settings["momentum"] > 0:
                 if self._velocity is None:
                     self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
                 sink = self._velocity
-            return self._train(source, targets, order, rates, batch_size, sink, settings)
+            return self._train(source, targets, order, rates, batch_size, sink, settings, out)
 
-    def _train(self, source, targets, order, rates, batch_size, sink, settings):
+    def _train(self, source, targets, order, rates, batch_size, sink, settings, costs):
         """Checked arguments to the kernel, in calls short enough that Ctrl-C is heard between them."""
         augmentation = settings.get("augmentation", NO_AUGMENTATION)
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
-        costs = np.empty(len(rates))
         train = ops.specialised(ops.kernels.train, self.dtype)
         with self._lock:
             self._evaluates = self._may_skip = None

@@ -3,16 +3,17 @@
 import contextlib
 import dataclasses
 import signal
-import sys
 import time
 import warnings
+from operator import attrgetter
 
 import numpy as np
 
 from . import ops
 from ._checks import check_flag, check_integer, check_real, describe
 from ._files import check_writable
-from ._signals import Abort, SignalsNoted
+from ._progress import ProgressBar, is_watched
+from ._signals import Abort, Interrupted, SignalsNoted
 from .augmentation import Augmentation
 from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
 from .datasets import Normalizer, Split
@@ -21,6 +22,7 @@ from .network import Network
 from .schedule import CyclicSchedule
 
 _CALL_SECONDS = 0.05  # aim for one call of train_steps; signals wait for its end
+_TO_COME = -np.inf  # instead of the cost of an update that was not made yet
 
 
 class DivergenceError(FloatingPointError):
@@ -36,19 +38,6 @@ class DivergenceError(FloatingPointError):
 
     step = None
     learning_rate = None
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal ended training between two updates.
-
-    Attributes
-    ----------
-    signum : int
-        The signal's number; a script's conventional exit code is
-        ``128 + signum``.
-    """
-
-    signum = None
 
 
 class CyclicTrainer:
@@ -91,6 +80,8 @@ class CyclicTrainer:
     ----------
     network : Network
     schedule : CyclicSchedule
+    batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation
+        As given. None of the attributes can be assigned.
     history : History
         What was logged so far.
     step : int
@@ -110,6 +101,21 @@ class CyclicTrainer:
     array([ 0,  5, 10])
     """
 
+    __slots__ = ("_network", "_schedule", "_options", "_keeps_snapshots", "_history", "_snapshots", "_updates",
+                 "_fingerprints", "_ended", "__weakref__")
+
+    network = property(attrgetter("_network"))
+    schedule = property(attrgetter("_schedule"))
+    history = property(attrgetter("_history"))
+    snapshots = property(attrgetter("_snapshots"))
+    batch_size = property(lambda self: self._options["batch_size"])
+    l2 = property(lambda self: self._options["l2"])
+    label_smoothing = property(lambda self: self._options["label_smoothing"])
+    seed = property(lambda self: self._options["seed"])
+    momentum = property(lambda self: self._options["momentum"])
+    dropout = property(lambda self: self._options["dropout"])
+    augmentation = property(lambda self: self._options["augmentation"])
+
     def __init__(self, network, schedule, batch_size=100, l2=0.0, label_smoothing=0.0, seed=0,
                  momentum=0.0, dropout=0.0, augmentation=None, snapshots=False):
         if not isinstance(network, Network):
@@ -118,8 +124,8 @@ class CyclicTrainer:
             raise TypeError(f"schedule must be a CyclicSchedule, but got {describe(schedule)}")
         if not isinstance(augmentation, Augmentation | None):
             raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
-        self.network = network
-        self.schedule = schedule
+        self._network = network
+        self._schedule = schedule
         self._options = {
             "batch_size": check_integer("batch_size", batch_size, 1),
             "l2": check_real("l2", l2, 0),
@@ -130,11 +136,19 @@ class CyclicTrainer:
             "augmentation": augmentation,
         }
         self._keeps_snapshots = check_flag("snapshots", snapshots)
-        self.history = History()
-        self.step = 0
-        self.snapshots = []
+        self._history = History()
+        self._snapshots = []
+        # The last updates: the first one's step, and their costs, which the kernel writes. What was made of them
+        # is read from these alone, so that no exception, wherever it is raised, can part step and parameters.
+        self._updates = 0, np.empty(0)
         self._fingerprints = None
         self._ended = None  # why fit has nothing more to do
+
+    @property
+    def step(self):
+        """int: updates done so far."""
+        first, costs = self._updates
+        return first + int(np.count_nonzero(costs != _TO_COME))
 
     @property
     def settings(self):
@@ -154,8 +168,9 @@ class CyclicTrainer:
 
         Unless the network has a normaliser already, one is fitted to the
         training images and becomes the network's. A trainer that was
-        interrupted, or was resumed from a checkpoint, goes on; one that
-        finished or diverged refuses.
+        interrupted, was ended by whatever exception, or was resumed from a
+        checkpoint goes on with the same bits; one that finished or diverged
+        refuses.
 
         Parameters
         ----------
@@ -171,8 +186,9 @@ class CyclicTrainer:
         checkpoint_every : int, optional
             Write one at every multiple of this; at the cycles' ends unless given.
         progress : bool or str, optional
-            Whether to show a progress bar on stderr; a text is its title. Only
-            when stderr is a terminal unless given.
+            Whether to show a progress bar on stderr, or a notebook's; a text
+            is its title. Only in a notebook or when stderr is a terminal
+            unless given. A bar that cannot be drawn is left out.
         n_train_evaluated : int, optional
             Evaluate only the first so many training images; all unless given.
 
@@ -196,10 +212,13 @@ class CyclicTrainer:
             If a cost turns NaN or infinite. The history stays as it is, and so
             does the last checkpoint.
         Interrupted
-            On SIGINT (Ctrl-C) or SIGTERM in the main thread, within a fraction
+            On SIGINT (Ctrl-C), SIGTERM, SIGHUP or a signal that the environment
+            variable ``CYCONV_STOP_SIGNALS`` names (``SIGUSR1,SIGXCPU``, as batch
+            systems send before they kill), in the main thread, within a fraction
             of a second: the network and the history are as after the last
             update, a checkpoint is written if one was asked for, and a further
-            ``fit`` goes on. In other threads signals are left alone.
+            ``fit`` goes on. A program that does not catch it ends by the signal.
+            Ignored signals stay ignored, and in other threads all are left alone.
         OSError
             If a checkpoint cannot be written; the previous one stays.
         """
@@ -220,14 +239,19 @@ class CyclicTrainer:
         if self._ended is not None:
             raise RuntimeError(f"fit must be called on a trainer with steps left, but {self._ended}")
 
-        with SignalsNoted() as signals:
-            run = _Run(self, signals, log_every, checkpoint, checkpoint_every)
-            with contextlib.suppress(Abort):
-                with signals.abortable():
-                    run.prepare(train, validation, n_train_evaluated)
-                if not self.history.complete:
-                    with _progress_bar(progress, self.step, self.schedule.total_steps) as bar:
-                        run.train(bar)
+        signals = SignalsNoted()
+        try:
+            with signals:
+                run = _Run(self, signals, log_every, checkpoint, checkpoint_every)
+                with contextlib.suppress(Abort):
+                    with signals.abortable():
+                        run.prepare(train, validation, n_train_evaluated)
+                    if self.history.complete:
+                        run.finish()
+                    else:
+                        run.train(progress)
+        finally:
+            signals.restore()   # again: an exception may have come in the middle of it
         if signals.received is not None:
             raise run.interruption()
         return self.history
@@ -284,7 +308,8 @@ class CyclicTrainer:
             trainer = cls(state.network, schedule, **options)
             if trainer.settings != state.settings:
                 raise ValueError("its settings are incomplete")
-            trainer.step, trainer.history, trainer.snapshots = state.step, state.history, state.snapshots
+            trainer._updates = state.step, np.empty(0)
+            trainer._history, trainer._snapshots = state.history, state.snapshots
             trainer._fingerprints = state.fingerprints
             trainer._check_consistency()
         written, running = state.versions["instruction_set"], running_versions()["instruction_set"]
@@ -359,27 +384,57 @@ class _Run:
         self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
 
-    def train(self, bar):
-        """Update, log and save until the end or a signal."""
-        trainer, signals, first = self.trainer, self.signals, self.trainer.step
-        if trainer._fingerprints is None:
-            trainer.network.normalizer = self.normalizer
-            trainer.network.set_velocity(None)
-            trainer._fingerprints = self.fingerprints
-        while True:
-            if signals.received is None:
-                with contextlib.suppress(Abort):
-                    self.log(bar)
-            if trainer.step == self.total == trainer.history.last_step:
-                trainer.history.complete = True
-                trainer._ended = f"this one has done its {self.total} steps"
-            stop = signals.received is not None
-            if self.checkpoint and (stop or trainer.history.complete or self.is_due(first)):
-                self.save(stop)
+    def train(self, progress):
+        """Update, log and save until the end or a signal.
+
+        An exception may end this anywhere: each thing is done if it is still to do, whoever begins here again.
+        """
+        trainer, history, network = self.trainer, self.trainer.history, self.trainer.network
+        first = trainer.step
+        trainer._fingerprints = self.fingerprints
+        network.normalizer = self.normalizer
+        if first == 0:
+            network.set_velocity(None)
+        title = progress if isinstance(progress, str) else None
+        shown = is_watched() if progress is None else progress is not False
+        try:
+            with ProgressBar(shown, total=self.total, initial=first, desc=title, unit="step") as bar:
+                while True:
+                    self.look_back()
+                    if self.signals.received is None:
+                        with contextlib.suppress(Abort):
+                            self.log(bar)
+                    if trainer.step == self.total == history.last_step:
+                        history.complete = True
+                    stop = self.signals.received is not None
+                    if history.complete:
+                        self.finish(stop)
+                        trainer._ended = f"this one has done its {self.total} steps"
+                        return
+                    if self.checkpoint and (stop or self.is_due(first)):
+                        self.save(stop)
+                    if stop:
+                        return
+                    self.update(bar)
+        finally:
             self.note_time()
-            if stop or trainer.history.complete:
-                return
-            self.update(bar)
+
+    def finish(self, stop=False):
+        """Save the complete run."""
+        if self.checkpoint:
+            self.save(stop)
+
+    def look_back(self):
+        """See what the last updates came to, and keep a snapshot at a cycle's end."""
+        trainer = self.trainer
+        first, costs = trainer._updates
+        finite = np.isfinite(costs[:trainer.step - first])
+        if not finite.all():
+            self.diverge("the cost", first + int(np.argmin(finite)))
+        ended = np.searchsorted(self.ends, trainer.step, side="right")
+        if trainer._keeps_snapshots and len(trainer.snapshots) < ended:
+            self.check_finite()
+            trainer.snapshots.append(trainer.network.parameters)
 
     def log(self, bar):
         """Evaluate both splits, if this step is to be logged and was not yet."""
@@ -397,9 +452,7 @@ class _Run:
             self.diverge("the cost of an evaluation", step)
         rate = trainer.schedule(step)
         history.append(step, rate, train, validation)
-        if bar is not None:
-            text = f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %"
-            bar.set_postfix_str(text, refresh=False)
+        bar.note(f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %")
 
     def is_due(self, first):
         step = self.trainer.step
@@ -432,19 +485,14 @@ class _Run:
             self.epoch = epoch
         order = self.order[done * batch_size:(done + n) * batch_size]
         rates = trainer.schedule(np.arange(step, step + n))
+        costs = np.full(n, _TO_COME)
+        trainer._updates = step, costs
         started = time.perf_counter()
-        costs = trainer.network.train_steps(self.source, order, rates, first_step=step, **options)
+        trainer.network.train_steps(self.source, order, rates, first_step=step, out=costs, **options)
         seconds = time.perf_counter() - started
-        trainer.step += n
         trainer.history.update_time += seconds
         self.n_steps = max(1, min(4 * self.n_steps, int(n * _CALL_SECONDS / max(seconds, 1e-9))))
-        if not np.isfinite(costs).all():
-            self.diverge("the cost", step + int(np.argmin(np.isfinite(costs))))
-        if trainer._keeps_snapshots and trainer.step in self.ends:
-            self.check_finite()
-            trainer.snapshots.append(trainer.network.parameters)
-        if bar is not None:
-            bar.update(n)
+        bar.update(n)
 
     def next_stop(self):
         step = self.trainer.step
@@ -469,23 +517,4 @@ class _Run:
         )
         error.step, error.learning_rate = step, rate
         self.trainer._ended = "on this one training diverged"
-        self.note_time()
         raise error
-
-
-@contextlib.contextmanager
-def _progress_bar(progress, step, total):
-    """A tqdm bar on stderr, or None where none is wanted."""
-    if progress is None:
-        progress = sys.stderr is not None and sys.stderr.isatty()
-    if progress is False:
-        yield None
-        return
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        monitor_interval = 0  # no thread of its own
-
-    title = progress if isinstance(progress, str) else None
-    with Bar(total=total, initial=step, desc=title, unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
-        yield bar
