@@ -114,25 +114,29 @@ class SignalsNoted(Handled):
             raise Abort
 
 
-def end_process_by(signum):
-    """At its exit, let this process die by a signal: what started it, such as a shell's loop, learns of it so."""
+def die_at_exit_by(signum):
+    """When this process exits, let it die by a signal: what started it, such as a shell's loop, learns of it so."""
     global _ends_by
     _ends_by = signum
 
 
 @atexit.register
 def _die():
-    signum = _ends_by
     uncaught = getattr(sys, "last_value", None)
-    if isinstance(uncaught, Interrupted) and not hasattr(sys, "ps1"):  # an interactive session went on after it
-        signum = uncaught.signum
-    if signum is None:
+    if _ends_by is not None:
+        _die_by(_ends_by)
+    elif not isinstance(uncaught, Interrupted) or hasattr(sys, "ps1"):  # nothing, or an interactive session went on
         return
-    if signum == signal.SIGINT:
-        # Python itself dies by SIGINT, once it is finalised, if the last text that it ran ended in a KeyboardInterrupt.
+    elif uncaught.signum == signal.SIGINT:
+        # As of its own KeyboardInterrupt, Python dies by SIGINT once it is finalised. It looks at the class itself,
+        # no subclass, and at the last text that it ran.
         with contextlib.suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")
-        return
+    elif uncaught.signum is not None:
+        _die_by(uncaught.signum)
+
+
+def _die_by(signum):
     for file in gc.get_objects():
         if isinstance(file, io.IOBase):
             with contextlib.suppress(Exception):

@@ -1,7 +1,9 @@
 """What the scripts share: options, the data set's first line, the output folder, exit codes."""
 
 import argparse
+import codecs
 import contextlib
+import io
 import json
 import os
 import re
@@ -14,11 +16,14 @@ from pathlib import Path
 
 from . import report
 from ._files import check_path, copy_file, write_json, write_text
+from ._signals import Handled, die_at_exit_by
 from .datasets import find_cifar10
 from .executors import executor_opener
 from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, longest_first, run_all
 from .threads import default_threads, set_num_threads
 
+_SPELT = {"λ": "lambda", "η": "eta", "ε": "epsilon", "µ": "u", "±": "+-", "×": "x", "÷": "/", "−": "-", "–": "-",
+          "→": "->", "√": "sqrt", "·": "*", "₀": "0", "₁": "1", "²": "^2"}
 CONFIGURATION = "configuration.json"
 RESULTS = "results.json"
 SUMMARY = "summary.md"
@@ -502,7 +507,8 @@ def carry_out(runs, source, folder, arguments, line=test_line):
         code = 128 + stop.signum
         if stop.result is not None:
             results.append(stop.result)
-            print(_line(stop.result, line), flush=True)
+            with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone, and files are still to be written
+                print(_line(stop.result, line), flush=True)
     except ValueError as error:
         if not arguments.resume:
             raise
@@ -559,20 +565,20 @@ def run_script(main, argv=None):
     """Call ``main(argv)`` and give back the exit code that convention asks for.
 
     0: done; 1: it failed, such as on a full disk; 2: a mistake on the command
-    line; 128 + the signal's number: interrupted. Whatever a user can cause is
-    told in one sentence on the standard error output.
+    line; 128 + the signal's number: interrupted (see `exit_with`). Whatever a
+    user can cause is told in one sentence on the standard error output.
     """
     name = Path(sys.argv[0]).name
+    write_any_text()
 
     def stop(number, frame):
         raise RunInterrupted("interrupted", number)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup's choice stands
-            signal.signal(number, stop)
     try:
-        return main(argv)
+        with contextlib.ExitStack() as stack:
+            with usage():
+                stack.enter_context(Handled(stop))
+            return main(argv)
     except UsageError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
@@ -586,6 +592,29 @@ def run_script(main, argv=None):
     except (OSError, MemoryError) as error:
         print(f"{name}: error: {explain(error)}", file=sys.stderr)
         return 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def exit_with(code):
+    """End the program with an exit code; where that is 128 + a signal's number, by the signal, as shells expect.
+
+    A shell's loop stops at Ctrl-C only if the program that it ran died by SIGINT; ``$?`` is 128 + its number then.
+    """
+    if code > 128:
+        die_at_exit_by(code - 128)
+    sys.exit(code)
+
+
+def write_any_text():
+    """Let the standard output take every text: what its encoding lacks (λ, where it is no UTF-8) is spelt out."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="cyconv.spelt")
+
+
+def _spell(error):
+    """For `codecs.register_error`: ASCII for the characters that tables and sentences hold."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SPELT.get(character, "?") for character in error.object[error.start:error.end]), error.end
+
+
+codecs.register_error("cyconv.spelt", _spell)

@@ -19,7 +19,7 @@ from functools import partial
 from multiprocessing.context import SpawnContext
 
 from ._checks import check_choice, check_integer, describe
-from .trainer import Interrupted
+from ._signals import Handled, Interrupted
 
 KINDS = ("process", "dask", "mpi", "serial")
 MAX_BREAKS = 3
@@ -237,7 +237,7 @@ def _check_main_module():
 
 
 class _Pool(ProcessPoolExecutor):
-    """Processes that end on SIGTERM, but not in the middle of a file.
+    """Processes that end on SIGTERM and its like, but not in the middle of a file.
 
     Python 3.11.2's own thread stumbles over calls that were cancelled before
     the processes ended.
@@ -248,13 +248,11 @@ class _Pool(ProcessPoolExecutor):
 
 
 def _call(function, *arguments):
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return function(*arguments)
+        with Handled(_interrupt):
+            return function(*arguments)
     except Interrupted as stop:
         os._exit(128 + stop.signum)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(signum, frame):

@@ -138,4 +138,7 @@ def positive(kind):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main() or 0
+    from cyconv import cli
+
+    cli.exit_with(code)

@@ -294,4 +294,4 @@ def as_csv(header, rows):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

@@ -8,7 +8,6 @@ the output folder. Without CIFAR-10 it runs on drawn shapes and says so.
 """
 
 import dataclasses
-import sys
 
 from cyconv import cli, plots, report
 from cyconv.experiment import ARCHITECTURES, LONGER_TRAINING, over_seeds
@@ -120,4 +119,4 @@ def mean(values):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

@@ -108,4 +108,4 @@ def log(history, step, rate, model, judged, l2):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

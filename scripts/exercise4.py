@@ -13,7 +13,6 @@ Published for comparison, on CIFAR-10: 66.0 and 65.9 % without, 65.7 and
 """
 
 import dataclasses
-import sys
 
 from cyconv import cli, plots, report
 from cyconv.experiment import Run, over_seeds
@@ -113,4 +112,4 @@ def conclude(rows):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

@@ -11,7 +11,6 @@ several seeds, their geometric means.
 
 import csv
 import io
-import sys
 
 import numpy as np
 
@@ -189,4 +188,4 @@ def curves_csv(found, data):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

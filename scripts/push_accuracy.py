@@ -13,7 +13,6 @@ judge by, and the test split is not read.
 """
 
 import dataclasses
-import sys
 
 import numpy as np
 
@@ -221,4 +220,4 @@ def write_road(results, data, folder):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

@@ -59,7 +59,7 @@ def check(kind, args):
         built = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, text=True,
                                env={**os.environ, **BUILDS[kind]}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if built.returncode:
-            print(built.stdout)
+            print(built.stdout.encode("ascii", "backslashreplace").decode())
             return False
         environment = test_environment(kind, folder)
         code = "from cyconv._kernels import processor; print(processor.build_flags(), *processor.instruction_sets())"

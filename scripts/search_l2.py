@@ -13,7 +13,6 @@ once: --resume goes on where a search stopped, with more --rounds if wanted.
 import csv
 import dataclasses
 import io
-import sys
 
 from cyconv import cli, plots, report
 from cyconv._files import write_text
@@ -207,4 +206,4 @@ def ranking_csv(ranking, n_seeds, data):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

@@ -18,7 +18,6 @@ exit code 1 if any comparison is out of tolerance.
 
 import hashlib
 import importlib.util
-import sys
 import time
 from dataclasses import asdict, dataclass
 
@@ -365,4 +364,4 @@ def errors_table(comparisons):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_script(main))
+    cli.exit_with(cli.run_script(main))

@@ -25,7 +25,8 @@ def one_thread():
     cyconv.set_num_threads(n)
 
 KILLS = int(os.environ.get("CYCONV_KILLS", "25"))     # a longer campaign sets more
-SIGNALS = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGNALS = pytest.mark.parametrize("signum", STOP)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -55,7 +56,7 @@ def at_step(step):
 def test_a_signal_stops_between_two_updates(signum, options, tmp_path, monkeypatch):
     uninterrupted = make_trainer(**options)
     fit(uninterrupted)
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in STOP]
     for step in (0, 1, 4, 6, 11, 20, 35):
         path = tmp_path / f"{step}.npz"
         trainer = make_trainer(**options)
@@ -74,7 +75,7 @@ def test_a_signal_stops_between_two_updates(signum, options, tmp_path, monkeypat
         for each in (trainer, resumed):
             fit(each)
             assert digest(each) == digest(uninterrupted)
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in STOP] == handlers
 
 
 def test_without_a_checkpoint_the_trainer_itself_goes_on(monkeypatch):
@@ -156,16 +157,46 @@ def test_a_checkpoint_that_fails_on_interruption_is_told(tmp_path, monkeypatch):
     assert caught.value.signum == signal.SIGTERM and trainer.step == 4 and os.listdir(tmp_path) == []
 
 
-def test_ignored_signals_stay_ignored(monkeypatch):
+@SIGNALS
+def test_ignored_signals_stay_ignored(monkeypatch, signum):
     """nohup, and shells that start a program in the background, ask for that."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = signal.signal(signum, signal.SIG_IGN)
     try:
         trainer = make_trainer()
-        signal_in(monkeypatch, "train_steps", signal.SIGINT, when=at_step(8))
+        signal_in(monkeypatch, "train_steps", signum, when=at_step(8))
         assert fit(trainer).complete
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signum) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(signum, previous)
+
+
+def test_more_signals_can_be_named(tmp_path, monkeypatch):
+    path, trainer = tmp_path / "c.npz", make_trainer()
+    monkeypatch.setenv("CYCONV_STOP_SIGNALS", "SIGXCPU, usr1")
+    with monkeypatch.context() as patch:
+        signal_in(patch, "train_steps", signal.SIGUSR1, when=at_step(8))
+        with pytest.raises(cyconv.Interrupted, match="by SIGUSR1 after 9 of 36") as caught:
+            fit(trainer, checkpoint=path)
+    assert caught.value.signum == signal.SIGUSR1 and cyconv.CyclicTrainer.resume(path).step == 9
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("name", ["SIGNIFICANT", "KILL", "9", "SIGSTOP"])
+def test_what_is_no_signal_or_cannot_be_handled_is_refused(monkeypatch, name):
+    monkeypatch.setenv("CYCONV_STOP_SIGNALS", f"SIGUSR1,{name}")
+    before, trainer = signal.getsignal(signal.SIGINT), make_trainer()
+    with pytest.raises(ValueError, match=f"^CYCONV_STOP_SIGNALS must name signals .*, but got '{name}'$"):
+        fit(trainer)
+    assert trainer.step == 0 and signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_is_not_lost_with_another_error(monkeypatch):
+    """Ctrl-C in the update that diverges: a script must not begin the next run."""
+    trainer = make_trainer(eta_max=1e20)
+    signal_in(monkeypatch, "train_steps", signal.SIGINT, when=at_step(2))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(trainer, log_every=1000)
+    assert isinstance(caught.value.__context__, cyconv.DivergenceError) and caught.value.__context__.step == 2
 
 
 def test_other_threads_leave_signals_alone(monkeypatch):
@@ -200,18 +231,49 @@ def start(path, step_size, every):
 
 
 @SIGNALS
-def test_a_signalled_process_leaves_with_the_conventional_code(signum, tmp_path):
+def test_a_signalled_process_ends_by_the_signal(signum, tmp_path):
     path = tmp_path / "c.npz"
     process = start(path, step_size=10**7, every=100)
     while not path.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signum, err
-    assert out.startswith(f"training was interrupted by {signal.Signals(signum).name}") and err == ""
+    assert process.returncode == -signum, err
+    assert out.startswith(f"training was interrupted by {signal.Signals(signum).name}")
+    assert "Interrupted: training was interrupted by" in err.splitlines()[-1]
+    assert (tmp_path / "unflushed.txt").read_text() == "kept"
+    os.unlink(tmp_path / "unflushed.txt")
     trainer = cyconv.CyclicTrainer.resume(path)
     assert f"after {trainer.step} of" in out and trainer.step >= 100
     assert os.listdir(tmp_path) == ["c.npz"]
+
+
+@pytest.mark.parametrize("script", [False, True], ids=["program", "script"])
+def test_ctrl_c_ends_a_shell_s_loop_too(script, tmp_path):
+    """All of the terminal's processes get the signal; the shell goes on if the program does not die by it."""
+    call = "cli.exit_with(cli.run_script(main))" if script else "main()"
+    (tmp_path / "job.py").write_text(f"""
+import os, signal, sys
+import cyconv
+from cyconv import cli
+from tiny_run import fit, make_trainer
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Network(cyconv.Network):
+    def train_steps(self, *arguments, **options):
+        os.killpg(0, signal.SIGINT)
+        return super().train_steps(*arguments, **options)
+def main(argv=None):
+    trainer = make_trainer()
+    trainer.network.__class__ = Network
+    fit(trainer)
+{call}
+""")
+    loop = f"for i in 1 2; do '{sys.executable}' job.py; echo went on; done"
+    folders = [str(Path(cyconv.__file__).parents[1]), str(Path(__file__).parent)]
+    done = subprocess.run(["bash", "-c", loop], cwd=tmp_path, capture_output=True, text=True, start_new_session=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)})
+    assert done.returncode == -signal.SIGINT and done.stdout == "", done.stderr
+    assert "after 1 of 36 update steps" in done.stderr or script
 
 
 def test_killed_again_and_again(tmp_path):

@@ -82,6 +82,26 @@ def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tm
     assert code == 0 and measurements(tmp_path / "serial") == measurements(folder), errors
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_that_is_not_utf_8_is_no_end(environment, tmp_path, encoding):
+    """A log on Windows is one."""
+    environment = {**environment, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, SCRIPT, "--quick", "--executor", "serial"], cwd=tmp_path, env=environment,
+                          capture_output=True, encoding=encoding)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "round 1, lambda = " in done.stdout and "?" not in done.stdout
+    assert "λ" in (tmp_path / "results" / "search_l2" / "summary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in Path(SCRIPT).parent.glob("*.py")))
+def test_help_needs_no_utf_8(environment, script):
+    if script == "exercise3_pytorch":
+        pytest.importorskip("torch")
+    done = subprocess.run([sys.executable, Path(SCRIPT).with_name(f"{script}.py"), "--help"], capture_output=True,
+                          text=True, env={**environment, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and done.stdout.startswith("usage: ") and done.stderr == ""
+
+
 @pytest.mark.parametrize("executor, number", [("process", signal.SIGINT), ("serial", signal.SIGTERM)])
 def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, executor, number):
     arguments = ["--quick", "--samples", "4", "--executor", executor, "--output", "out"]
@@ -89,7 +109,7 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, execu
     until_measured(process, 2)
     process.send_signal(number)
     code, output, errors = finish(process)
-    assert code == 128 + number and "Traceback" not in errors
+    assert code == -number and "Traceback" not in errors
     assert output.strip().splitlines()[-1].startswith("Incomplete results")
     partial = measurements(tmp_path / "out")
     assert 2 <= len(partial) < 8 and "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
@@ -241,7 +261,7 @@ def test_a_search_on_a_dask_cluster_survives_a_killed_worker_and_an_interruption
         until_measured(process, 8)
         process.send_signal(signal.SIGINT)
         code, output, errors = finish(process)
-        assert code == 128 + signal.SIGINT and "Traceback" not in errors
+        assert code == -signal.SIGINT and "Traceback" not in errors
         partial = measurements(tmp_path / "out")
         assert 8 <= len(partial) < 24
         code, output, errors = finish(start(*on_dask, "--resume"))

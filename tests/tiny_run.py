@@ -72,8 +72,10 @@ def main():
     try:
         fit(trainer, log_every=50, checkpoint=path, checkpoint_every=every)
     except cyconv.Interrupted as stop:
-        print(stop, flush=True)
-        sys.exit(128 + stop.signum)
+        print(stop)
+        main.file = open(os.path.join(os.path.dirname(path), "unflushed.txt"), "w")
+        main.file.write("kept")
+        raise
     print(digest(trainer))
 
 
