@@ -1,6 +1,7 @@
 """Several networks as one: the mean of their probabilities."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Ensemble:
     Attributes
     ----------
     networks : tuple of Network
+        Cannot be assigned.
 
     Raises
     ------
@@ -43,6 +45,10 @@ class Ensemble:
     3
     """
 
+    __slots__ = ("_networks", "__weakref__")
+
+    networks = property(attrgetter("_networks"))
+
     def __init__(self, networks):
         try:
             entries = iter(networks) if isinstance(networks, Iterable) else None
@@ -57,7 +63,7 @@ class Ensemble:
             members.append(network)
         if not members:
             raise ValueError("networks must hold at least one network, but got none")
-        self.networks = tuple(members)
+        self._networks = tuple(members)
         kinds = {(network.image_shape, network.n_classes, str(network.dtype)) for network in self.networks}
         if len(kinds) > 1:
             listed = " and ".join(f"{shape}, {n} classes, {dtype}" for shape, n, dtype in sorted(kinds))
@@ -101,7 +107,7 @@ class Ensemble:
         return len(self.networks)
 
     def __repr__(self):
-        return f"Ensemble of {len(self)}: {self.networks[0]!r}" + (len(self) > 1) * ", …"
+        return f"Ensemble of {len(self)}: {self.networks[0]!r}" + (len(self) > 1) * ", ..."
 
     def predict_proba(self, X):
         """The mean of the networks' probabilities.

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import multiprocessing
 import re
-import sys
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -22,6 +21,7 @@ import numpy as np
 
 from ._checks import check_choice, check_flag, check_integer, describe
 from ._files import check_path, load_arrays, save_arrays
+from ._progress import is_watched
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .datasets import Dataset, load_cifar10, make_shapes
 from .ensemble import Ensemble
@@ -455,8 +455,8 @@ def run_experiment(run, data, folder=None, resume=False, progress=None, threads=
         Take what ``folder`` has: a finished run is not run again, an
         unfinished one goes on from its checkpoint.
     progress : bool, optional
-        Whether to show a progress bar under the run's name; only when stderr
-        is a terminal unless given.
+        Whether to show a progress bar under the run's name; only in a notebook
+        or when stderr is a terminal unless given.
     threads : int, optional
         For `set_num_threads`, in the process where this runs.
 
@@ -468,7 +468,7 @@ def run_experiment(run, data, folder=None, resume=False, progress=None, threads=
     Raises
     ------
     RunInterrupted
-        On SIGINT (Ctrl-C) or SIGTERM during training, with the partial result.
+        On SIGINT (Ctrl-C), SIGTERM and the other signals that end `CyclicTrainer.fit`, with the partial result.
     ValueError, TypeError
         If a setting is refused, or the files in ``folder`` are of another
         run or of other data.
@@ -490,7 +490,7 @@ def run_experiment(run, data, folder=None, resume=False, progress=None, threads=
         trainer = run.trainer(data.train.images.shape[1:], len(data.class_names))
     result = Result(run, about, trainer.history, trainer.network.n_parameters, _filters(trainer.network))
     if progress is None:
-        progress = sys.stderr is not None and sys.stderr.isatty()
+        progress = is_watched()
     try:
         trainer.fit(
             data.train, data.validation, log_every=run.log_every, n_train_evaluated=run.n_train_evaluated,

@@ -1,5 +1,7 @@
 """The cyclical learning rate: a pure function of the update step."""
 
+from operator import attrgetter
+
 import numpy as np
 
 from ._checks import as_array, check_integer, check_real, describe
@@ -61,6 +63,16 @@ class CyclicSchedule:
     >>> schedule([0, 1, 2, 3, 4, 5, 8, 12])
     array([0.  , 0.5 , 1.  , 0.5 , 0.  , 0.25, 1.  , 0.  ])
     """
+
+    __slots__ = ("_eta_min", "_eta_max", "_step_size", "_n_cycles", "_growth", "_eta_max_decay",
+                 "_half_lengths", "_ends", "_starts", "_tops", "__weakref__")
+
+    eta_min = property(attrgetter("_eta_min"))
+    eta_max = property(attrgetter("_eta_max"))
+    step_size = property(attrgetter("_step_size"))
+    n_cycles = property(attrgetter("_n_cycles"))
+    growth = property(attrgetter("_growth"))
+    eta_max_decay = property(attrgetter("_eta_max_decay"))
 
     def __init__(self, eta_min, eta_max, step_size, n_cycles, growth=2.0, eta_max_decay=1.0):
         self._eta_min = check_real("eta_min", eta_min, 0)

@@ -10,7 +10,7 @@ from operator import attrgetter
 import numpy as np
 
 from . import ops
-from ._checks import check_flag, check_integer, check_real, describe
+from ._checks import check_array, check_finite, check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_watched
 from ._signals import Abort, Interrupted, SignalsNoted
@@ -52,7 +52,8 @@ class CyclicTrainer:
     network : Network
         Trained in place.
     schedule : CyclicSchedule
-        Its ``total_steps`` updates make the run.
+        Its ``total_steps`` updates make the run. Of a subclass, `resume`
+        needs the schedule again.
     batch_size : int, default 100
         An epoch has ``n // batch_size`` updates; the remainder of its
         permutation is left out.
@@ -101,8 +102,8 @@ class CyclicTrainer:
     array([ 0,  5, 10])
     """
 
-    __slots__ = ("_network", "_schedule", "_options", "_keeps_snapshots", "_history", "_snapshots", "_updates",
-                 "_fingerprints", "_ended", "__weakref__")
+    __slots__ = ("_network", "_schedule", "_described_schedule", "_options", "_keeps_snapshots", "_history",
+                 "_snapshots", "_updates", "_fingerprints", "_ended", "__weakref__")
 
     network = property(attrgetter("_network"))
     schedule = property(attrgetter("_schedule"))
@@ -126,6 +127,7 @@ class CyclicTrainer:
             raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
         self._network = network
         self._schedule = schedule
+        self._described_schedule = _describe_schedule(schedule)
         self._options = {
             "batch_size": check_integer("batch_size", batch_size, 1),
             "l2": check_real("l2", l2, 0),
@@ -152,11 +154,14 @@ class CyclicTrainer:
 
     @property
     def settings(self):
-        """dict: the constructor's arguments as JSON values; network and schedule by their own settings."""
+        """dict: the constructor's arguments as JSON values; network and schedule by their own settings.
+
+        A schedule of a subclass stands there with its class's name and some of its learning rates.
+        """
         augmentation = self._options["augmentation"]
         return {
             "network": self.network.architecture,
-            "schedule": self.schedule.settings,
+            "schedule": self._described_schedule,
             **self._options,
             "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
             "snapshots": self._keeps_snapshots,
@@ -246,10 +251,10 @@ class CyclicTrainer:
                 with contextlib.suppress(Abort):
                     with signals.abortable():
                         run.prepare(train, validation, n_train_evaluated)
-                    if self.history.complete:
-                        run.finish()
-                    else:
+                    if not self.history.complete:
                         run.train(progress)
+                    elif checkpoint is not None:    # which an exception may have left out
+                        run.save(stop=False)
         finally:
             signals.restore()   # again: an exception may have come in the middle of it
         if signals.received is not None:
@@ -270,7 +275,7 @@ class CyclicTrainer:
             )
 
     @classmethod
-    def resume(cls, path):
+    def resume(cls, path, schedule=None):
         """The trainer whose checkpoint this is; its `fit` goes on with the same bits.
 
         Parameters
@@ -278,6 +283,9 @@ class CyclicTrainer:
         path : path-like
             What ``fit(checkpoint=path)`` wrote. The file is read only here:
             pass the path to `fit` again to have it kept up to date.
+        schedule : CyclicSchedule, optional
+            The run's. Needed if it is of a class of your own, which a
+            checkpoint cannot hold; its learning rates must be those of the run.
 
         Returns
         -------
@@ -289,8 +297,9 @@ class CyclicTrainer:
         ------
         FileNotFoundError
             If there is no such file.
-        ValueError
-            If it is not a checkpoint, is damaged or from a newer version.
+        TypeError, ValueError
+            If it is not a checkpoint, is damaged or from a newer version, or
+            the schedule is missing or another.
 
         Warns
         -----
@@ -298,15 +307,19 @@ class CyclicTrainer:
             If it was written under another instruction set: results may then
             differ in their last bits.
         """
+        if not isinstance(schedule, CyclicSchedule | None):
+            raise TypeError(f"schedule must be a CyclicSchedule or None, but got {describe(schedule)}")
         state = read_checkpoint(path)
         with blaming_the_file(path):
             options = dict(state.settings)
             del options["network"]
-            schedule = CyclicSchedule(**options.pop("schedule"))
+            recorded = dict(options.pop("schedule"))
+        schedule = _recorded_schedule(recorded, schedule, path)
+        with blaming_the_file(path):
             if options["augmentation"] is not None:
                 options["augmentation"] = Augmentation(**options["augmentation"])
             trainer = cls(state.network, schedule, **options)
-            if trainer.settings != state.settings:
+            if {**trainer.settings, "schedule": recorded} != state.settings:
                 raise ValueError("its settings are incomplete")
             trainer._updates = state.step, np.empty(0)
             trainer._history, trainer._snapshots = state.history, state.snapshots
@@ -407,22 +420,15 @@ class _Run:
                     if trainer.step == self.total == history.last_step:
                         history.complete = True
                     stop = self.signals.received is not None
-                    if history.complete:
-                        self.finish(stop)
-                        trainer._ended = f"this one has done its {self.total} steps"
-                        return
-                    if self.checkpoint and (stop or self.is_due(first)):
+                    if self.checkpoint and (stop or history.complete or self.is_due(first)):
                         self.save(stop)
-                    if stop:
+                    if history.complete:
+                        trainer._ended = f"this one has done its {self.total} steps"
+                    if stop or history.complete:
                         return
                     self.update(bar)
         finally:
             self.note_time()
-
-    def finish(self, stop=False):
-        """Save the complete run."""
-        if self.checkpoint:
-            self.save(stop)
 
     def look_back(self):
         """See what the last updates came to, and keep a snapshot at a cycle's end."""
@@ -518,3 +524,38 @@ class _Run:
         error.step, error.learning_rate = step, rate
         self.trainer._ended = "on this one training diverged"
         raise error
+
+
+def _describe_schedule(schedule):
+    """A schedule as JSON values: its settings; of a subclass also its name and the learning rates at some steps."""
+    if type(schedule) is CyclicSchedule:
+        return schedule.settings
+    # By the golden ratio: evenly spread, and in step with no cycles.
+    places = np.arange(200) * ((5**0.5 - 1) / 2) % 1
+    steps = np.unique((places * (schedule.total_steps + 1)).astype(np.int64))
+    rates = check_array("the learning rates of schedule", schedule(steps), steps.shape)
+    if rates.dtype.kind not in "iuf":
+        raise TypeError(f"the learning rates of schedule must be numbers, but got {describe(rates)}")
+    rates = check_finite("the learning rates of schedule", rates.astype(np.float64))
+    return {**schedule.settings, "class": type(schedule).__name__, "learning_rates": rates.tolist()}
+
+
+def _recorded_schedule(recorded, given, path):
+    """The schedule that a checkpoint describes: its own, or the given one if it is the same."""
+    settings = {name: value for name, value in recorded.items() if name not in ("class", "learning_rates")}
+    if given is None and "class" in recorded:
+        raise ValueError(
+            f"schedule must be given where it is of a class of one's own, but {path} was written with one of the class "
+            f"{recorded['class']!r:.60}"
+        )
+    with blaming_the_file(path):
+        schedule = CyclicSchedule(**settings) if given is None else given
+        if given is None and schedule.settings != settings:
+            raise ValueError("its settings are incomplete")
+        rates = np.array(recorded.get("learning_rates", []), np.float64)
+    given_rates = np.array(_describe_schedule(schedule).get("learning_rates", []))
+    # Another machine may compute a rate with another last bit.
+    same = rates.shape == given_rates.shape and np.allclose(rates, given_rates, 1e-9, 0)
+    if not same or schedule.settings != settings:
+        raise ValueError(f"schedule must be that of the run, but {path} was written with another")
+    return schedule

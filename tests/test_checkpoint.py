@@ -186,6 +186,49 @@ def test_another_instruction_set_warns(tmp_path):
         cyconv.CyclicTrainer.resume(path)
 
 
+class Cosine(cyconv.CyclicSchedule):
+    """One half-wave: what a user may bring."""
+
+    def __init__(self, *arguments, lowest=0.0):
+        super().__init__(*arguments)
+        self.lowest = lowest
+
+    def __call__(self, step):
+        rates = self.lowest + 0.025 * (1 + np.cos(np.pi * np.asarray(step) / self.total_steps))
+        return float(rates) if np.ndim(step) == 0 else rates
+
+
+def test_a_schedule_of_one_s_own_goes_on_where_it_is_given_again(tmp_path, monkeypatch):
+    def trainer():
+        return cyconv.CyclicTrainer(make_network(), Cosine(1e-4, 0.05, 6, 2), batch_size=20, l2=0.01, seed=1)
+
+    uninterrupted, cut, path = trainer(), trainer(), tmp_path / "c.npz"
+    fit(uninterrupted)
+    with monkeypatch.context() as patch:
+        crash_at(cut, 13, patch)
+        with pytest.raises(Stop):
+            fit(cut, checkpoint=path, checkpoint_every=5)
+    with pytest.raises(ValueError, match="^schedule must be given where .* 'Cosine'$"):
+        cyconv.CyclicTrainer.resume(path)
+    for other in (Cosine(1e-4, 0.05, 6, 1), Cosine(1e-4, 0.05, 6, 2, lowest=1e-3),
+                  Cosine(1e-4, 0.05, 6, 2, 1.0), cyconv.CyclicSchedule(1e-4, 0.05, 6, 2)):
+        with pytest.raises(ValueError, match="^schedule must be that of the run"):
+            cyconv.CyclicTrainer.resume(path, schedule=other)
+    with pytest.raises(TypeError, match="^schedule must be a CyclicSchedule or None"):
+        cyconv.CyclicTrainer.resume(path, schedule=abs)
+    resumed = cyconv.CyclicTrainer.resume(path, schedule=Cosine(1e-4, 0.05, 6, 2))
+    assert resumed.step == 10 and resumed.settings == cut.settings
+    fit(resumed)
+    assert digest(resumed) == digest(uninterrupted)
+
+
+def test_a_plain_schedule_may_be_given_again(path):
+    schedule = cyconv.CyclicTrainer.resume(path).schedule
+    assert cyconv.CyclicTrainer.resume(path, schedule=schedule).schedule == schedule
+    with pytest.raises(ValueError, match="^schedule must be that of the run"):
+        cyconv.CyclicTrainer.resume(path, schedule=cyconv.CyclicSchedule(1e-4, 0.05, 6, 1))
+
+
 # Writing that fails ------------------------------------------------------------------
 
 

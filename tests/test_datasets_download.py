@@ -237,6 +237,12 @@ def test_progress_is_shown_when_asked_for(server, tmp_path, capsys):
     assert "100%" in capsys.readouterr().err
 
 
+def test_progress_that_cannot_be_shown_ends_no_download(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    for progress in (True, None):
+        assert download_cifar10(tmp_path / str(progress), url=server.url, progress=progress).read_bytes() == ARCHIVE
+
+
 @pytest.mark.parametrize(
     "url, error",
     [

@@ -1,6 +1,7 @@
 """CyclicTrainer: what a run computes, logs and refuses."""
 
 import concurrent.futures
+import copy
 import pickle
 import threading
 
@@ -291,6 +292,16 @@ def test_bad_settings(name, value):
         make_trainer(**{name: value})
 
 
+@pytest.mark.parametrize("learning_rates", [[0.1], [np.nan] * 36, "rates", [[0.1] * 36]])
+def test_a_schedule_of_one_s_own_gives_learning_rates(learning_rates):
+    class Strange(cyconv.CyclicSchedule):
+        def __call__(self, step):
+            return learning_rates
+
+    with pytest.raises((TypeError, ValueError), match="^the learning rates of schedule must "):
+        cyconv.CyclicTrainer(make_network(), Strange(1e-4, 0.05, 6, 2))
+
+
 def test_network_and_schedule_are_what_they_should_be():
     schedule = cyconv.CyclicSchedule(0, 1, 1, 1)
     with pytest.raises(TypeError, match="^network must be a Network"):
@@ -335,3 +346,53 @@ def test_data_that_do_not_fit():
     ]:
         with pytest.raises((TypeError, ValueError), match=sentence):
             fit(make_trainer(), data=splits)
+
+
+# Attributes ------------------------------------------------------------------------
+
+
+def test_settings_are_read_and_not_assigned():
+    trainer = make_trainer(**EVERYTHING)
+    names = ["batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout"]
+    assert all(getattr(trainer, name) == trainer.settings[name] for name in names)
+    assert trainer.augmentation == EVERYTHING["augmentation"]
+    for name in [*names, "augmentation", "network", "schedule", "history", "step", "snapshots", "settings"]:
+        with pytest.raises(AttributeError, match=name):
+            setattr(trainer, name, getattr(trainer, name))
+
+
+def test_nothing_is_set_in_silence():
+    split = make_data()[0]
+    network, trainer = make_network(), make_trainer()
+    normalizer, ensemble = cyconv.Normalizer.fit(split.images), cyconv.Ensemble([network])
+    source = network.prepare(split.images, split.labels, normalizer)
+    for thing in (trainer, trainer.history, trainer.schedule, network, source, cyconv.Augmentation(), normalizer,
+                  ensemble, split):
+        with pytest.raises(AttributeError, match="normaliser"):
+            thing.normaliser = None
+    for thing, name in [(trainer.schedule, "eta_max"), (trainer.schedule, "total_steps"), (network, "parameters"),
+                        (network, "n_hidden"), (normalizer, "mean"), (normalizer, "scale"), (ensemble, "networks")]:
+        with pytest.raises(AttributeError, match=name):
+            setattr(thing, name, getattr(thing, name))
+
+
+@pytest.mark.parametrize("kind", ["network", "schedule", "trainer", "history"])
+def test_subclasses_have_attributes_of_their_own(kind):
+    trainer = make_trainer()
+    thing = {"network": trainer.network, "schedule": trainer.schedule, "trainer": trainer, "history": trainer.history}[kind]
+    own = type("Own", (type(thing),), {})
+    if kind == "network":
+        thing = own(**thing.architecture)
+    elif kind == "schedule":
+        thing = own(**thing.settings)
+    else:
+        thing = own() if kind == "history" else own(trainer.network, trainer.schedule)
+    thing.remark = "mine"
+    assert thing.remark == "mine"
+
+
+def test_trainers_are_copied_and_pickled():
+    trainer = make_trainer(**EVERYTHING)
+    fit(trainer)
+    for twin in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+        assert digest(twin) == digest(trainer) and twin.settings == trainer.settings

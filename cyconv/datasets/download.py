@@ -11,6 +11,7 @@ import urllib.request
 
 from .._checks import check_flag, describe
 from .._files import check_path, locked, regular_file, sync_folder
+from .._progress import ProgressBar, is_watched
 
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
 PUBLISHED_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
@@ -37,7 +38,8 @@ def download_cifar10(folder, url=None, progress=None):
         A mirror's http or https address. Without it the environment variable
         ``CYCONV_CIFAR10_URL``, else the publisher's.
     progress : bool, optional
-        Whether to show a progress bar; without it, only on a terminal.
+        Whether to show a progress bar; without it, only in a notebook or on a
+        terminal. One that cannot be drawn is left out.
 
     Returns
     -------
@@ -176,13 +178,8 @@ def _continues(response, start):
 
 
 def _receive(response, file, position, url, progress):
-    from tqdm import tqdm
-
-    bar = tqdm(
-        total=_N_BYTES, initial=position, unit="B", unit_scale=True, desc=ARCHIVE_NAME,
-        disable=None if progress is None else not progress,
-    )
-    with bar:
+    shown = is_watched() if progress is None else progress
+    with ProgressBar(shown, total=_N_BYTES, initial=position, unit="B", unit_scale=True, desc=ARCHIVE_NAME) as bar:
         while position < _N_BYTES:
             try:
                 piece = response.read(min(_CHUNK, _N_BYTES - position))

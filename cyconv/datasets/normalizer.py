@@ -62,7 +62,10 @@ class Normalizer:
         for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset),
                             ("centre", centre)):
             value.flags.writeable = False
-            setattr(self, name, value)
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"{name} of a normalizer cannot be changed, but got {describe(value)}")
 
     @classmethod
     def fit(cls, images):
