@@ -405,6 +405,17 @@ def test_empty_input_is_no_crash(make_network):
         network.prepare(empty, GOOD_LABELS[:0])
 
 
+def test_costs_are_put_where_they_are_wanted(make_network):
+    found, twin = [], make_network()
+    for out in (None, np.full(2, -np.inf)):
+        network = twin.copy()
+        source = network.prepare(GOOD_X, GOOD_LABELS)
+        costs = network.train_steps(source, [0, 1, 2, 3], [0.1, 0.1], batch_size=2, out=out)
+        assert out is None or costs is out
+        found.append(costs)
+    assert np.isfinite(found).all() and np.array_equal(*found)
+
+
 @pytest.mark.parametrize(
     "name, value",
     [
@@ -440,6 +451,11 @@ def test_empty_input_is_no_crash(make_network):
         ("seed", 0.5),
         ("first_step", -1),
         ("first_step", 1.5),
+        ("out", [0.0, 0.0]),
+        ("out", np.zeros(3)),
+        ("out", np.zeros(2, np.float32)),
+        ("out", np.zeros(4)[::2]),
+        ("out", np.broadcast_to(0.0, 2)),
     ],
 )
 def test_bad_training_arguments_change_nothing(make_network, name, value):
