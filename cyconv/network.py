@@ -672,7 +672,7 @@ class Network:
                     settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
                     augmentation.shift, augmentation.cutout, settings.get("seed", 0),
                     settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size),
-                    far and not alone, 1 if alone else size)
+                    far and not alone, 1 if alone else size, team.spins)
                 team.note(end - begin, time.perf_counter() - start, asleep)
         return costs
 

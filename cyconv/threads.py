@@ -13,8 +13,9 @@ from ._kernels import processor
 MAX_THREADS = 256
 
 QUOTA_HOLDS = 1.0       # seconds: reading it takes longer than a small network's update
-WINDOW = 0.05           # seconds over which a team's pace is measured: many of an operating system's time slices
-REVIEW_AFTER = 1.0      # seconds for which the better size of a team is kept
+SPINS = 5000            # pauses for which a thread waits before it sleeps, on processors of its own: some 100 microseconds
+WINDOW = 0.03           # seconds of work over which a way to share it is tried: ten of a system's time slices or so
+REVIEW_AFTER = 1.0      # seconds of work for which the faster way is kept
 CROWDED = 0.1           # share of their time that threads sleep for each other once others use their processors
 
 _chosen = None
@@ -150,52 +151,66 @@ if hasattr(os, "register_at_fork"):
 
 
 class Team:
-    """How many of the threads share a kind of work, by what they lately got done.
+    """How threads share a kind of work: how many of them, and how they wait for each other.
 
     Threads that wait for each other many thousand times a second are slower
     than one of them as soon as another process wants one of their processors.
-    Then they sleep for each other; half or twice as many are tried, and the
-    better size is kept for a while. On processors of its own a team keeps its
-    size and nothing is tried. Results do not depend on it.
+    Then they sleep for each other. If they do, all ways to share the work are
+    tried: without spinning before they sleep, by half as many, and so on; the
+    fastest is kept, and now and then one of the others tried again. On
+    processors of its own a team keeps its size and nothing is tried. Results do
+    not depend on it.
 
     Parameters
     ----------
     n_threads : int
         How many there are.
-
-    Attributes
-    ----------
-    size : int
-        How many to use for the next call.
     """
 
     def __init__(self, n_threads):
-        self.n_threads = self.size = n_threads
-        self._settled = None        # while another size is tried: the one before, and its pace
-        self._review_at = 0.0
-        self._begin()
+        self.n_threads = n_threads
+        self._ways = [(n_threads, SPINS)]
+        while n_threads > 1:
+            self._ways.append((n_threads, 0))
+            n_threads //= 2
+        if self.n_threads > 1:
+            self._ways.append((1, 0))
+        self._paces = [None] * len(self._ways)      # what each got done in a second, when it was last used
+        self._way = self._turn = 0
+        self._begin(WINDOW)
 
-    def _begin(self):
+    def _begin(self, seconds):
+        self._seconds_wanted = seconds
         self._work = self._seconds = self._asleep = 0.0
+
+    @property
+    def size(self):
+        """int: how many threads to use for the next call."""
+        return self._ways[self._way][0]
+
+    @property
+    def spins(self):
+        """int: for how many pauses each should wait before it sleeps."""
+        return self._ways[self._way][1]
 
     def note(self, work, seconds, asleep):
         """Take in a call's work, in any unit that stays the same, its time, and how long threads slept for each other."""
-        if self.n_threads == 1:
-            return
         self._work += work
         self._seconds += seconds
         self._asleep += asleep
-        if self._seconds < WINDOW:
+        if self._seconds < self._seconds_wanted:
             return
-        pace, crowded = self._work / self._seconds, self._asleep > CROWDED * self.size * self._seconds
-        self._begin()
-        now = time.monotonic()
-        if self._settled is not None:
-            size, best = self._settled
-            if pace < best:
-                self.size = size
-            self._settled = None
-            self._review_at = now + REVIEW_AFTER
-        elif (crowded or self.size < self.n_threads) and now >= self._review_at:
-            self._settled = self.size, pace
-            self.size = self.size // 2 if crowded else min(2 * self.size, self.n_threads)
+        self._paces[self._way] = self._work / self._seconds
+        if self._way == 0 and self._asleep <= CROWDED * self.size * self._seconds:
+            self._paces = [None] * len(self._ways)
+            self._begin(WINDOW)
+        elif None in self._paces:
+            self._way = self._paces.index(None)
+            self._begin(WINDOW)
+        elif self._way != (best := self._paces.index(max(self._paces))):
+            self._way = best
+            self._begin(REVIEW_AFTER)
+        else:
+            self._turn = (self._turn + 1) % (len(self._ways) - 1)
+            self._way = (best + 1 + self._turn) % len(self._ways)
+            self._begin(WINDOW)

@@ -61,7 +61,7 @@ def test_few_operations_stay_on_one_thread_where_threads_are_far(monkeypatch, fa
     asked = []
     monkeypatch.setattr("cyconv.threads._chosen", 2)
     monkeypatch.setattr(ops, "threads_are_far", lambda n_threads: far and n_threads > 1)
-    monkeypatch.setattr(ops, "specialised", lambda function, dtype: lambda *arguments: asked.append(arguments[-2:]) or 0.0)
+    monkeypatch.setattr(ops, "specialised", lambda function, dtype: lambda *arguments: asked.append(arguments[-3:-1]) or 0.0)
     net = cyconv.Network(filter_size=8, n_filters=3, n_hidden=n_hidden)
     images = np.zeros((400, 3, 32, 32), np.uint8)
     source = net.prepare(images, np.zeros(400, np.int64), normalizer=cyconv.Normalizer.fit(images))

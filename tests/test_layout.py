@@ -73,7 +73,7 @@ def test_one_block_is_one_threads(monkeypatch):
     used = []
     train = ops.specialised(ops.kernels.train, np.float32)
     monkeypatch.setattr("cyconv.threads._chosen", 3)
-    monkeypatch.setattr(ops, "specialised", lambda function, dtype: lambda *a: used.append(a[-1]) or train(*a))
+    monkeypatch.setattr(ops, "specialised", lambda function, dtype: lambda *a: used.append(a[-2]) or train(*a))
     network = cyconv.Network(8, 2, 3)
     source = network.prepare(np.zeros((20, 3, 32, 32), np.uint8), np.zeros(20, int), cyconv.Normalizer.fit(
         np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), np.uint8)))

@@ -118,60 +118,46 @@ def test_threads_that_share_a_processor_sleep_for_each_other(environment):
     assert found["asleep"] > 0 and found["found"][0] == found["found"][1]
 
 
-@pytest.fixture
-def team(monkeypatch):
-    """team(n_threads): a Team, and a function that notes a second of updates at a pace for each size, by a clock of its own."""
-    now = [0.0]
-    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
-
-    def make(n_threads):
-        team = threads.Team(n_threads)
-
-        def work(seconds, paces, crowded):
-            sizes = []
-            while seconds > 0:
-                sizes.append(team.size)
-                duration = 0.01
-                team.note(paces[team.size] * duration, duration, 0.5 * team.size * duration if crowded and team.size > 1 else 0.0)
-                now[0] += duration
-                seconds -= duration
-            return sizes
-
-        return team, work
-
-    return make
+def work(team, seconds, paces, crowded):
+    """Calls of 5 ms at a pace for each way to share the work; which ways were used, for how long each."""
+    used, duration = [], 0.005
+    for _ in range(round(seconds / duration)):
+        way = team.size, team.spins > 0
+        used.append(way)
+        team.note(paces[way] * duration, duration, 0.5 * team.size * duration if crowded and team.size > 1 else 0.0)
+    return used
 
 
-def test_a_team_alone_keeps_its_size(team):
-    two, work = team(2)
-    assert set(work(10, {2: 190, 1: 100}, crowded=False)) == {2}
-    one, work = team(1)
-    assert set(work(10, {1: 100}, crowded=True)) == {1}
+ALL, ALL_ASLEEP, HALF, ONE = (2, True), (2, False), (4, False), (1, False)
 
 
-def test_a_crowded_team_does_what_is_faster(team):
-    _, work = team(2)
-    sizes = work(10, {2: 30, 1: 100}, crowded=True)
-    assert sizes[-1] == 1 and sizes.count(1) / len(sizes) > 0.9 and 2 in sizes[500:]
-    _, work = team(2)
-    sizes = work(10, {2: 130, 1: 100}, crowded=True)
-    assert sizes[-1] == 2 and sizes.count(2) / len(sizes) > 0.9 and 1 in sizes[500:]
+def test_a_team_alone_keeps_its_size():
+    assert set(work(threads.Team(2), 10, {ALL: 190}, crowded=False)) == {ALL}
+    assert set(work(threads.Team(1), 10, {(1, True): 100}, crowded=True)) == {(1, True)}
 
 
-def test_a_team_comes_back_when_the_others_are_gone(team):
-    two, work = team(2)
-    work(3, {2: 30, 1: 100}, crowded=True)
-    assert two.size == 1
-    sizes = work(3, {2: 190, 1: 100}, crowded=False)
-    assert two.size == 2 and sizes.count(2) / len(sizes) > 0.5
+@pytest.mark.parametrize("fastest", [ALL, ALL_ASLEEP, ONE])
+def test_a_crowded_team_does_what_is_faster(fastest):
+    paces = {ALL: 50, ALL_ASLEEP: 60, ONE: 70} | {fastest: 100}
+    used = work(threads.Team(2), 10, paces, crowded=True)
+    assert used.count(fastest) > 0.9 * len(used)
+    assert set(used[500:]) == set(paces)        # the others are tried now and then
 
 
-def test_a_large_team_finds_its_size_step_by_step(team):
-    eight, work = team(8)
-    work(10, {8: 100, 4: 300, 2: 200, 1: 100}, crowded=True)
-    assert eight.size == 4
-    work(10, {8: 800, 4: 400, 2: 200, 1: 100}, crowded=False)
-    assert eight.size == 8
+def test_a_team_follows_what_becomes_faster():
+    team = threads.Team(2)
+    work(team, 3, {ALL: 50, ALL_ASLEEP: 60, ONE: 100}, crowded=True)
+    assert team.size == 1
+    used = work(team, 10, {ALL: 50, ALL_ASLEEP: 130, ONE: 100}, crowded=True)
+    assert used.count(ALL_ASLEEP) > 0.7 * len(used)
+    used = work(team, 10, {ALL: 190, ALL_ASLEEP: 150, ONE: 100}, crowded=False)     # the others are gone
+    assert used.count(ALL) > 0.7 * len(used) and set(used[-1000:]) == {ALL}
+
+
+def test_a_large_team_finds_its_size():
+    paces = {(8, True): 100, (8, False): 150, HALF: 300, (2, False): 200, ONE: 100}
+    used = work(threads.Team(8), 10, paces, crowded=True)
+    assert used.count(HALF) > 0.9 * len(used)
 
 
 # The control group's quota -----------------------------------------------------

@@ -1,10 +1,11 @@
 # Barrier: where the threads of one parallel region wait for each other, many thousand times a second.
 #
 # What is done
-#   The last thread to arrive begins the next generation; the others spin for some SPINS pauses, longer than threads of
-#   balanced phases usually wait, and then sleep in the kernel until it begins. OpenMP runtimes spin for milliseconds
-#   unless their environment says otherwise before they are loaded: beside other busy processes such a thread keeps the
-#   processor from the very thread that it waits for.
+#   The last thread to arrive begins the next generation; the others spin for `spins` pauses, then sleep in the kernel
+#   until it begins. On processors of their own, threads should spin for longer than those of balanced phases usually wait;
+#   beside other busy processes not at all: who spins keeps the processor from the very thread that it waits for, and who
+#   sleeps is let in before those who do not. OpenMP runtimes spin for milliseconds unless their environment says otherwise
+#   before they are loaded.
 #
 # Ownership
 #   A Barrier lies on the stack of the thread that opens the region, and outlives it.
@@ -55,7 +56,6 @@ cdef extern from *:
     #else
       #define CY_TEAM_SIZE() 1
     #endif
-    #define CY_SPINS 2000
     static long long cy_nanoseconds(void)
     {
       struct timespec now;
@@ -64,8 +64,9 @@ cdef extern from *:
     }
     typedef struct {
       volatile int arrived, sleeping;
+      int spins;
       volatile long long asleep;        /* nanoseconds, of all threads together */
-      char apart[48];                   /* what is spun on has a cache line of its own */
+      char apart[44];                   /* what is spun on has a cache line of its own */
       volatile int generation;
       char end[60];
     } cy_barrier;
@@ -81,7 +82,7 @@ cdef extern from *:
         }
         return;
       }
-      for (int i = 0; i < CY_SPINS; i++) {
+      for (int i = 0; i < b->spins; i++) {
         if (cy_load(&b->generation) != generation) return;
         CY_PAUSE();
       }
@@ -94,6 +95,7 @@ cdef extern from *:
     }
     """
     ctypedef struct Barrier "cy_barrier":
+        int spins
         long long asleep
     int team_size "CY_TEAM_SIZE"() noexcept nogil       # threads of the region, which may be fewer than were asked for
     void wait "cy_wait"(Barrier* barrier, int n_threads) noexcept nogil

@@ -126,6 +126,7 @@ def train(
     steps_per_epoch: int,
     far: bool,
     n_threads: int,
+    spins: int,
 ) -> float: ...
 def evaluate(
     plan: dict,

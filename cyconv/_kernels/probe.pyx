@@ -62,5 +62,6 @@ def exchange(float[::1] lines, idx n_lines, idx n_rounds, int n_threads):
     ``n_threads`` more."""
     cdef Barrier barrier
     memset(&barrier, 0, sizeof(Barrier))
+    barrier.spins = 2000
     with nogil, parallel(num_threads=n_threads):
         pass_rounds(n_lines, n_rounds, threadid(), team_size(), &lines[0], &barrier)

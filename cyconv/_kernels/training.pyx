@@ -524,11 +524,12 @@ cdef void run_thread(const Plan* plan, const Batch* batch, const Course* course,
 
 
 cdef double run_steps(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
-                      real* sink, real* workspace, int n_threads) noexcept nogil:
+                      real* sink, real* workspace, int n_threads, int spins) noexcept nogil:
     """how long threads slept for each other, added up, in seconds"""
     cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block
     cdef Barrier barrier
     memset(&barrier, 0, sizeof(Barrier))
+    barrier.spins = spins
     if n_threads == 1:          # no OpenMP at all: also the way of a forked child
         run_thread(plan, batch, course, tasks, params, sink, workspace, 0, 1, &barrier)
     else:
@@ -605,12 +606,12 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
           const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs, double[::1] losses,
           int[::1] correct, double[::1] squares, double l2, double momentum, bint gradients_only, double dropout,
           bint flip, idx shift, idx cutout, uint64 seed, idx first_step, idx steps_per_epoch, bint far,
-          int n_threads):
+          int n_threads, int spins):
     """``len(learning_rates)`` updates of ``params``; ``order`` (steps, batch size) names the images of each.
 
     With momentum ``sink`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
     changes. ``labels`` are indexed by image, ``soft`` by position in the batch. ``costs`` are those before each
-    update. ``far``: the threads' processors share no cache. Returns how many seconds threads slept while they waited
+    update. ``far``: the threads' processors share no cache; ``spins``: see barrier.pxi. Returns how many seconds threads slept while they waited
     for each other, added up over all of them.
     """
     cdef Plan own = read_plan(plan)
@@ -648,7 +649,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
         fill_branch_tables(&own, &batch, &workspace[0])
         pace_requests(&batch, &own, <const real*>&params[0])
         asleep = run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
-                           &params[0] if sink is None else &sink[0], &workspace[0], n_threads)
+                           &params[0] if sink is None else &sink[0], &workspace[0], n_threads, spins)
     return asleep
 
 
