@@ -146,6 +146,11 @@ class CyclicTrainer:
         self._fingerprints = None
         self._ended = None  # why fit has nothing more to do
 
+    def __setattr__(self, name, value):
+        if not name.startswith("_") and hasattr(CyclicTrainer, name):
+            raise AttributeError(f"{name} of a trainer is given when it is made, but got {describe(value)} now")
+        super().__setattr__(name, value)
+
     @property
     def step(self):
         """int: updates done so far."""
