@@ -19,6 +19,7 @@ cdef extern from *:
       static int cy_bound_processors(void)
       {
         int n = 0;
+        if (omp_get_proc_bind() == omp_proc_bind_false) return 0;   /* LLVM's runtime has places all the same */
         for (int i = 0; i < omp_get_num_places(); i++) n += omp_get_place_num_procs(i);
         return n;
       }
