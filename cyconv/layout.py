@@ -224,11 +224,8 @@ class Layout:
         gradient has few patches to sum over before its lanes are folded. Of the
         sizes up to there, the largest with which the busier of two threads has
         hardly more to do than with any other; a tile that is not full wastes
-        some of its time. Two images are one block, unless of few patches: as two,
-        both threads would read all weights, and pass them between their cores.
+        some of its time.
         """
-        if batch_size <= 2 and all(branch["patch_inner"] for branch in self.branches):
-            return batch_size
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
         few_patches = any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
         most = 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50

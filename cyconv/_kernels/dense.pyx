@@ -11,13 +11,12 @@
 #   PAD elements and their number padded to ROWS, so that a dot tile never has fewer units.
 #   A group is one patch of an image: row (i, g) of A begins at i*ld_a + g*group_a, and likewise for C.
 #   A dense layer has one group; a convolution with P patches has P, and the input of group g is patch g.
-#   Images and groups change places where there are fewer images: weights are then read for several rows at a time.
 #   T (inputs, units), both padded with zeros to PAD.
 #
 # Zeros
 #   Most of dC is zero behind a ReLU: half of it in a new network, two thirds in a trained one. The way back skips its
 #   zeros (see sparse.pxi). Forward, W would have to be read across its rows for that; evaluation, whose weights stay,
-#   turns them beforehand and skips the zeros of A, but for layers of few units. A step of few rows multiplies all.
+#   turns them beforehand and skips the zeros of A, but for layers of few units.
 #   So a unit that is off passes nothing back, whatever stands in its weights. The cost and evaluation, which then skips
 #   nothing, show what is not finite.
 #
@@ -27,9 +26,8 @@
 #   chunks and folded after the last. Where a tile has as many rows as units (AVX-512), one chunk holds all inputs and
 #   the second level all weights, it is the rows that stay. The sums are the same.
 #   Backward and step: a few vectors along the inputs, over WORD units or a lot of images at a time, whose rows stay in
-#   the first-level cache; sums wait in dA or in `z` meanwhile, but those of few rows are applied at once (update.pyx).
-#   Every sum is one chain, over units and over images in their order. Turned: likewise along the units, over WORD inputs
-#   at a time.
+#   the first-level cache; sums wait in dA or in `z` meanwhile. Every sum is one chain, over units and over images in
+#   their order. Turned: likewise along the units, over WORD inputs at a time.
 
 cdef enum:
     L2_BYTES = 540672   # of weights that stay in the second-level cache
@@ -118,10 +116,6 @@ cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, c
     cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (n_inputs + most - 1)//most, i, g
     cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
     cdef idx rows = dot_rows_of(a)
-    if n_images < n_groups:
-        n_images, n_groups = n_groups, n_images
-        ld_a, group_a = group_a, ld_a
-        ld_c, group_c = group_c, ld_c
     if rows == ROWS and n_chunks == 1 and n_units*ld_w*<idx>sizeof(real) <= L2_BYTES:
         for g in range(n_groups):
             i = 0
@@ -227,14 +221,6 @@ cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const
     cdef idx most = sparse_rows(a), n_lots, n, i, j = 0, m, g, lot, row
     cdef double squares = 0
     cdef const real* next
-    cdef Few few
-    if n_images < n_groups:
-        n_images, n_groups = n_groups, n_images
-        ld_dc, group_dc = group_dc, ld_dc
-        ld_a, group_a = group_a, ld_a
-    if are_few(a, n_images, n_groups):
-        few = few_of(n_images, n_groups, n_units, ld_dc, group_dc, ld_a, group_a, ld_w)
-        return step_few(&few, width, dc, a, update, w, sink)
     n_lots = (n_images + most - 1)//most
     while j < n_units:
         m = min(WORD, n_units - j)

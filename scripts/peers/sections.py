@@ -16,11 +16,11 @@ from .worker import Worker
 SHAPES = {
     "A1": [dict(n_filters=1), dict(n_filters=5), dict(n_filters=7), dict(n_hidden=(33,)),
            dict(n_hidden=(127,)), dict(filter_size=1, n_filters=1), dict(filter_size=1, n_filters=3)],
-    "A2": [*(dict(batch_size=n) for n in (1, 2, 5, 10, 32, 50, 64, 128, 500, 1000)), dict(n_filters=7),
+    "A2": [*(dict(batch_size=n) for n in (10, 32, 50, 64, 128, 500, 1000)), dict(n_filters=7),
            dict(n_filters=13), dict(n_hidden=(10,)), dict(n_hidden=(51,)), dict(n_hidden=(50, 50))],
-    "A3": [*(dict(batch_size=n) for n in (1, 10, 1000)), dict(n_filters=17), dict(n_filters=41),
+    "A3": [*(dict(batch_size=n) for n in (10, 1000)), dict(n_filters=17), dict(n_filters=41),
            dict(n_hidden=(51,)), dict(n_hidden=(100, 50, 30))],
-    "A4": [*(dict(batch_size=n) for n in (1, 10, 1000)), dict(n_filters=97), dict(n_filters=161),
+    "A4": [*(dict(batch_size=n) for n in (10, 1000)), dict(n_filters=97), dict(n_filters=161),
            dict(n_hidden=(51,)), dict(filter_size=32, n_filters=64), dict(filter_size=32, n_filters=201)],
     "A5": [dict(batch_size=10), dict(batch_size=1000), dict(n_hidden=(299,)), dict(n_hidden=(300, 100))],
 }
