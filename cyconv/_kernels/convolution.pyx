@@ -20,15 +20,13 @@ cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real*
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
-    cdef real t
     cdef idx pace
     cdef const char* lines = take_lines(ahead, n_d, &pace)
     outer_accumulate(rows, vectors, n_d, weight, n_d, x, x_v, ld_x, lines, pace, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):
-                t = acc[i][v][lane] + bias[i]
-                line[lane] = 0 if t < 0 else t      # NaN stays NaN
+                line[lane] = relu_forward(acc[i][v][lane] + bias[i])
             for lane in range(lanes):
                 out[v*out_v + i*ld_x + lane] = line[lane]
 
@@ -246,7 +244,7 @@ cdef void backward_images(idx block, idx n, const real[:, :, ::1] d_activations,
     cdef const real* dh = &d_activations[first, 0, 0]
     cdef real* g = &masked[first, 0, 0]
     for q in range(n*n_filters*ld_x):
-        g[q] = dh[q] if h[q] > 0 else 0
+        g[q] = relu_backward(h[q], dh[q])
     conv_backward(n, n_filters, n_values, ld_x, <const real*>g, n_filters*ld_x, &patches[first, 0, 0], n_values*ld_x,
                   &shares[block, 0], &shares[block, n_filters*n_values])
 

@@ -81,11 +81,9 @@ cdef inline void dense_column(const Chunk* part, idx n_images, idx n_units, cons
 
 cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noexcept nogil:
     cdef idx j
-    cdef real t
     if relu:
         for j in range(n_units):
-            t = c[j] + bias[j]
-            c[j] = 0 if t < 0 else t        # NaN stays NaN
+            c[j] = relu_forward(c[j] + bias[j])
     else:
         for j in range(n_units):
             c[j] += bias[j]
@@ -157,13 +155,13 @@ cdef void turned_forward(idx n_images, idx n_units, idx n_inputs, const real* a,
     if relu:
         for i in range(n_images):
             for j in range(n_units):
-                c[i*ld_c + j] = 0 if c[i*ld_c + j] < 0 else c[i*ld_c + j]       # NaN stays NaN
+                c[i*ld_c + j] = relu_forward(c[i*ld_c + j])
 
 
 cdef inline void mask_row(idx n, const real* a, real scale, real* da) noexcept nogil:
     cdef idx k
     for k in range(n):
-        da[k] = scale*da[k] if a[k] > 0 else 0
+        da[k] = relu_backward(a[k], scale*da[k])
 
 
 cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* w,
@@ -214,7 +212,7 @@ cdef void add_images(idx n_images, idx n_units, idx width, const real* dc, idx l
 
 
 cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc, idx group_dc,
-                       const real* a, idx ld_a, idx group_a, bint skips, const Update* update, real* w, real* sink,
+                       const real* a, idx ld_a, idx group_a, bint skips, const UpdateRule* rule, real* w, real* state,
                        idx ld_w, real* z, const real* ahead) noexcept nogil:
     """A panel of `width` columns of the weights; returns the sum of their squares if asked for. `ahead` is where the
     columns of the input begin that come next, or NULL: then none are asked for."""
@@ -236,13 +234,9 @@ cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const
                            skips, g == 0 and i == 0, z, next)
                 i += n
         for row in range(m):
-            squares += apply_row(update, width, z + row*width, w + (j + row)*ld_w, sink + (j + row)*ld_w)
+            squares += apply_row(rule, width, z + row*width, w + (j + row)*ld_w, state + (j + row)*ld_w)
         j += m
     return squares
-
-
-cdef enum:
-    PANEL = 160         # columns of the weights in one task, at most
 
 
 def dense_scratch_size(idx n_images):
@@ -292,20 +286,14 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
     thread. ``skips``: zeros add nothing."""
     cdef idx n = inputs.shape[0], n_units = d_outputs.shape[1], k = inputs.shape[1], i, j, b
     cdef idx n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, n_panels = (k + PANEL - 1)//PANEL
-    cdef Update update
+    cdef UpdateRule rule        # the gradient alone
     cdef idx ld = masked.shape[1]
     cdef const real* g = &masked[0, 0]
-    update.to_weight = False
-    update.streams = False
-    update.squares = False
-    update.decay = 1
-    update.rate = 0
-    update.keep = 0
-    update.pull = 0
+    memset(&rule, 0, sizeof(UpdateRule))
     with nogil:
         for i in range(n):
             for j in range(n_units):
-                masked[i, j] = d_outputs[i, j] if outputs is None or outputs[i, j] > 0 else 0
+                masked[i, j] = d_outputs[i, j] if outputs is None else relu_backward(outputs[i, j], d_outputs[i, j])
         for j in range(n_units):
             d_bias[j] = 0
         for i in range(n):
@@ -315,13 +303,13 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
             for b in range(n_blocks):
                 backward_rows(b, masked, n_units, inputs, weight, skips, d_inputs)
             for b in range(n_panels):
-                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &update,
+                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &rule,
                            &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &scratch[0, 0], NULL)
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
                 backward_rows(b, masked, n_units, inputs, weight, skips, d_inputs)
             for b in prange(n_panels, schedule="static", num_threads=n_threads):
-                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &update,
+                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &rule,
                            &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &scratch[threadid(), 0], NULL)
 
 
@@ -341,12 +329,3 @@ def sum_of_squares(const real[::1] weight):
         for i in range(n_whole*LANES_DOUBLE, n):
             total += <double>weight[i]*weight[i]
     return total
-
-
-def sgd_update(real[::1] weight, const real[::1] gradient, double learning_rate, double l2):
-    """w <- (1 - 2*learning_rate*l2)*w - learning_rate*gradient, in place."""
-    cdef real decay = <real>(1 - 2*learning_rate*l2), rate = <real>learning_rate
-    cdef idx i
-    with nogil:
-        for i in range(weight.shape[0]):
-            weight[i] = decay*weight[i] - rate*gradient[i]

@@ -7,6 +7,7 @@ include "ahead.pxi"
 include "words.pxi"
 include "rows.pxi"
 include "randomness.pxi"
+include "activation.pxi"
 include "sparse.pxi"
 
 from cython.parallel cimport parallel, prange, threadid

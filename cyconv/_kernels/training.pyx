@@ -275,38 +275,6 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
         publish(plan, n, first, scratch, area)
 
 
-cdef struct Rule:
-    # how gradients become parameters; see Update in update.pyx
-    Update update
-    double momentum_rate    # > 0: afterwards w <- w - momentum_rate*sink
-
-
-cdef inline void follow_velocity(idx n, const Rule* rule, bint streams, const real* velocity, real* w) noexcept nogil:
-    cdef real values[PANEL]
-    cdef real rate = <real>rule.momentum_rate
-    cdef idx i
-    if streams:         # a row of a panel
-        for i in range(n):
-            values[i] = w[i] - rate*velocity[i]
-        stream(n, values, w)
-    else:
-        for i in range(n):
-            w[i] -= rate*velocity[i]
-
-
-cdef inline void step_bias(idx n, const Rule* rule, const real* gradient, real* b, real* sink) noexcept nogil:
-    """biases carry no penalty"""
-    cdef idx i
-    if rule.update.to_weight:
-        for i in range(n):
-            b[i] -= <real>rule.update.rate*gradient[i]
-    else:
-        for i in range(n):
-            sink[i] = <real>rule.update.keep*sink[i] + gradient[i]
-        if rule.momentum_rate > 0:
-            follow_velocity(n, rule, False, sink, b)
-
-
 cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx ld, real* out) noexcept nogil:
     cdef idx i, g, j
     for j in range(width):
@@ -317,25 +285,10 @@ cdef void sum_rows(idx n, idx n_groups, idx group, idx width, const real* a, idx
                 out[j] += a[i*ld + g*group + j]
 
 
-cdef void step_panel(const Rule* rule, idx n, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc,
-                     idx group_dc, const real* a, idx ld_a, idx group_a, real* w, real* sink, idx ld_w,
-                     real* z, idx ahead, double* squares) noexcept nogil:
-    """A panel of columns, `ahead` columns before the thread's next one. A patch-major convolution adds its patches one
-    after the other."""
-    cdef idx j
-    squares[0] = dense_step(n, n_groups, n_units, width, dc, ld_dc, group_dc, a, ld_a, group_a, True, &rule.update, w, sink,
-                            ld_w, z, a + ahead if rule.update.streams else NULL)
-    if rule.momentum_rate > 0:
-        for j in range(n_units):
-            follow_velocity(width, rule, rule.update.streams, sink + j*ld_w, w + j*ld_w)
-
-
-cdef inline void filter_vector(int n, const Rule* rule, idx n_blocks, idx share, const real* shares, real* w, real* sink,
-                               real* squares) noexcept nogil:
+cdef inline void filter_vector(int n, const UpdateRule* rule, idx n_blocks, idx share, const real* shares, real* w,
+                               real* state, real* squares) noexcept nogil:
     """n values of a filter: their shares added in block order, and applied"""
     cdef real total[MAX_LANES]
-    cdef real decay = <real>rule.update.decay, rate = <real>rule.update.rate
-    cdef real keep = <real>rule.update.keep, pull = <real>rule.update.pull
     cdef int lane
     cdef idx b
     for lane in range(n):
@@ -343,18 +296,12 @@ cdef inline void filter_vector(int n, const Rule* rule, idx n_blocks, idx share,
     for b in range(1, n_blocks):
         for lane in range(n):
             total[lane] += shares[b*share + lane]
-    for lane in range(n):
-        squares[lane] += w[lane]*w[lane]
-    if rule.update.to_weight:
-        for lane in range(n):
-            w[lane] = decay*w[lane] - rate*total[lane]
-    else:
-        for lane in range(n):
-            sink[lane] = keep*sink[lane] + pull*w[lane] + total[lane]
+    add_squares(n, w, squares)
+    apply_rule(rule, False, n, total, w, state, w)
 
 
-cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, const real* shares, real* w, real* sink,
-                      double* squares) noexcept nogil:
+cdef void step_filter(const UpdateRule* rule, idx n_blocks, idx share, idx n_values, const real* shares, real* w,
+                      real* state, double* squares) noexcept nogil:
     """one filter, a vector at a time"""
     cdef real chains[MAX_LANES]
     cdef int lane, lanes = lanes_of(w)
@@ -362,12 +309,10 @@ cdef void step_filter(const Rule* rule, idx n_blocks, idx share, idx n_values, c
     for lane in range(lanes):
         chains[lane] = 0
     while j + lanes <= n_values:
-        filter_vector(lanes, rule, n_blocks, share, shares + j, w + j, sink + j, chains)
+        filter_vector(lanes, rule, n_blocks, share, shares + j, w + j, state + j, chains)
         j += lanes
-    filter_vector(<int>(n_values - j), rule, n_blocks, share, shares + j, w + j, sink + j, chains)
+    filter_vector(<int>(n_values - j), rule, n_blocks, share, shares + j, w + j, state + j, chains)
     squares[0] = sum_lanes(chains)
-    if rule.momentum_rate > 0:
-        follow_velocity(n_values, rule, False, sink, w)
 
 
 cdef inline idx next_panel(const Plan* plan, const Task* tasks, idx t, int n_threads) noexcept nogil:
@@ -378,8 +323,8 @@ cdef inline idx next_panel(const Plan* plan, const Task* tasks, idx t, int n_thr
     return 0
 
 
-cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, const Task* tasks, idx t, real* params,
-                    real* sink, real* area, real* scratch) noexcept nogil:
+cdef void phase_two(const Plan* plan, const Batch* batch, const UpdateRule* rule, const Task* tasks, idx t, real* params,
+                    real* state, real* area, real* scratch) noexcept nogil:
     """one tile of the parameters, over the whole batch"""
     cdef const Task* task = &tasks[t]
     cdef idx l = task.layer, n_blocks = (batch.size + plan.block - 1)//plan.block, share, weight, j, b
@@ -387,41 +332,46 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const Rule* rule, cons
     cdef const Branch* branch
     cdef real* sums = scratch + plan.z
     cdef real* grad
+    cdef const real* a
     batch.squares[t] = 0
     if task.kind == DENSE_PANEL or task.kind == DENSE_BIAS:
         dense = &plan.dense[l]
         grad = level(plan, plan.grad, area, l + 1, 0)
         if task.kind == DENSE_PANEL:
             weight = dense.weight + task.begin
-            step_panel(rule, batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0,
-                       level(plan, plan.act, area, l, 0) + task.begin, plan.ld[l], 0, params + weight,
-                       sink + weight, dense.ld_w, sums, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
+            a = level(plan, plan.act, area, l, 0) + task.begin
+            batch.squares[t] = dense_step(
+                batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0, a, plan.ld[l], 0, True, rule,
+                params + weight, state + weight, dense.ld_w, sums,
+                a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
         else:
             sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
-            step_bias(dense.n_units, rule, sums, params + dense.bias, sink + dense.bias)
+            apply_bias(rule, dense.n_units, sums, params + dense.bias, state + dense.bias)
         return
     branch = &plan.branch[l]
     grad = level(plan, plan.grad, area, 0, 0) + branch.column
     share = branch.n_filters*(branch.n_values + 1)
     if task.kind == PATCH_PANEL:
         weight = branch.weight + task.begin
-        step_panel(rule, batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0],
-                   branch.n_filters, area + branch.batch_x + task.begin, branch.x_size, branch.ld_x, params + weight,
-                   sink + weight, branch.ld_x, sums, next_panel(plan, tasks, t, batch.n_threads), batch.squares + t)
+        a = area + branch.batch_x + task.begin
+        batch.squares[t] = dense_step(
+            batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0], branch.n_filters, a,
+            branch.x_size, branch.ld_x, True, rule, params + weight, state + weight, branch.ld_x, sums,
+            a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
     elif task.kind == PATCH_BIAS:
         sum_rows(batch.size, branch.n_patches, branch.n_filters, branch.n_filters, grad, plan.ld[0], sums)
-        step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
+        apply_bias(rule, branch.n_filters, sums, params + branch.bias, state + branch.bias)
     elif task.kind == FILTER_ROW:
         weight = branch.weight + task.begin*branch.n_values
         step_filter(rule, n_blocks, share, branch.n_values, area + branch.shares + task.begin*branch.n_values,
-                    params + weight, sink + weight, batch.squares + t)
+                    params + weight, state + weight, batch.squares + t)
     else:
         for j in range(branch.n_filters):
             sums[j] = 0
         for b in range(n_blocks):
             for j in range(branch.n_filters):
                 sums[j] += area[branch.shares + b*share + branch.n_filters*branch.n_values + j]
-        step_bias(branch.n_filters, rule, sums, params + branch.bias, sink + branch.bias)
+        apply_bias(rule, branch.n_filters, sums, params + branch.bias, state + branch.bias)
 
 
 cdef struct Course:
@@ -431,21 +381,21 @@ cdef struct Course:
     const double* learning_rates
     double* costs
     double l2, momentum
-    bint gradients_only             # one step; sink <- gradient of the cost, nothing is updated
+    bint gradients_only             # one step; state <- gradient of the cost, nothing is updated
     uint64 seed
 
 
-cdef Rule rule_of(const Course* course, idx step, bint streams) noexcept nogil:
-    cdef Rule rule
+cdef UpdateRule rule_of(const Course* course, idx step, bint streams) noexcept nogil:
+    cdef UpdateRule rule
     cdef double rate = course.learning_rates[step]
-    rule.update.to_weight = course.momentum == 0 and not course.gradients_only
-    rule.update.streams = streams
-    rule.update.squares = course.l2 > 0
-    rule.update.decay = 1 - 2*rate*course.l2
-    rule.update.rate = rate
-    rule.update.keep = 0 if course.gradients_only else course.momentum
-    rule.update.pull = 2*course.l2
-    rule.momentum_rate = 0 if rule.update.to_weight or course.gradients_only else rate
+    rule.to_weight = course.momentum == 0 and not course.gradients_only
+    rule.squares = course.l2 > 0
+    rule.decay = 1 - 2*rate*course.l2
+    rule.rate = rate
+    rule.momentum = 0 if course.gradients_only else course.momentum
+    rule.weight_decay = 2*course.l2
+    rule.velocity_rate = 0 if rule.to_weight or course.gradients_only else rate
+    rule.streams = streams and (rule.to_weight or rule.velocity_rate > 0)
     return rule
 
 
@@ -488,9 +438,9 @@ cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, 
 
 
 cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, idx step, idx t,
-                   real* params, real* sink, real* workspace, int thread) noexcept nogil:
+                   real* params, real* state, real* workspace, int thread) noexcept nogil:
     """an iteration of phase two; the one behind the tasks takes the mean of the losses"""
-    cdef Rule rule
+    cdef UpdateRule rule
     cdef double loss = 0
     cdef idx i
     if t == plan.n_tasks:
@@ -499,14 +449,14 @@ cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, c
         course.costs[step] = loss/batch.size
         return
     rule = rule_of(course, step, plan.private)
-    phase_two(plan, batch, &rule, tasks, t, params, sink, area_of(plan, course, step, workspace),
+    phase_two(plan, batch, &rule, tasks, t, params, state, area_of(plan, course, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
-    if rule.update.streams:
+    if rule.streams:
         end_stream()
 
 
 cdef void run_thread(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
-                     real* sink, real* workspace, int thread, int n_threads, Barrier* barrier) noexcept nogil:
+                     real* state, real* workspace, int thread, int n_threads, Barrier* barrier) noexcept nogil:
     """all updates, as one of n_threads: its blocks and its tasks"""
     cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block, per_thread = (n_blocks + n_threads - 1)//n_threads
     cdef idx s, b, t
@@ -518,23 +468,23 @@ cdef void run_thread(const Plan* plan, const Batch* batch, const Course* course,
         wait(barrier, n_threads)
         t = thread
         while t <= plan.n_tasks:
-            run_task(plan, batch, course, tasks, s, t, params, sink, workspace, thread)
+            run_task(plan, batch, course, tasks, s, t, params, state, workspace, thread)
             t += n_threads
         wait(barrier, n_threads)
 
 
 cdef double run_steps(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
-                      real* sink, real* workspace, int n_threads, int spins) noexcept nogil:
+                      real* state, real* workspace, int n_threads, int spins) noexcept nogil:
     """how long threads slept for each other, added up, in seconds"""
     cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block
     cdef Barrier barrier
     memset(&barrier, 0, sizeof(Barrier))
     barrier.spins = spins
     if n_threads == 1:          # no OpenMP at all: also the way of a forked child
-        run_thread(plan, batch, course, tasks, params, sink, workspace, 0, 1, &barrier)
+        run_thread(plan, batch, course, tasks, params, state, workspace, 0, 1, &barrier)
     else:
         with parallel(num_threads=n_threads):
-            run_thread(plan, batch, course, tasks, params, sink, workspace, threadid(), team_size(), &barrier)
+            run_thread(plan, batch, course, tasks, params, state, workspace, threadid(), team_size(), &barrier)
     run_block(plan, batch, course, params, course.n_steps, n_blocks, n_blocks, 1, workspace, 0)
     return 1e-9*barrier.asleep
 
