@@ -17,18 +17,13 @@ import math
 import numpy as np
 
 from ._checks import check_integer, describe
+from ._kernels.processor import (
+    DENSE_BIAS, DENSE_PANEL, FILTER_BIAS, FILTER_ROW, LINE_FLOATS, PAD, PANEL, PATCH_BIAS, PATCH_PANEL, TILE_ROWS, UNITS_PAD)
 
-PAD = 16                # elements; a multiple of every instruction set's lanes
-UNITS_PAD = 10          # rows of a weight matrix; a multiple of every tile's
-TILE_ROWS = 5           # images in a tile of any layer, at most
-PANEL = 160             # columns of a dense weight matrix in one task, at most; as in dense.pyx
-DENSE_PANEL, DENSE_BIAS, PATCH_PANEL, PATCH_BIAS, FILTER_ROW, FILTER_BIAS = range(6)
 AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
 GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of theirs,
                         # and would take lines from the neighbour that writes them
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
-MAX_BRANCHES = 8
-MAX_HIDDEN = 8
 
 
 def padded(n, multiple=PAD):
@@ -323,7 +318,7 @@ class _Cursor:
 
     def take(self, count):
         start = self.used
-        self.used += padded(count, 16)
+        self.used += padded(count)
         return start
 
 
@@ -341,5 +336,5 @@ def _panels(kind, layer, n_inputs):
 def row_length(n):
     """``n`` elements padded to an odd number of cache lines of 64 bytes (floats): rows a power of two apart
     would fall into the same few sets of the cache."""
-    lines = padded(n) // 16
-    return 16 * (lines + 1 - lines % 2)
+    lines = padded(n) // LINE_FLOATS
+    return LINE_FLOATS * (lines + 1 - lines % 2)

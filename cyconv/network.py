@@ -10,9 +10,10 @@ import numpy as np
 from . import ops
 from ._checks import as_array, check_array, check_finite, check_integer, check_real, describe
 from ._files import load_arrays, save_arrays
+from ._kernels.processor import MAX_BRANCHES, MAX_HIDDEN
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .datasets import Normalizer, Split
-from .layout import MAX_BRANCHES, MAX_HIDDEN, Layout, as_sizes
+from .layout import Layout, as_sizes
 from .randomness import INITIALISATION, standard_normal
 from .source import Source
 from .threads import Team

@@ -21,8 +21,9 @@ from . import threads
 from ._checks import (
     as_array, check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
 from ._kernels import processor
+from ._kernels.processor import ENTRY_BLOCK, LINE_FLOATS, PAD, UNITS_PAD
 from .augmentation import NO_AUGMENTATION, Augmentation
-from .layout import UNITS_PAD, is_patch_inner, padded
+from .layout import is_patch_inner, padded
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 PROBE_LINES = 512
@@ -372,7 +373,7 @@ def patch_matmul_backward(d_activations, patches, activations):
     _require_images("activations", activations)
     d_activations = check_array("d_activations", d_activations, activations.shape, FLOATS)
     dtype = _same_dtype(d_activations=d_activations, patches=patches, activations=activations)
-    n_filters, width, n_blocks = activations.shape[1], padded(n_patches), -(-n // 10)
+    n_filters, width, n_blocks = activations.shape[1], padded(n_patches), -(-n // ENTRY_BLOCK)
     shares = new_array("d_weight", (n_blocks, n_filters * (n_values + 1)), dtype)
     masked = new_array("activations", (n, n_filters, width), dtype)
     specialised(kernels.patch_matmul_backward, dtype)(
@@ -416,7 +417,7 @@ def dense_forward(inputs, weight, bias, relu=True):
     width = padded(inputs.shape[1])
     outputs = new_array("outputs", (n, n_units), dtype)
     n_threads = threads_for_call()
-    scratch = new_array("outputs", (n_threads, kernels.dense_scratch_size(10)), dtype)
+    scratch = new_array("outputs", (n_threads, kernels.dense_scratch_size(ENTRY_BLOCK)), dtype)
     specialised(kernels.dense_forward_rows, dtype)(
         _pad_last("inputs", inputs, width), _pad_rows("weight", _pad_last("weight", weight, width)),
         np.ascontiguousarray(bias), relu, outputs, scratch, n_threads)
@@ -463,7 +464,7 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
     d_bias = np.empty(weight.shape[0], dtype)
     masked = new_array("d_outputs", (n, padded(weight.shape[0])), dtype)
     n_threads = threads_for_call()
-    scratch = new_array("d_outputs", (n_threads, kernels.dense_scratch_size(10)), dtype)
+    scratch = new_array("d_outputs", (n_threads, kernels.dense_scratch_size(ENTRY_BLOCK)), dtype)
     skips = bool(np.isfinite(inputs).all() and np.isfinite(weight).all())       # else zeros make NaN of what is not
     specialised(kernels.dense_backward_rows, dtype)(
         np.ascontiguousarray(d_outputs), _pad_last("inputs", inputs, width), _pad_last("weight", weight, width),
@@ -682,7 +683,7 @@ def measure_peak_flops(dtype="float32", seconds=0.2):
     dtype = check_float_dtype(dtype)
     seconds = check_real("seconds", seconds, 0.001, 60)
     n_threads = threads_for_call()
-    seed = np.linspace(0.9, 0.99, 16).astype(dtype)
+    seed = np.linspace(0.9, 0.99, PAD).astype(dtype)
     sink = np.empty(n_threads)
     probe = specialised(kernels.probe, dtype)
     best, end = 0.0, time.perf_counter() + seconds
@@ -705,7 +706,7 @@ def threads_are_far(n_threads):
         return False
     seen, far = _distances.get(n_threads, (-math.inf, False))
     if time.monotonic() - seen > 0.25:
-        lines = aligned_zeros(16 * (PROBE_LINES + n_threads), np.float32, "the probe's lines")
+        lines = aligned_zeros(LINE_FLOATS * (PROBE_LINES + n_threads), np.float32, "the probe's lines")
         times = []
         for _ in range(3):
             start = time.perf_counter()

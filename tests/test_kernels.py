@@ -1,12 +1,16 @@
 """The compiled kernels against their NumPy twins: odd shapes, both dtypes, any memory layout."""
 
+import ast
+import importlib
 import inspect
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from builds import INSTRUCTION_SETS
 
-from cyconv import Augmentation, ops, reference
+from cyconv import Augmentation, _kernels, ops, reference
 
 TOLERANCE = {"float32": 5e-6, "float64": 1e-14}
 SIZES = [1, 2, 3, 4, 5, 7, 8, 10, 13, 15, 16, 17, 31, 32, 33, 50, 64, 100]
@@ -124,6 +128,30 @@ def assert_same(name, actual, expected, dtype, assert_close):
 @pytest.mark.parametrize("name", NAMES)
 def test_twins_have_one_signature(name):
     assert inspect.signature(getattr(ops, name)) == inspect.signature(getattr(reference, name))
+
+
+def compiled(module):
+    """A compiled module's functions with the names of their parameters, and the names of its constants."""
+    values = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    functions = {name: list(inspect.signature(value).parameters) for name, value in values.items() if callable(value)}
+    return functions, values.keys() - functions.keys()
+
+
+def promised(stub):
+    """The same of a stub, as type checkers read it."""
+    nodes = ast.parse((Path(_kernels.__file__).parent / stub).read_text()).body
+    functions = {node.name: [argument.arg for argument in node.args.args] for node in nodes if isinstance(node, ast.FunctionDef)}
+    return functions, {node.target.id for node in nodes if isinstance(node, ast.AnnAssign)}
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_the_stub_names_what_every_build_holds(instruction_set):
+    module = importlib.import_module(f"cyconv._kernels.{instruction_set}")
+    assert compiled(module)[0] == promised("baseline.pyi")[0]
+
+
+def test_the_stub_of_the_processor_names_its_functions_and_constants():
+    assert compiled(_kernels.processor) == promised("processor.pyi")
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -1,4 +1,5 @@
 # The entries of each instruction set's module. Those that take floats are fused: `name["float"]`, `name["double"]`.
+# The constants that processor.pyi names stand in these modules as well.
 import numpy as np
 from numpy.typing import NDArray
 

@@ -207,10 +207,6 @@ cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const re
         d_bias[f] = sum_lanes(lane_sums)
 
 
-cdef enum:
-    ENTRY_BLOCK = 10    # images that one iteration of an entry's loop takes
-
-
 cdef void forward_images(idx first, idx n, const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
                          const real[::1] bias, real[:, :, ::1] activations) noexcept nogil:
     cdef idx ld_x = patches.shape[2], n_filters = weight.shape[0], n_values = weight.shape[1]

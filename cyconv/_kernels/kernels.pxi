@@ -1,6 +1,7 @@
 # All kernels, in the order in which they build on each other. One module per instruction set includes this
 # file and nothing else; setup.py gives each its compiler flags.
 
+include "constants.pxi"
 include "tiles.pxi"
 include "barrier.pxi"
 include "ahead.pxi"

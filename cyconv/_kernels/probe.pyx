@@ -40,11 +40,11 @@ cdef void pass_lines(idx n_lines, int thread, bint writing, float* lines) noexce
     cdef float total = 0
     if writing and thread == 0:
         for q in range(n_lines):
-            lines[16*q] += 1
+            lines[LINE_FLOATS*q] += 1
     elif not writing and thread > 0:
         for q in range(n_lines):
-            total += lines[16*q]
-        lines[16*(n_lines + thread)] = total
+            total += lines[LINE_FLOATS*q]
+        lines[LINE_FLOATS*(n_lines + thread)] = total
 
 
 cdef void pass_rounds(idx n_lines, idx n_rounds, int thread, int n_threads, float* lines,
@@ -58,7 +58,7 @@ cdef void pass_rounds(idx n_lines, idx n_rounds, int thread, int n_threads, floa
 
 
 def exchange(float[::1] lines, idx n_lines, idx n_rounds, int n_threads):
-    """``n_rounds`` times ``n_lines`` of 16 numbers are written by one thread and read by all others. ``lines`` holds
+    """``n_rounds`` times ``n_lines`` of LINE_FLOATS numbers are written by one thread and read by all others. ``lines`` holds
     ``n_threads`` more."""
     cdef Barrier barrier
     memset(&barrier, 0, sizeof(Barrier))

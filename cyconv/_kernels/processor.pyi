@@ -1,3 +1,19 @@
+PAD: int
+UNITS_PAD: int
+TILE_ROWS: int
+LINE_FLOATS: int
+PANEL: int
+ENTRY_BLOCK: int
+MAX_BRANCHES: int
+MAX_HIDDEN: int
+MAX_BLOCK: int
+DENSE_PANEL: int
+DENSE_BIAS: int
+PATCH_PANEL: int
+PATCH_BIAS: int
+FILTER_ROW: int
+FILTER_BIAS: int
+
 def instruction_sets() -> list[str]: ...
 def openmp_version() -> int: ...
 def openmp_max_threads() -> int: ...

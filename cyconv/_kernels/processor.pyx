@@ -1,5 +1,7 @@
 # What the processor can do and how this package was compiled. Built for the baseline, so that it always loads.
 
+include "constants.pxi"
+
 cdef extern from *:
     """
     #ifdef _OPENMP

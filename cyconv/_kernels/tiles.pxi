@@ -173,11 +173,9 @@ ctypedef fused real:
     double
 
 cdef enum:
-    PAD = 16            # rows are padded with zeros to a multiple of this many elements
-    UNITS_PAD = 10      # weight matrices have a multiple of this many rows; ROWS divides it
     LANES_DOUBLE = 8
     MAX_LANES = 16
-    MAX_ROWS = 5
+    MAX_ROWS = TILE_ROWS
     MAX_VECTORS = 4
     MAX_FOLDED = 32     # MAX_ROWS*MAX_ROWS, padded to PAD
     CHUNK_BYTES = 3200  # of a row: what a dot tile takes at a time, at most

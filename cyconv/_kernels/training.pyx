@@ -29,17 +29,7 @@
 #   All memory belongs to NumPy arrays that the caller keeps alive during the call. Nothing is allocated here.
 
 cdef enum:
-    MAX_BRANCHES = 8
-    MAX_DENSE = 9
-    MAX_BLOCK = 64
-
-cdef enum:              # kinds of tasks, numbered as in layout.py
-    DENSE_PANEL = 0
-    DENSE_BIAS = 1
-    PATCH_PANEL = 2     # as DENSE_PANEL, for a patch-major branch
-    PATCH_BIAS = 3
-    FILTER_ROW = 4
-    FILTER_BIAS = 5
+    MAX_DENSE = MAX_HIDDEN + 1
 
 cdef struct Branch:
     idx filter_size, n_patches, n_values, n_filters
@@ -519,7 +509,7 @@ cdef Plan read_plan(dict description) except *:
     cdef Dense dense
     cdef idx i
     if len(description["branches"]) > MAX_BRANCHES or len(description["dense"]) > MAX_DENSE:
-        raise ValueError(f"a network has at most {MAX_BRANCHES} filter sizes and {MAX_DENSE - 1} hidden layers")
+        raise ValueError(f"a network has at most {MAX_BRANCHES} filter sizes and {MAX_HIDDEN} hidden layers")
     if not 0 < description["block"] <= MAX_BLOCK:
         raise ValueError(f"a block has at most {MAX_BLOCK} images")
     plan.n_branches = len(description["branches"])

@@ -17,10 +17,6 @@
 # Ownership
 #   All memory is the callers'. Weights that other threads read next may be streamed past the caches (tiles.pxi).
 
-cdef enum:
-    PANEL = 160         # columns of the weights in one task, at most
-
-
 cdef struct UpdateRule:
     bint to_weight          # descend; else accumulate into the optimiser's state
     bint streams            # the new weights are written past the caches: other threads read them
