@@ -1,0 +1,124 @@
+# Plan: where everything lies that a call works on, and what it works on.
+#
+# What is computed
+#   read_plan   the plan that layout.py drew up, as a struct; the rest are addresses
+#
+# Layout
+#   Parameters lie in one array (see layout.py), as does the optimiser's state, or the gradient, where there is one. The
+#   workspace is one array too: tables and transposed weights; a ring of buffers, each of which holds for a whole batch the
+#   activations `act`, their gradients `grad` (level 0: the convolution's output; level l: hidden layer l; last: the logits)
+#   and the blocks' shares of the filters' gradient; then each thread's scratch.
+#
+# Order
+#   No sums.
+#
+# Ownership
+#   All memory belongs to NumPy arrays that the caller keeps alive during the call. Nothing is allocated in the kernels.
+
+cdef enum:
+    MAX_DENSE = MAX_HIDDEN + 1
+
+cdef struct Branch:
+    idx filter_size, n_patches, n_values, n_filters
+    bint patch_inner
+    idx ld_x            # patch-innermost: padded patches; patch-major: padded values
+    idx x_size          # elements of one image's patches
+    idx column          # first column in level 0
+    idx weight, bias    # offsets in the parameters
+    idx x               # in the scratch: the patches of a block
+    idx batch_x         # in the area: the patches of the batch, patch-major only
+    idx shares          # patch-innermost: in the area, n_filters*(n_values + 1) a block
+    idx tables          # in the workspace: what gather_pixels needs
+
+cdef struct Dense:
+    idx n_units, n_inputs, ld_w, weight, bias
+    idx turned, ld_turned       # in the workspace, for evaluation: the turned weights; negative where they are not used
+
+cdef struct Task:       # a row of the task table
+    long long kind, layer, begin, width
+
+cdef struct Plan:
+    # offsets count elements from the start of the workspace, of an area in it, or of a thread's scratch
+    idx n_branches, n_dense, n_classes, n_tasks, block
+    Branch[MAX_BRANCHES] branch
+    Dense[MAX_DENSE] dense
+    idx[MAX_DENSE + 1] ld               # row length of each level
+    idx[MAX_DENSE + 1] act              # in the area: activations of each level
+    idx[MAX_DENSE + 1] grad             # their gradients; level 0's only where
+    bint keep_grad                      # phase two needs it, for a patch-major branch
+    bint private                        # level 0 and the patches are made in the scratch
+    idx areas, n_areas, area_size       # in the workspace
+    idx h, d_h                          # in the scratch: level 0 of a block, and its gradient
+    idx scratch, scratch_size           # thread 0's scratch, and the size of each
+    idx rows, z                         # in the scratch
+
+cdef struct Batch:
+    # what one call works on
+    Images images
+    Augment augment
+    Targets targets
+    idx size
+    int n_threads
+    double dropout
+    uint64 dropout_bits                 # address of (seed, purpose, step)
+    double* losses
+    int* correct
+    double* squares                     # a slot for each task
+    void* workspace                     # where the branches' tables are
+    const void* data                    # the images, whichever they are, for requests ahead
+    idx image_bytes, pace
+
+
+cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
+    """row `row` of level i"""
+    return base + offsets[i] + row*plan.ld[i]
+
+
+cdef inline real* level_0(const Plan* plan, real* base, idx row, real* scratch) noexcept nogil:
+    """where a block's activations of level 0 are made"""
+    return scratch + plan.h if plan.private else level(plan, plan.act, base, 0, row)
+
+
+cdef inline real* patches_of(const Plan* plan, const Branch* branch, real* base, idx row, real* scratch) noexcept nogil:
+    """where a block's patches are made"""
+    if plan.private or branch.patch_inner:
+        return scratch + branch.x
+    return base + branch.batch_x + row*branch.x_size
+
+
+cdef Plan read_plan(dict description) except *:
+    """The plan that layout.py drew up, as a struct."""
+    cdef Plan plan
+    cdef Branch branch
+    cdef Dense dense
+    cdef idx i
+    if len(description["branches"]) > MAX_BRANCHES or len(description["dense"]) > MAX_DENSE:
+        raise ValueError(f"a network has at most {MAX_BRANCHES} filter sizes and {MAX_HIDDEN} hidden layers")
+    if not 0 < description["block"] <= MAX_BLOCK:
+        raise ValueError(f"a block has at most {MAX_BLOCK} images")
+    plan.n_branches = len(description["branches"])
+    plan.n_dense = len(description["dense"])
+    plan.n_classes = description["n_classes"]
+    plan.n_tasks = description["n_tasks"]
+    plan.block = description["block"]
+    for i, values in enumerate(description["branches"]):
+        branch = values
+        plan.branch[i] = branch
+    for i, values in enumerate(description["dense"]):
+        dense = values
+        plan.dense[i] = dense
+    for i in range(plan.n_dense + 1):
+        plan.ld[i] = description["ld"][i]
+        plan.act[i] = description["act"][i]
+        plan.grad[i] = description["grad"][i]
+    plan.keep_grad = description["keep_grad"]
+    plan.areas = description["areas"]
+    plan.n_areas = description["n_areas"]
+    plan.area_size = description["area_size"]
+    plan.h = description["h"]
+    plan.d_h = description["d_h"]
+    plan.scratch = description["scratch"]
+    plan.scratch_size = description["scratch_size"]
+    plan.rows = description["rows"]
+    plan.z = description["z"]
+    return plan
