@@ -650,6 +650,12 @@ class Network:
     def _train(self, source, targets, order, rates, batch_size, sink, settings, costs):
         """Checked arguments to the kernel, in calls short enough that Ctrl-C is heard between them."""
         augmentation = settings.get("augmentation", NO_AUGMENTATION)
+        settings = {
+            "l2": settings["l2"], "momentum": settings.get("momentum", 0.0), "dropout": settings.get("dropout", 0.0),
+            "gradients_only": settings.get("gradients_only", False), "flip": augmentation.flip,
+            "shift": augmentation.shift, "cutout": augmentation.cutout, "seed": settings.get("seed", 0),
+            "first_step": settings.get("first_step", 0), "steps_per_epoch": max(1, source.n_images // batch_size),
+        }
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
         train = ops.specialised(ops.kernels.train, self.dtype)
         with self._lock:
@@ -669,10 +675,7 @@ class Network:
                 asleep = train(
                     plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
                     order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
-                    costs[begin:end], losses, correct, squares, settings["l2"], settings.get("momentum", 0.0),
-                    settings.get("gradients_only", False), settings.get("dropout", 0.0), augmentation.flip,
-                    augmentation.shift, augmentation.cutout, settings.get("seed", 0),
-                    settings.get("first_step", 0) + begin, max(1, source.n_images // batch_size),
+                    costs[begin:end], losses, correct, squares, {**settings, "first_step": settings["first_step"] + begin},
                     far and not alone, 1 if alone else size, team.spins)
                 team.note(end - begin, time.perf_counter() - start, asleep)
         return costs

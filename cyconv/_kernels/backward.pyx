@@ -37,7 +37,8 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
     cdef idx first = block*plan.block, n = min(plan.block, batch.size - block*plan.block), l, b
     cdef idx top = plan.n_dense
     cdef const Branch* branch
-    cdef const Dense* dense
+    cdef ConvShape convolution
+    cdef DenseShape shape
     cdef real* logits = level(plan, plan.act, area, top, first)
     cdef real* a
     cdef real* d_h = scratch + plan.d_h
@@ -51,18 +52,16 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
     softmax_gradient_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first,
                           1.0/batch.size, level(plan, plan.grad, area, top, first))
     for l in range(top - 1, -1, -1):
-        dense = &plan.dense[l]
         a = level(plan, plan.act, area, l, first) if l > 0 else level_0(plan, area, first, scratch)
-        dense_backward_input(n, dense.n_units, dense.n_inputs, level(plan, plan.grad, area, l + 1, first),
-                             plan.ld[l + 1], params + dense.weight, dense.ld_w, True, True,
-                             a, plan.ld[l], scale if l > 0 else <real>1,
-                             level(plan, plan.grad, area, l, first) if l > 0 else d_h)
+        shape = layer_shape(plan, l, n)
+        dense_backward_input(&shape, level(plan, plan.grad, area, l + 1, first), params + plan.dense[l].weight, True, True,
+                             a, scale if l > 0 else <real>1, level(plan, plan.grad, area, l, first) if l > 0 else d_h)
     for b in range(plan.n_branches):
         branch = &plan.branch[b]
         if branch.patch_inner:
             shares = area + branch.shares + block*branch.n_filters*(branch.n_values + 1)
-            conv_backward(n, branch.n_filters, branch.n_values, branch.ld_x,
-                          d_h + branch.column, plan.ld[0], scratch + branch.x, branch.x_size, shares,
+            convolution = conv_shape(plan, branch, n)
+            conv_backward(&convolution, d_h + branch.column, scratch + branch.x, shares,
                           shares + branch.n_filters*branch.n_values)
     if plan.private:
         publish(plan, n, first, scratch, area)

@@ -14,13 +14,19 @@
 #   as the first-level cache holds, in their order, then over these parts; the caller adds the blocks in theirs.
 
 
-cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real* weight, const real* bias,
+cdef struct ConvShape:          # of a block
+    idx n_images, n_filters, n_values, n_patches
+    idx ld_x, x_size            # from row to row, and from image to image, in X
+    idx ld_h                    # from image to image in H, and in its gradient
+
+
+cdef inline void conv_tile(int rows, int vectors, const ConvShape* shape, const real* weight, const real* bias,
                            const real* x, idx x_v, real* out, idx out_v, Ahead* ahead) noexcept nogil:
     """vectors are x_v apart in x, out_v apart in the output"""
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
-    cdef idx pace
+    cdef idx n_d = shape.n_values, ld_x = shape.ld_x, pace
     cdef const char* lines = take_lines(ahead, n_d, &pace)
     outer_accumulate(rows, vectors, n_d, weight, n_d, x, x_v, ld_x, lines, pace, &acc[0][0][0])
     for i in range(rows):
@@ -31,57 +37,53 @@ cdef inline void conv_tile(int rows, int vectors, idx n_d, idx ld_x, const real*
                 out[v*out_v + i*ld_x + lane] = line[lane]
 
 
-cdef inline void conv_column(int vectors, idx n_filters, idx n_d, idx ld_x, const real* weight, const real* bias,
-                             const real* x, idx x_v, real* out, idx out_v, Ahead* ahead) noexcept nogil:
+cdef inline void conv_column(int vectors, const ConvShape* shape, const real* weight, const real* bias, const real* x,
+                             idx x_v, real* out, idx out_v, Ahead* ahead) noexcept nogil:
     """all filters against the same vectors of patches"""
-    cdef idx f = 0
-    while f + ROWS <= n_filters:
-        conv_tile(ROWS, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+    cdef idx f = 0, n_d = shape.n_values, ld_x = shape.ld_x, rest
+    while f + ROWS <= shape.n_filters:
+        conv_tile(ROWS, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
         f += ROWS
-    if n_filters - f == 4:
-        conv_tile(4, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
-    elif n_filters - f == 3:
-        conv_tile(3, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
-    elif n_filters - f == 2:
-        conv_tile(2, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
-    elif n_filters - f == 1:
-        conv_tile(1, vectors, n_d, ld_x, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+    rest = shape.n_filters - f
+    if rest == 4:
+        conv_tile(4, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+    elif rest == 3:
+        conv_tile(3, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+    elif rest == 2:
+        conv_tile(2, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+    elif rest == 1:
+        conv_tile(1, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
 
 
-cdef void conv_forward(idx n_images, idx n_filters, idx n_d, idx n_p, idx ld_x, const real* weight,
-                       const real* bias, const real* x, idx x_size, real* h, idx ld_h, Ahead* ahead) noexcept nogil:
-    """n_p patches of each image, of which the padding to ld_x comes out as zero"""
+cdef void conv_forward(const ConvShape* shape, const real* weight, const real* bias, const real* x, real* h,
+                       Ahead* ahead) noexcept nogil:
+    """the padding of the patches comes out as zero"""
     cdef int lanes = lanes_of(weight)
     cdef int vectors = vectors_of(weight) if real is float else min(2, vectors_of(weight))  # wider ones leave the registers
-    cdef idx image = 0, p, f
+    cdef idx image = 0, p, f, x_size = shape.x_size, ld_x = shape.ld_x, ld_h = shape.ld_h
     if ld_x == lanes:       # a tile spans several images
-        while image + vectors <= n_images:
-            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h,
-                        ahead)
+        while image + vectors <= shape.n_images:
+            conv_column(vectors, shape, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, ahead)
             image += vectors
-        while vectors > 2 and image + 2 <= n_images:
-            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h,
-                        ahead)
+        while vectors > 2 and image + 2 <= shape.n_images:
+            conv_column(2, shape, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, ahead)
             image += 2
-    while image < n_images:
+    while image < shape.n_images:
         p = 0
         while p + vectors*lanes <= ld_x:
-            conv_column(vectors, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes,
-                        h + image*ld_h + p, lanes, ahead)
+            conv_column(vectors, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, ahead)
             p += vectors*lanes
         while vectors > 2 and p + 2*lanes <= ld_x:
-            conv_column(2, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes,
-                        ahead)
+            conv_column(2, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, ahead)
             p += 2*lanes
         while p < ld_x:
-            conv_column(1, n_filters, n_d, ld_x, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes,
-                        ahead)
+            conv_column(1, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, ahead)
             p += lanes
         image += 1
-    if n_p < ld_x:
-        for image in range(n_images):
-            for f in range(n_filters):
-                for p in range(n_p, ld_x):
+    if shape.n_patches < ld_x:
+        for image in range(shape.n_images):
+            for f in range(shape.n_filters):
+                for p in range(shape.n_patches, ld_x):
                     h[image*ld_h + f*ld_x + p] = 0
 
 
@@ -89,7 +91,7 @@ cdef enum:
     L1_BYTES = 28672    # what a pass of the filters' gradient keeps in the first-level cache
 
 cdef struct Part:       # images of a block whose share of the filters' gradient is summed at a time
-    idx n_images, n_d, ld_x, ld_g, x_size
+    ConvShape shape
     bint first          # it writes, the others add
 
 
@@ -99,7 +101,8 @@ cdef inline void filter_gradient_tile(int rows, int columns, const Part* part, i
     cdef real z[MAX_ROWS*MAX_VECTORS*MAX_LANES]
     cdef real folded[MAX_FOLDED]
     cdef int i, j, lane, lanes = lanes_of(g)
-    cdef idx image, q, n_q = ld_x//lanes, n_images = part.n_images, ld_g = part.ld_g, x_size = part.x_size
+    cdef idx image, q, n_q = ld_x//lanes, n_images = part.shape.n_images, n_d = part.shape.n_values
+    cdef idx ld_g = part.shape.ld_h, x_size = part.shape.x_size
     for i in range(rows):
         for j in range(columns):
             for lane in range(lanes):
@@ -121,10 +124,10 @@ cdef inline void filter_gradient_tile(int rows, int columns, const Part* part, i
     if not part.first:
         for i in range(rows):
             for j in range(columns):
-                folded[i*columns + j] += out[i*part.n_d + j]
+                folded[i*columns + j] += out[i*n_d + j]
     for i in range(rows):
         for j in range(columns):
-            out[i*part.n_d + j] = folded[i*columns + j]
+            out[i*n_d + j] = folded[i*columns + j]
 
 
 cdef inline void filter_gradient_columns(int rows, int columns, const Part* part, idx ld_x, const real* g,
@@ -137,7 +140,7 @@ cdef inline void filter_gradient_columns(int rows, int columns, const Part* part
 
 cdef void gradient_tiles(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
     # a function of its own, as the next: the compiler allocates registers for a function as a whole
-    filter_gradient_columns(ROWS, vectors_of(g), part, part.ld_x, g, x, width, out)
+    filter_gradient_columns(ROWS, vectors_of(g), part, part.shape.ld_x, g, x, width, out)
 
 
 cdef void gradient_tiles_pad(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
@@ -145,59 +148,57 @@ cdef void gradient_tiles_pad(const Part* part, const real* g, const real* x, idx
     filter_gradient_columns(ROWS, vectors_of(g), part, PAD, g, x, width, out)
 
 
-cdef inline void filter_gradient_panel(int columns, const Part* part, idx n_filters, const real* g, const real* x,
-                                       idx width, real* out) noexcept nogil:
+cdef inline void filter_gradient_panel(int columns, const Part* part, const real* g, const real* x, idx width,
+                                       real* out) noexcept nogil:
     """every filter against `width` patch values, a multiple of `columns`"""
-    cdef idx f = 0, ld_x = part.ld_x
-    while f + ROWS <= n_filters:
+    cdef idx f = 0, ld_x = part.shape.ld_x, n_d = part.shape.n_values, rest
+    while f + ROWS <= part.shape.n_filters:
         if columns == 1:
-            filter_gradient_columns(ROWS, 1, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
+            filter_gradient_columns(ROWS, 1, part, ld_x, g + f*ld_x, x, width, out + f*n_d)
         elif ld_x == PAD:
-            gradient_tiles_pad(part, g + f*ld_x, x, width, out + f*part.n_d)
+            gradient_tiles_pad(part, g + f*ld_x, x, width, out + f*n_d)
         else:
-            gradient_tiles(part, g + f*ld_x, x, width, out + f*part.n_d)
+            gradient_tiles(part, g + f*ld_x, x, width, out + f*n_d)
         f += ROWS
-    if n_filters - f == 4:
-        filter_gradient_columns(4, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
-    elif n_filters - f == 3:
-        filter_gradient_columns(3, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
-    elif n_filters - f == 2:
-        filter_gradient_columns(2, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
-    elif n_filters - f == 1:
-        filter_gradient_columns(1, columns, part, ld_x, g + f*ld_x, x, width, out + f*part.n_d)
+    rest = part.shape.n_filters - f
+    if rest == 4:
+        filter_gradient_columns(4, columns, part, ld_x, g + f*ld_x, x, width, out + f*n_d)
+    elif rest == 3:
+        filter_gradient_columns(3, columns, part, ld_x, g + f*ld_x, x, width, out + f*n_d)
+    elif rest == 2:
+        filter_gradient_columns(2, columns, part, ld_x, g + f*ld_x, x, width, out + f*n_d)
+    elif rest == 1:
+        filter_gradient_columns(1, columns, part, ld_x, g + f*ld_x, x, width, out + f*n_d)
 
 
-cdef void filter_gradient(const Part* part, idx n_filters, const real* g, const real* x, real* d_weight) noexcept nogil:
+cdef void filter_gradient(const Part* part, const real* g, const real* x, real* d_weight) noexcept nogil:
     """panels of X that stay in the first-level cache, while the filters' gradients stream past them"""
     cdef int columns = vectors_of(g)
-    cdef idx row_bytes = <idx>sizeof(real)*part.n_images*part.ld_x
-    cdef idx d = 0, whole = part.n_d//columns*columns, panel, width
+    cdef idx ld_x = part.shape.ld_x, n_d = part.shape.n_values
+    cdef idx row_bytes = <idx>sizeof(real)*part.shape.n_images*ld_x
+    cdef idx d = 0, whole = n_d//columns*columns, panel, width
     panel = max(1, (L1_BYTES - row_bytes*ROWS)//(row_bytes*columns))*columns
     while d < whole:
         width = min(panel, whole - d)
-        filter_gradient_panel(columns, part, n_filters, g, x + d*part.ld_x, width, d_weight + d)
+        filter_gradient_panel(columns, part, g, x + d*ld_x, width, d_weight + d)
         d += width
-    filter_gradient_panel(1, part, n_filters, g, x + whole*part.ld_x, part.n_d - whole, d_weight + whole)
+    filter_gradient_panel(1, part, g, x + whole*ld_x, n_d - whole, d_weight + whole)
 
 
-cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const real* g, idx ld_g, const real* x,
-                        idx x_size, real* d_weight, real* d_bias) noexcept nogil:
-    cdef idx f, image = 0, p, i
+cdef void conv_backward(const ConvShape* shape, const real* g, const real* x, real* d_weight, real* d_bias) noexcept nogil:
+    cdef idx f, image = 0, p, i, ld_x = shape.ld_x, ld_g = shape.ld_h, n_images = shape.n_images
     cdef idx most = max(1, L1_BYTES//(<idx>sizeof(real)*ld_x*(ROWS + 2*vectors_of(g))))
     cdef idx n_parts = (n_images + most - 1)//most
     cdef Part part
     cdef real lane_sums[MAX_LANES]
     cdef int lane, lanes = lanes_of(g)
-    part.n_d = n_d
-    part.ld_x = ld_x
-    part.ld_g = ld_g
-    part.x_size = x_size
+    part.shape = shape[0]
     for i in range(n_parts):
         part.first = i == 0
-        part.n_images = (n_images - image)//(n_parts - i)
-        filter_gradient(&part, n_filters, g + image*ld_g, x + image*x_size, d_weight)
-        image += part.n_images
-    for f in range(n_filters):
+        part.shape.n_images = (n_images - image)//(n_parts - i)
+        filter_gradient(&part, g + image*ld_g, x + image*shape.x_size, d_weight)
+        image += part.shape.n_images
+    for f in range(shape.n_filters):
         for lane in range(lanes):
             lane_sums[lane] = 0
         for image in range(n_images):
@@ -207,55 +208,64 @@ cdef void conv_backward(idx n_images, idx n_filters, idx n_d, idx ld_x, const re
         d_bias[f] = sum_lanes(lane_sums)
 
 
-cdef void forward_images(idx first, idx n, const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
+cdef ConvShape entry_shape(idx block, const real[:, :, ::1] patches, idx n_patches, idx n_filters) noexcept nogil:
+    """of one iteration of an entry point's loop"""
+    cdef ConvShape shape
+    shape.n_images = min(ENTRY_BLOCK, patches.shape[0] - block*ENTRY_BLOCK)
+    shape.n_filters = n_filters
+    shape.n_values = patches.shape[1]
+    shape.n_patches = n_patches
+    shape.ld_x = patches.shape[2]
+    shape.x_size = shape.n_values*shape.ld_x
+    shape.ld_h = n_filters*shape.ld_x
+    return shape
+
+
+cdef void forward_images(idx block, const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
                          const real[::1] bias, real[:, :, ::1] activations) noexcept nogil:
-    cdef idx ld_x = patches.shape[2], n_filters = weight.shape[0], n_values = weight.shape[1]
+    cdef ConvShape shape = entry_shape(block, patches, n_patches, weight.shape[0])
+    cdef idx first = block*ENTRY_BLOCK
     cdef Ahead ahead
     expect_nothing(&ahead)
-    conv_forward(n, n_filters, n_values, n_patches, ld_x, &weight[0, 0], &bias[0], &patches[first, 0, 0],
-                 n_values*ld_x, &activations[first, 0, 0], n_filters*ld_x, &ahead)
+    conv_forward(&shape, &weight[0, 0], &bias[0], &patches[first, 0, 0], &activations[first, 0, 0], &ahead)
 
 
 def patch_matmul_forward(const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
                          const real[::1] bias, real[:, :, ::1] activations, int n_threads):
     """max(0, weight @ patches + bias); ``patches`` (N, D, padded P) and ``activations`` (N, F, padded P)."""
-    cdef idx n = patches.shape[0], n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, b
+    cdef idx n_blocks = (patches.shape[0] + ENTRY_BLOCK - 1)//ENTRY_BLOCK, b
     with nogil:
         if n_threads == 1:
             for b in range(n_blocks):
-                forward_images(b*ENTRY_BLOCK, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), patches, n_patches, weight, bias,
-                               activations)
+                forward_images(b, patches, n_patches, weight, bias, activations)
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
-                forward_images(b*ENTRY_BLOCK, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), patches, n_patches, weight, bias,
-                               activations)
+                forward_images(b, patches, n_patches, weight, bias, activations)
 
 
-cdef void backward_images(idx block, idx n, const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
+cdef void backward_images(idx block, const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
                           const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] shares) noexcept nogil:
     """one block's share of the gradient: D values a filter, then a bias a filter"""
-    cdef idx q, ld_x = patches.shape[2], n_filters = activations.shape[1], n_values = patches.shape[1]
-    cdef idx first = block*ENTRY_BLOCK
+    cdef ConvShape shape = entry_shape(block, patches, patches.shape[2], activations.shape[1])
+    cdef idx q, first = block*ENTRY_BLOCK
     cdef const real* h = &activations[first, 0, 0]
     cdef const real* dh = &d_activations[first, 0, 0]
     cdef real* g = &masked[first, 0, 0]
-    for q in range(n*n_filters*ld_x):
+    for q in range(shape.n_images*shape.ld_h):
         g[q] = relu_backward(h[q], dh[q])
-    conv_backward(n, n_filters, n_values, ld_x, <const real*>g, n_filters*ld_x, &patches[first, 0, 0], n_values*ld_x,
-                  &shares[block, 0], &shares[block, n_filters*n_values])
+    conv_backward(&shape, <const real*>g, &patches[first, 0, 0], &shares[block, 0],
+                  &shares[block, shape.n_filters*shape.n_values])
 
 
 def patch_matmul_backward(const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
                           const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] shares,
                           int n_threads):
     """Each block's share of d_weight and d_bias, into the rows of ``shares``; the caller adds them in order."""
-    cdef idx n = patches.shape[0], n_blocks = shares.shape[0], b
+    cdef idx n_blocks = shares.shape[0], b
     with nogil:
         if n_threads == 1:
             for b in range(n_blocks):
-                backward_images(b, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), d_activations, patches, activations, masked,
-                                shares)
+                backward_images(b, d_activations, patches, activations, masked, shares)
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
-                backward_images(b, min(ENTRY_BLOCK, n - b*ENTRY_BLOCK), d_activations, patches, activations, masked,
-                                shares)
+                backward_images(b, d_activations, patches, activations, masked, shares)

@@ -32,18 +32,26 @@
 cdef enum:
     L2_BYTES = 540672   # of weights that stay in the second-level cache
 
-cdef struct Chunk:      # of the inputs, in a forward pass
-    idx n_k             # vectors
+cdef struct DenseShape:
+    idx n_images, n_groups
+    idx n_units, n_inputs
+    idx ld_a, group_a       # from image to image, and from group to group, in A and its gradient
+    idx ld_c, group_c       # in C and its gradient
+    idx ld_w
+
+cdef struct Chunk:          # of the inputs of some rows, in a forward pass
+    const DenseShape* shape
+    idx n_k                 # vectors
     bint first, last
     Ahead* ahead
 
 
-cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real* a, idx ld_a, const real* w, idx ld_w,
-                            real* c, idx ld_c, real* z) noexcept nogil:
+cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real* a, const real* w, real* c,
+                            real* z) noexcept nogil:
     """a tile over one chunk; after the last, lanes are folded and stored"""
     cdef real folded[MAX_FOLDED]
     cdef int i
-    cdef idx j, pace
+    cdef idx j, ld_a = part.shape.ld_a, ld_w = part.shape.ld_w, ld_c = part.shape.ld_c, pace
     cdef const char* lines = take_lines(part.ahead, part.n_k, &pace)
     if part.first:
         dot_accumulate(rows, ROWS, True, part.n_k, a, ld_a, w, ld_w, lines, pace, z)
@@ -61,22 +69,23 @@ cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real
                     c[i*ld_c + j] = folded[i*ROWS + j]
 
 
-cdef inline void dense_column(const Chunk* part, idx n_images, idx n_units, const real* a, idx ld_a, const real* w,
-                              idx ld_w, real* c, idx ld_c, real* z) noexcept nogil:
+cdef inline void dense_column(const Chunk* part, idx n_units, const real* a, const real* w, real* c,
+                              real* z) noexcept nogil:
     """ROWS units against all images"""
     cdef int lanes = lanes_of(a), dot_rows = dot_rows_of(a)
-    cdef idx i = 0
-    while i + dot_rows <= n_images:
-        dense_tile(dot_rows, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
+    cdef idx i = 0, ld_a = part.shape.ld_a, ld_c = part.shape.ld_c, rest
+    while i + dot_rows <= part.shape.n_images:
+        dense_tile(dot_rows, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
         i += dot_rows
-    if dot_rows > 4 and n_images - i == 4:
-        dense_tile(4, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
-    elif dot_rows > 3 and n_images - i == 3:
-        dense_tile(3, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
-    elif dot_rows > 2 and n_images - i == 2:
-        dense_tile(2, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
-    elif n_images - i == 1:
-        dense_tile(1, part, n_units, a + i*ld_a, ld_a, w, ld_w, c + i*ld_c, ld_c, z + i*ROWS*lanes)
+    rest = part.shape.n_images - i
+    if dot_rows > 4 and rest == 4:
+        dense_tile(4, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
+    elif dot_rows > 3 and rest == 3:
+        dense_tile(3, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
+    elif dot_rows > 2 and rest == 2:
+        dense_tile(2, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
+    elif rest == 1:
+        dense_tile(1, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
 
 
 cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noexcept nogil:
@@ -89,43 +98,45 @@ cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noe
             c[j] += bias[j]
 
 
-cdef inline void dense_chunks(idx n_images, idx n_groups, idx n_units, idx n_inputs, idx chunk, const real* a, idx ld_a,
-                              idx group_a, const real* w, idx ld_w, real* c, idx ld_c, idx group_c, real* z,
+cdef inline void dense_chunks(const DenseShape* shape, idx chunk, const real* a, const real* w, real* c, real* z,
                               Ahead* ahead) noexcept nogil:
     cdef idx j = 0, g, k
     cdef Chunk part
+    part.shape = shape
     part.ahead = ahead
-    while j < n_units:
-        for g in range(n_groups):
+    while j < shape.n_units:
+        for g in range(shape.n_groups):
             k = 0
-            while k < n_inputs:
+            while k < shape.n_inputs:
                 part.first = k == 0
-                part.last = k + chunk >= n_inputs
-                part.n_k = min(chunk, n_inputs - k)//lanes_of(a)
-                dense_column(&part, n_images, min(ROWS, n_units - j), a + g*group_a + k, ld_a, w + j*ld_w + k, ld_w,
-                             c + g*group_c + j, ld_c, z)
+                part.last = k + chunk >= shape.n_inputs
+                part.n_k = min(chunk, shape.n_inputs - k)//lanes_of(a)
+                dense_column(&part, min(ROWS, shape.n_units - j), a + g*shape.group_a + k, w + j*shape.ld_w + k,
+                             c + g*shape.group_c + j, z)
                 k += chunk
         j += ROWS
 
 
-cdef void dense_forward(idx n_images, idx n_groups, idx n_units, idx n_inputs, const real* a, idx ld_a, idx group_a,
-                        const real* w, idx ld_w, const real* bias, bint relu, real* c, idx ld_c, idx group_c, real* z,
-                        Ahead* ahead) noexcept nogil:
-    cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (n_inputs + most - 1)//most, i, g
-    cdef idx chunk = ((n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
+cdef void dense_forward(const DenseShape* shape, const real* a, const real* w, const real* bias, bint relu, real* c,
+                        real* z, Ahead* ahead) noexcept nogil:
+    cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (shape.n_inputs + most - 1)//most, i, g
+    cdef idx chunk = ((shape.n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
     cdef idx rows = dot_rows_of(a)
-    if rows == ROWS and n_chunks == 1 and n_units*ld_w*<idx>sizeof(real) <= L2_BYTES:
-        for g in range(n_groups):
+    cdef DenseShape part = shape[0]
+    if rows == ROWS and n_chunks == 1 and shape.n_units*shape.ld_w*<idx>sizeof(real) <= L2_BYTES:
+        part.n_groups = 1
+        for g in range(shape.n_groups):
             i = 0
-            while i < n_images:
-                dense_chunks(min(rows, n_images - i), 1, n_units, n_inputs, n_inputs, a + i*ld_a + g*group_a, ld_a, 0, w,
-                             ld_w, c + i*ld_c + g*group_c, ld_c, 0, z, ahead)
+            while i < shape.n_images:
+                part.n_images = min(rows, shape.n_images - i)
+                dense_chunks(&part, shape.n_inputs, a + i*shape.ld_a + g*shape.group_a, w,
+                             c + i*shape.ld_c + g*shape.group_c, z, ahead)
                 i += rows
     else:
-        dense_chunks(n_images, n_groups, n_units, n_inputs, chunk, a, ld_a, group_a, w, ld_w, c, ld_c, group_c, z, ahead)
-    for i in range(n_images):
-        for g in range(n_groups):
-            add_bias(n_units, bias, relu, c + i*ld_c + g*group_c)
+        dense_chunks(shape, chunk, a, w, c, z, ahead)
+    for i in range(shape.n_images):
+        for g in range(shape.n_groups):
+            add_bias(shape.n_units, bias, relu, c + i*shape.ld_c + g*shape.group_c)
 
 
 cdef void turn_weights(idx n_units, idx n_inputs, const real* w, idx ld_w, real* turned,
@@ -136,26 +147,30 @@ cdef void turn_weights(idx n_units, idx n_inputs, const real* w, idx ld_w, real*
             turned[k*ld_turned + j] = w[j*ld_w + k]
 
 
-cdef void turned_forward(idx n_images, idx n_units, idx n_inputs, const real* a, idx ld_a, const real* turned,
-                         idx ld_turned, const real* bias, bint relu, real* c, idx ld_c) noexcept nogil:
-    """at most WORD images; n_units is padded"""
+cdef void turned_forward(const DenseShape* shape, const real* a, const real* turned, idx ld_turned, const real* bias,
+                         bint relu, real* c) noexcept nogil:
+    """at most WORD images of one group; the padding of the units is computed as well"""
     cdef uint64 words[WORD]
-    cdef idx k = 0, n, i, j, u, vectors
-    while k < n_inputs:
-        n = min(WORD, n_inputs - k)
-        for i in range(n_images):
-            words[i] = nonzero(n, a + i*ld_a + k)
+    cdef idx k = 0, n, i, j, u, vectors, n_units = shape.ld_c
+    cdef Products products
+    products.n, products.words = shape.n_images, words
+    products.a_row, products.a_q = shape.ld_a, 1
+    products.ld_b, products.ld_c, products.ld_ahead = ld_turned, shape.ld_c, 0
+    while k < shape.n_inputs:
+        n = min(WORD, shape.n_inputs - k)
+        for i in range(shape.n_images):
+            words[i] = nonzero(n, a + i*shape.ld_a + k)
+        products.ld_start = shape.ld_c if k > 0 else 0
         u = 0
         while u < n_units:
             vectors = first_vectors(sparse_of(a), (n_units - u)//lanes_of(a))
-            add_rows(vectors, n_images, words, a + k, ld_a, 1, turned + k*ld_turned + u, ld_turned,
-                     c + u if k > 0 else bias + u, ld_c if k > 0 else 0, c + u, ld_c, NULL, 0)
+            add_rows(vectors, &products, a + k, turned + k*ld_turned + u, c + u if k > 0 else bias + u, c + u, NULL)
             u += vectors*lanes_of(a)
         k += n
     if relu:
-        for i in range(n_images):
+        for i in range(shape.n_images):
             for j in range(n_units):
-                c[i*ld_c + j] = relu_forward(c[i*ld_c + j])
+                c[i*shape.ld_c + j] = relu_forward(c[i*shape.ld_c + j])
 
 
 cdef inline void mask_row(idx n, const real* a, real scale, real* da) noexcept nogil:
@@ -164,74 +179,80 @@ cdef inline void mask_row(idx n, const real* a, real scale, real* da) noexcept n
         da[k] = relu_backward(a[k], scale*da[k])
 
 
-cdef void dense_backward_input(idx n_images, idx n_units, idx n_inputs, const real* dc, idx ld_dc, const real* w,
-                               idx ld_w, bint skips, bint masked, const real* a, idx ld_a, real scale,
-                               real* da) noexcept nogil:
-    """At most WORD images. da has the strides of a, the layer's input. Masked: a went through ReLU (and dropout, with
-    `scale`)."""
+cdef void dense_backward_input(const DenseShape* shape, const real* dc, const real* w, bint skips, bint masked,
+                               const real* a, real scale, real* da) noexcept nogil:
+    """At most WORD images of one group. Masked: a went through ReLU (and dropout, with `scale`)."""
     cdef real zeros[MAX_SPARSE*MAX_LANES]
     cdef uint64 words[WORD]
-    cdef idx j = 0, n, i, v, vectors, width
+    cdef idx j = 0, n, i, v, vectors, width, ld_a = shape.ld_a
     cdef int lanes = lanes_of(a)
+    cdef Products products
+    products.n, products.words = shape.n_images, words
+    products.a_row, products.a_q = shape.ld_c, 1
+    products.ld_b, products.ld_c, products.ld_ahead = shape.ld_w, ld_a, 0
     clear_row(zeros)
-    while j < n_units:
-        n = min(WORD, n_units - j)
-        for i in range(n_images):
-            words[i] = nonzero(n, dc + i*ld_dc + j) if skips else all_of(n)
+    while j < shape.n_units:
+        n = min(WORD, shape.n_units - j)
+        for i in range(shape.n_images):
+            words[i] = nonzero(n, dc + i*shape.ld_c + j) if skips else all_of(n)
+        products.ld_start = ld_a if j > 0 else 0
         v = 0
-        while v < n_inputs:
-            vectors = first_vectors(sparse_of(a), (n_inputs - v)//lanes)
+        while v < shape.n_inputs:
+            vectors = first_vectors(sparse_of(a), (shape.n_inputs - v)//lanes)
             width = vectors*lanes
-            add_rows(vectors, n_images, words, dc + j, ld_dc, 1, w + j*ld_w + v, ld_w,
-                     da + v if j > 0 else &zeros[0], ld_a if j > 0 else 0, da + v, ld_a, NULL, 0)
-            if masked and j + n == n_units:
-                for i in range(n_images):
+            add_rows(vectors, &products, dc + j, w + j*shape.ld_w + v, da + v if j > 0 else &zeros[0], da + v, NULL)
+            if masked and j + n == shape.n_units:
+                for i in range(shape.n_images):
                     mask_row(width, a + i*ld_a + v, scale, da + i*ld_a + v)
             v += width
         j += n
 
 
-cdef void add_images(idx n_images, idx n_units, idx width, const real* dc, idx ld_dc, const real* a, idx ld_a,
+cdef void add_images(const DenseShape* shape, idx n_images, idx n_units, idx width, const real* dc, const real* a,
                      bint skips, bint first, real* z, const real* ahead) noexcept nogil:
     """z[j, k] (+)= sum_i dC[i, j] * A[i, k] for at most WORD units and images; at `ahead`, if that is not NULL, each unit
     asks for the columns of an image"""
     cdef real zeros[MAX_SPARSE*MAX_LANES]
     cdef uint64 words[WORD]
     cdef idx i, v = 0, vectors
+    cdef Products products
+    products.n, products.words = n_units, words
+    products.a_row, products.a_q = 1, shape.ld_c
+    products.ld_b, products.ld_start, products.ld_c, products.ld_ahead = shape.ld_a, 0 if first else width, width, shape.ld_a
     clear_row(zeros)
     for i in range(WORD):
         words[i] = 0
     for i in range(n_images):
-        words[i] = nonzero(n_units, dc + i*ld_dc) if skips else all_of(n_units)
+        words[i] = nonzero(n_units, dc + i*shape.ld_c) if skips else all_of(n_units)
     transpose(words)
     while v < width:
         vectors = first_vectors(sparse_of(a), (width - v)//lanes_of(a))
-        add_rows(vectors, n_units, words, dc, 1, ld_dc, a + v, ld_a, &zeros[0] if first else z + v,
-                 0 if first else width, z + v, width, ahead + v if ahead != NULL else NULL, ld_a)
+        add_rows(vectors, &products, dc, a + v, &zeros[0] if first else z + v, z + v, ahead + v if ahead != NULL else NULL)
         v += vectors*lanes_of(a)
 
 
-cdef double dense_step(idx n_images, idx n_groups, idx n_units, idx width, const real* dc, idx ld_dc, idx group_dc,
-                       const real* a, idx ld_a, idx group_a, bint skips, const UpdateRule* rule, real* w, real* state,
-                       idx ld_w, real* z, const real* ahead) noexcept nogil:
+cdef double dense_step(const DenseShape* shape, idx width, const real* dc, const real* a, bint skips,
+                       const UpdateRule* rule, real* w, real* state, real* z, const real* ahead) noexcept nogil:
     """A panel of `width` columns of the weights; returns the sum of their squares if asked for. `ahead` is where the
     columns of the input begin that come next, or NULL: then none are asked for."""
-    cdef idx most = sparse_rows(a), n_lots, n, i, j = 0, m, g, lot, row
+    cdef idx most = sparse_rows(a), n_lots = (shape.n_images + most - 1)//most, n, i, j = 0, m, g, lot, row
+    cdef idx ld_a = shape.ld_a, ld_w = shape.ld_w
     cdef double squares = 0
+    cdef const real* rows
     cdef const real* next
-    n_lots = (n_images + most - 1)//most
-    while j < n_units:
-        m = min(WORD, n_units - j)
-        for g in range(n_groups):
+    while j < shape.n_units:
+        m = min(WORD, shape.n_units - j)
+        for g in range(shape.n_groups):
             i = 0
             for lot in range(n_lots):
-                n = (n_images - i)//(n_lots - lot)
+                n = (shape.n_images - i)//(n_lots - lot)
+                rows = a + i*ld_a + g*shape.group_a
                 next = NULL
                 if ahead != NULL and j == 0:        # the units that follow find the columns in cache
-                    next = (a + g*group_a + (i + n)*ld_a if lot < n_lots - 1
-                            else a + (g + 1)*group_a if g < n_groups - 1 else ahead)
-                add_images(n, m, width, dc + i*ld_dc + g*group_dc + j, ld_dc, a + i*ld_a + g*group_a, ld_a,
-                           skips, g == 0 and i == 0, z, next)
+                    next = (rows + n*ld_a if lot < n_lots - 1
+                            else a + (g + 1)*shape.group_a if g < shape.n_groups - 1 else ahead)
+                add_images(shape, n, m, width, dc + i*shape.ld_c + g*shape.group_c + j, rows, skips, g == 0 and i == 0, z,
+                           next)
                 i += n
         for row in range(m):
             squares += apply_row(rule, width, z + row*width, w + (j + row)*ld_w, state + (j + row)*ld_w)
@@ -249,14 +270,22 @@ def fewest_turned(idx itemsize):
     return 4*(LANES_FLOAT if itemsize == <idx>sizeof(float) else LANES_DOUBLE)
 
 
+cdef DenseShape rows_shape(idx n, idx n_units, idx n_inputs, idx ld_c) noexcept nogil:
+    """of n rows in one group, of arrays of an entry point"""
+    cdef DenseShape shape
+    shape.n_images, shape.n_groups, shape.n_units, shape.n_inputs = n, 1, n_units, n_inputs
+    shape.ld_a, shape.group_a, shape.ld_c, shape.group_c = n_inputs, 0, ld_c, 0
+    shape.ld_w = n_inputs
+    return shape
+
+
 cdef void forward_rows(idx block, const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,
                        real[:, ::1] outputs, real* z) noexcept nogil:
-    cdef idx first = block*ENTRY_BLOCK, n = min(ENTRY_BLOCK, inputs.shape[0] - first)
-    cdef idx n_units = outputs.shape[1], k = inputs.shape[1]
+    cdef idx first = block*ENTRY_BLOCK, n_units = outputs.shape[1]
+    cdef DenseShape shape = rows_shape(min(ENTRY_BLOCK, inputs.shape[0] - first), n_units, inputs.shape[1], n_units)
     cdef Ahead ahead
     expect_nothing(&ahead)
-    dense_forward(n, 1, n_units, k, &inputs[first, 0], k, 0, &weight[0, 0], k, &bias[0], relu, &outputs[first, 0], n_units,
-                  0, z, &ahead)
+    dense_forward(&shape, &inputs[first, 0], &weight[0, 0], &bias[0], relu, &outputs[first, 0], z, &ahead)
 
 
 def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,
@@ -274,9 +303,20 @@ def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, con
 
 cdef void backward_rows(idx block, const real[:, ::1] masked, idx n_units, const real[:, ::1] inputs,
                         const real[:, ::1] weight, bint skips, real[:, ::1] d_inputs) noexcept nogil:
-    cdef idx first = block*ENTRY_BLOCK, n = min(ENTRY_BLOCK, inputs.shape[0] - first), k = inputs.shape[1]
-    dense_backward_input(n, n_units, k, &masked[first, 0], masked.shape[1], &weight[0, 0], k, skips, False, &inputs[first, 0],
-                         k, <real>1, &d_inputs[first, 0])
+    cdef idx first = block*ENTRY_BLOCK
+    cdef DenseShape shape = rows_shape(min(ENTRY_BLOCK, inputs.shape[0] - first), n_units, inputs.shape[1], masked.shape[1])
+    dense_backward_input(&shape, &masked[first, 0], &weight[0, 0], skips, False, &inputs[first, 0], <real>1,
+                         &d_inputs[first, 0])
+
+
+cdef void weight_gradient(idx panel, const real[:, ::1] masked, idx n_units, const real[:, ::1] inputs, bint skips,
+                          real[:, ::1] d_weight, real* z) noexcept nogil:
+    cdef idx begin = panel*PANEL, width = min(PANEL, inputs.shape[1] - begin)
+    cdef DenseShape shape = rows_shape(inputs.shape[0], n_units, inputs.shape[1], masked.shape[1])
+    cdef UpdateRule rule
+    memset(&rule, 0, sizeof(UpdateRule))        # the gradient alone
+    dense_step(&shape, width, &masked[0, 0], &inputs[0, begin], skips, &rule, &d_weight[0, begin], &d_weight[0, begin], z,
+               NULL)
 
 
 def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs, const real[:, ::1] weight,
@@ -284,12 +324,8 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
                         real[:, ::1] d_weight, real[::1] d_bias, real[:, ::1] scratch, bint skips, int n_threads):
     """Gradients of a dense layer; ``outputs`` None: no ReLU. ``masked`` (N, padded O) is scratch; ``scratch``: a row a
     thread. ``skips``: zeros add nothing."""
-    cdef idx n = inputs.shape[0], n_units = d_outputs.shape[1], k = inputs.shape[1], i, j, b
-    cdef idx n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, n_panels = (k + PANEL - 1)//PANEL
-    cdef UpdateRule rule        # the gradient alone
-    cdef idx ld = masked.shape[1]
-    cdef const real* g = &masked[0, 0]
-    memset(&rule, 0, sizeof(UpdateRule))
+    cdef idx n = inputs.shape[0], n_units = d_outputs.shape[1], i, j, b
+    cdef idx n_blocks = (n + ENTRY_BLOCK - 1)//ENTRY_BLOCK, n_panels = (inputs.shape[1] + PANEL - 1)//PANEL
     with nogil:
         for i in range(n):
             for j in range(n_units):
@@ -303,14 +339,12 @@ def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs,
             for b in range(n_blocks):
                 backward_rows(b, masked, n_units, inputs, weight, skips, d_inputs)
             for b in range(n_panels):
-                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &rule,
-                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &scratch[0, 0], NULL)
+                weight_gradient(b, masked, n_units, inputs, skips, d_weight, &scratch[0, 0])
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
                 backward_rows(b, masked, n_units, inputs, weight, skips, d_inputs)
             for b in prange(n_panels, schedule="static", num_threads=n_threads):
-                dense_step(n, 1, n_units, min(PANEL, k - b*PANEL), g, ld, 0, &inputs[0, b*PANEL], k, 0, skips, &rule,
-                           &d_weight[0, b*PANEL], &d_weight[0, b*PANEL], k, &scratch[threadid(), 0], NULL)
+                weight_gradient(b, masked, n_units, inputs, skips, d_weight, &scratch[threadid(), 0])
 
 
 def sum_of_squares(const real[::1] weight):

@@ -50,11 +50,8 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     n_blocks = (n + own.block - 1)//own.block
     batch.images = images_of[real](pixels, values, scale, offset, centre)
     own.private = True
-    batch.augment.active = False
-    batch.targets.labels = NULL if labels is None else &labels[0]
-    batch.targets.probabilities = NULL
-    batch.targets.on = 1
-    batch.targets.off = 0
+    batch.augment = augment_of(False, 0, 0)
+    batch.targets = targets_of[real](labels, None, 1, 0)
     batch.size = n
     batch.n_threads = n_threads
     batch.dropout = 0

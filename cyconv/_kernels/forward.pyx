@@ -76,6 +76,8 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
     cdef real* h = level_0(plan, base, row, scratch)
     cdef idx b, i, l, image
     cdef bint last
+    cdef ConvShape convolution
+    cdef DenseShape shape
     cdef Ahead nothing
     expect_nothing(&nothing)
     for b in range(plan.n_branches):
@@ -90,23 +92,23 @@ cdef void forward_block(const Plan* plan, const Batch* batch, const real* params
                 gather_image(&batch.images, image, &batch.augment, branch.filter_size, branch.patch_inner, branch.ld_x,
                              scratch + plan.rows, own + i*branch.x_size)
         if branch.patch_inner:
-            conv_forward(n, branch.n_filters, branch.n_values, branch.n_patches, branch.ld_x, params + branch.weight,
-                         params + branch.bias, own, branch.x_size, h + branch.column, plan.ld[0],
+            convolution = conv_shape(plan, branch, n)
+            conv_forward(&convolution, params + branch.weight, params + branch.bias, own, h + branch.column,
                          ahead if has_time(branch) else &nothing)
         else:
-            dense_forward(n, branch.n_patches, branch.n_filters, branch.ld_x, own, branch.x_size, branch.ld_x,
-                          params + branch.weight, branch.ld_x, params + branch.bias, True,
-                          h + branch.column, plan.ld[0], branch.n_filters, scratch + plan.z, ahead)
+            shape = patch_shape(plan, branch, n)
+            dense_forward(&shape, own, params + branch.weight, params + branch.bias, True, h + branch.column,
+                          scratch + plan.z, ahead)
     for l in range(plan.n_dense):
         dense = &plan.dense[l]
         last = l == plan.n_dense - 1
         c = level(plan, plan.act, base, l + 1, row)
+        shape = layer_shape(plan, l, n)
         if dense.turned >= 0:
-            turned_forward(n, plan.ld[l + 1], dense.n_inputs, h, plan.ld[l], <const real*>batch.workspace + dense.turned,
-                           dense.ld_turned, params + dense.bias, not last, c, plan.ld[l + 1])
+            turned_forward(&shape, h, <const real*>batch.workspace + dense.turned, dense.ld_turned, params + dense.bias,
+                           not last, c)
         else:
-            dense_forward(n, 1, dense.n_units, dense.n_inputs, h, plan.ld[l], 0, params + dense.weight, dense.ld_w,
-                          params + dense.bias, not last, c, plan.ld[l + 1], 0, scratch + plan.z, ahead)
+            dense_forward(&shape, h, params + dense.weight, params + dense.bias, not last, c, scratch + plan.z, ahead)
         if batch.dropout > 0 and not last:
             drop_units(n, dense.n_units, plan.ld[l + 1], c, batch.dropout, batch.dropout_bits, row, l)
         h = c

@@ -44,6 +44,16 @@ cdef struct Augment:
     uint64 bits                     # address of (seed, purpose, epoch)
 
 
+cdef Augment augment_of(bint flip, idx shift, idx cutout) noexcept nogil:
+    cdef Augment augment
+    augment.active = flip or shift > 0 or cutout > 0
+    augment.flip = flip
+    augment.shift = shift
+    augment.cutout = cutout
+    augment.bits = 0
+    return augment
+
+
 cdef struct Placement:              # what augmentation drew for one image
     bint flip
     idx dy, dx                      # shift of the source
@@ -334,12 +344,8 @@ def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, :
                  real[:, :, ::1] patches, real[:, ::1] rows, real[::1] tables, int n_threads):
     """Fill ``patches`` (n, D, P) from uint8 ``pixels`` or, where those are None, from real ``values``."""
     cdef Images images = images_of[real](pixels, values, scale, offset, centre)
-    cdef Augment augment
+    cdef Augment augment = augment_of(flip, shift, cutout)
     cdef idx n = order.shape[0], i, x_size = patches.shape[1]*patches.shape[2]
-    augment.active = flip or shift > 0 or cutout > 0
-    augment.flip = flip
-    augment.shift = shift
-    augment.cutout = cutout
     augment.bits = address(seed_bits(seed, PURPOSE_AUGMENTATION), epoch)
     with nogil:
         if is_plain(&images, &augment, filter_size, True):

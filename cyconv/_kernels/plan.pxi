@@ -86,6 +86,34 @@ cdef inline real* patches_of(const Plan* plan, const Branch* branch, real* base,
     return base + branch.batch_x + row*branch.x_size
 
 
+cdef DenseShape layer_shape(const Plan* plan, idx l, idx n) noexcept nogil:
+    """dense layer l, for n images"""
+    cdef const Dense* dense = &plan.dense[l]
+    cdef DenseShape shape
+    shape.n_images, shape.n_groups, shape.n_units, shape.n_inputs = n, 1, dense.n_units, dense.n_inputs
+    shape.ld_a, shape.group_a, shape.ld_c, shape.group_c = plan.ld[l], 0, plan.ld[l + 1], 0
+    shape.ld_w = dense.ld_w
+    return shape
+
+
+cdef DenseShape patch_shape(const Plan* plan, const Branch* branch, idx n) noexcept nogil:
+    """a patch-major convolution as a dense layer whose groups are patches, for n images"""
+    cdef DenseShape shape
+    shape.n_images, shape.n_groups, shape.n_units, shape.n_inputs = n, branch.n_patches, branch.n_filters, branch.ld_x
+    shape.ld_a, shape.group_a, shape.ld_c, shape.group_c = branch.x_size, branch.ld_x, plan.ld[0], branch.n_filters
+    shape.ld_w = branch.ld_x
+    return shape
+
+
+cdef ConvShape conv_shape(const Plan* plan, const Branch* branch, idx n) noexcept nogil:
+    """a patch-innermost convolution, for n images"""
+    cdef ConvShape shape
+    shape.n_images, shape.n_filters = n, branch.n_filters
+    shape.n_values, shape.n_patches = branch.n_values, branch.n_patches
+    shape.ld_x, shape.x_size, shape.ld_h = branch.ld_x, branch.x_size, plan.ld[0]
+    return shape
+
+
 cdef Plan read_plan(dict description) except *:
     """The plan that layout.py drew up, as a struct."""
     cdef Plan plan

@@ -74,6 +74,15 @@ cdef struct Targets:
     double on, off                  # smoothed probabilities of the true class and of each other
 
 
+cdef Targets targets_of(const int[::1] labels, const real[:, ::1] soft, double on, double off):
+    cdef Targets targets
+    targets.labels = NULL if labels is None else &labels[0]
+    targets.probabilities = NULL if soft is None else &soft[0, 0]
+    targets.on = on
+    targets.off = off
+    return targets
+
+
 cdef void softmax_rows(idx n, idx n_classes, idx ld, real* z, const Targets* targets, const long long* images,
                        idx first, double* losses, int* correct) noexcept nogil:
     """Logits become probabilities. Row i is position first + i of the batch and, in the store, image images[i]
@@ -151,13 +160,9 @@ cdef void softmax_gradient_rows(idx n, idx n_classes, idx ld, const real* p, con
 def softmax_cross_entropy_forward(real[:, ::1] probabilities, idx n_classes, const int[::1] labels,
                                   const real[:, ::1] soft, double on, double off, double[::1] losses):
     """``probabilities`` (n, padded) holds the logits on entry."""
-    cdef Targets targets
+    cdef Targets targets = targets_of[real](labels, soft, on, off)
     cdef idx n = probabilities.shape[0], i
     cdef int hit
-    targets.labels = NULL if labels is None else &labels[0]
-    targets.probabilities = NULL if soft is None else &soft[0, 0]
-    targets.on = on
-    targets.off = off
     with nogil:
         for i in range(n):
             softmax_rows(1, n_classes, probabilities.shape[1], &probabilities[i, 0], &targets, NULL, i, &losses[i], &hit)
@@ -166,12 +171,8 @@ def softmax_cross_entropy_forward(real[:, ::1] probabilities, idx n_classes, con
 def softmax_cross_entropy_backward(const real[:, ::1] probabilities, idx n_classes, const int[::1] labels,
                                    const real[:, ::1] soft, double on, double off, real[:, ::1] d_logits):
     """Gradient of the mean loss, into ``d_logits`` of the padded shape."""
-    cdef Targets targets
+    cdef Targets targets = targets_of[real](labels, soft, on, off)
     cdef idx n = probabilities.shape[0]
-    targets.labels = NULL if labels is None else &labels[0]
-    targets.probabilities = NULL if soft is None else &soft[0, 0]
-    targets.on = on
-    targets.off = off
     with nogil:
         softmax_gradient_rows(n, n_classes, probabilities.shape[1], &probabilities[0, 0], &targets, NULL, 0, 1.0/n,
                               &d_logits[0, 0])

@@ -132,9 +132,15 @@ cdef inline void clear_row(real* row) noexcept nogil:
         row[q] = 0
 
 
-cdef inline void add_vectors(int groups, int each, idx n, const uint64* words, const real* a, idx a_row, idx a_q,
-                             const real* b, idx ld_b, const real* start, idx ld_start, real* c, idx ld_c,
-                             const real* ahead, idx ld_ahead) noexcept nogil:
+cdef struct Products:           # what add_rows adds up
+    idx n                       # rows, at most WORD
+    const uint64* words         # a bit for each factor of a row that counts
+    idx a_row, a_q              # from row to row, and from bit to bit, in a
+    idx ld_b, ld_start, ld_c, ld_ahead
+
+
+cdef inline void add_vectors(int groups, int each, const Products* of, const real* a, const real* b, const real* start,
+                             real* c, const real* ahead) noexcept nogil:
     """add_rows for groups*each vectors; the compiler unrolls no loop of more than seven"""
     cdef real t[3][7][MAX_LANES]
     cdef int u, v, lane, lanes = lanes_of(a)
@@ -142,18 +148,18 @@ cdef inline void add_vectors(int groups, int each, idx n, const uint64* words, c
     cdef uint64 bits
     cdef const real* factor
     cdef const real* row
-    for r in range(n):
+    for r in range(of.n):
         if ahead != NULL:
             for v in range(groups*each):
-                PREFETCH(ahead + r*ld_ahead + v*lanes)
+                PREFETCH(ahead + r*of.ld_ahead + v*lanes)
         for u in range(groups):
             for v in range(each):
                 for lane in range(lanes):
-                    t[u][v][lane] = start[r*ld_start + (u*each + v)*lanes + lane]
-        bits = words[r]
+                    t[u][v][lane] = start[r*of.ld_start + (u*each + v)*lanes + lane]
+        bits = of.words[r]
         while bits:
-            factor = a + r*a_row + lowest(bits)*a_q
-            row = b + lowest(bits)*ld_b
+            factor = a + r*of.a_row + lowest(bits)*of.a_q
+            row = b + lowest(bits)*of.ld_b
             bits &= bits - 1
             for u in range(groups):
                 for v in range(each):
@@ -162,30 +168,30 @@ cdef inline void add_vectors(int groups, int each, idx n, const uint64* words, c
         for u in range(groups):
             for v in range(each):
                 for lane in range(lanes):
-                    c[r*ld_c + (u*each + v)*lanes + lane] = t[u][v][lane]
+                    c[r*of.ld_c + (u*each + v)*lanes + lane] = t[u][v][lane]
 
 
-cdef void add_rows(idx vectors, idx n, const uint64* words, const real* a, idx a_row, idx a_q, const real* b, idx ld_b,
-                   const real* start, idx ld_start, real* c, idx ld_c, const real* ahead, idx ld_ahead) noexcept nogil:
+cdef void add_rows(idx vectors, const Products* of, const real* a, const real* b, const real* start, real* c,
+                   const real* ahead) noexcept nogil:
     """rows of at most sparse_of vectors"""
     cdef int most = sparse_of(a)
     if most >= 10 and vectors == 10:
-        add_vectors(2, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(2, 5, of, a, b, start, c, ahead)
     elif most >= 10 and vectors == 9:
-        add_vectors(3, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(3, 3, of, a, b, start, c, ahead)
     elif most >= 10 and vectors == 8:
-        add_vectors(2, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(2, 4, of, a, b, start, c, ahead)
     elif most >= 10 and vectors == 7:
-        add_vectors(1, 7, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(1, 7, of, a, b, start, c, ahead)
     elif most >= 10 and vectors == 6:
-        add_vectors(1, 6, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(1, 6, of, a, b, start, c, ahead)
     elif most >= 5 and vectors == 5:
-        add_vectors(1, 5, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(1, 5, of, a, b, start, c, ahead)
     elif most >= 5 and vectors == 4:
-        add_vectors(1, 4, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(1, 4, of, a, b, start, c, ahead)
     elif most >= 5 and vectors == 3:
-        add_vectors(1, 3, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(1, 3, of, a, b, start, c, ahead)
     elif vectors == 2:
-        add_vectors(1, 2, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(1, 2, of, a, b, start, c, ahead)
     else:
-        add_vectors(1, 1, n, words, a, a_row, a_q, b, ld_b, start, ld_start, c, ld_c, ahead, ld_ahead)
+        add_vectors(1, 1, of, a, b, start, c, ahead)

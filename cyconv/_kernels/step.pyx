@@ -72,6 +72,7 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const UpdateRule* rule
     cdef real* sums = scratch + plan.z
     cdef real* grad
     cdef const real* a
+    cdef DenseShape shape
     batch.squares[t] = 0
     if task.kind == DENSE_PANEL or task.kind == DENSE_BIAS:
         dense = &plan.dense[l]
@@ -79,10 +80,9 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const UpdateRule* rule
         if task.kind == DENSE_PANEL:
             weight = dense.weight + task.begin
             a = level(plan, plan.act, area, l, 0) + task.begin
-            batch.squares[t] = dense_step(
-                batch.size, 1, dense.n_units, task.width, grad, plan.ld[l + 1], 0, a, plan.ld[l], 0, True, rule,
-                params + weight, state + weight, dense.ld_w, sums,
-                a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
+            shape = layer_shape(plan, l, batch.size)
+            batch.squares[t] = dense_step(&shape, task.width, grad, a, True, rule, params + weight, state + weight, sums,
+                                          a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
         else:
             sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
             apply_bias(rule, dense.n_units, sums, params + dense.bias, state + dense.bias)
@@ -93,10 +93,9 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const UpdateRule* rule
     if task.kind == PATCH_PANEL:
         weight = branch.weight + task.begin
         a = area + branch.batch_x + task.begin
-        batch.squares[t] = dense_step(
-            batch.size, branch.n_patches, branch.n_filters, task.width, grad, plan.ld[0], branch.n_filters, a,
-            branch.x_size, branch.ld_x, True, rule, params + weight, state + weight, branch.ld_x, sums,
-            a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
+        shape = patch_shape(plan, branch, batch.size)
+        batch.squares[t] = dense_step(&shape, task.width, grad, a, True, rule, params + weight, state + weight, sums,
+                                      a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
     elif task.kind == PATCH_BIAS:
         sum_rows(batch.size, branch.n_patches, branch.n_filters, branch.n_filters, grad, plan.ld[0], sums)
         apply_bias(rule, branch.n_filters, sums, params + branch.bias, state + branch.bias)

@@ -14,70 +14,75 @@
 # Ownership
 #   All memory belongs to NumPy arrays that the caller keeps alive during the call. Nothing is allocated here.
 
-cdef struct Course:
-    # the updates of one call
-    idx n_steps, steps_per_epoch, first_step
+cdef struct Settings:               # of all updates of a call: a dict of the same keys
+    double l2, momentum, dropout
+    bint gradients_only             # one step; state <- gradient of the cost, nothing is updated
+    bint flip
+    idx shift, cutout
+    uint64 seed
+    idx first_step, steps_per_epoch
+
+cdef struct RunParameters:          # of one call
+    Settings settings
+    idx n_steps
     const long long* order          # n_steps*size image numbers
     const double* learning_rates
     double* costs
-    double l2, momentum
-    bint gradients_only             # one step; state <- gradient of the cost, nothing is updated
-    uint64 seed
 
 
-cdef UpdateRule rule_of(const Course* course, idx step, bint streams) noexcept nogil:
+cdef UpdateRule rule_of(const RunParameters* run, idx step, bint streams) noexcept nogil:
     cdef UpdateRule rule
-    cdef double rate = course.learning_rates[step]
-    rule.to_weight = course.momentum == 0 and not course.gradients_only
-    rule.squares = course.l2 > 0
-    rule.decay = 1 - 2*rate*course.l2
+    cdef double rate = run.learning_rates[step]
+    rule.to_weight = run.settings.momentum == 0 and not run.settings.gradients_only
+    rule.squares = run.settings.l2 > 0
+    rule.decay = 1 - 2*rate*run.settings.l2
     rule.rate = rate
-    rule.momentum = 0 if course.gradients_only else course.momentum
-    rule.weight_decay = 2*course.l2
-    rule.velocity_rate = 0 if rule.to_weight or course.gradients_only else rate
+    rule.momentum = 0 if run.settings.gradients_only else run.settings.momentum
+    rule.weight_decay = 2*run.settings.l2
+    rule.velocity_rate = 0 if rule.to_weight or run.settings.gradients_only else rate
     rule.streams = streams and (rule.to_weight or rule.velocity_rate > 0)
     return rule
 
 
-cdef Batch batch_of(const Batch* batch, const Course* course, idx step) noexcept nogil:
+cdef Batch batch_of(const Batch* batch, const RunParameters* run, idx step) noexcept nogil:
     """the batch with the addresses that belong to this update"""
     cdef Batch own = batch[0]
-    cdef idx now = course.first_step + step
-    own.augment.bits = address(seed_bits(course.seed, PURPOSE_AUGMENTATION), <uint64>(now//course.steps_per_epoch))
-    own.dropout_bits = address(seed_bits(course.seed, PURPOSE_DROPOUT), <uint64>now)
+    cdef idx now = run.settings.first_step + step
+    own.augment.bits = address(seed_bits(run.settings.seed, PURPOSE_AUGMENTATION), <uint64>(now//run.settings.steps_per_epoch))
+    own.dropout_bits = address(seed_bits(run.settings.seed, PURPOSE_DROPOUT), <uint64>now)
     return own
 
 
-cdef inline real* area_of(const Plan* plan, const Course* course, idx step, real* workspace) noexcept nogil:
-    return workspace + plan.areas + (course.first_step + step) % plan.n_areas*plan.area_size
+cdef inline real* area_of(const Plan* plan, const RunParameters* run, idx step, real* workspace) noexcept nogil:
+    return workspace + plan.areas + (run.settings.first_step + step) % plan.n_areas*plan.area_size
 
 
-cdef void run_block(const Plan* plan, const Batch* batch, const Course* course, const real* params, idx step,
+cdef void run_block(const Plan* plan, const Batch* batch, const RunParameters* run, const real* params, idx step,
                     idx block, idx n_blocks, idx per_thread, real* workspace, int thread) noexcept nogil:
     """an iteration of phase one; the one behind the blocks adds the penalty to the cost of the update before"""
-    cdef const long long* order = course.order + step*batch.size
+    cdef const long long* order = run.order + step*batch.size
     cdef idx next_block = block + 1, n = 0, i
     cdef double squares = 0
     cdef Batch own
     cdef Ahead ahead
     if block == n_blocks:
-        if step > 0 and course.l2 > 0:
+        if step > 0 and run.settings.l2 > 0:
             for i in range(plan.n_tasks):
                 squares += batch.squares[i]
-            course.costs[step - 1] += course.l2*squares
+            run.costs[step - 1] += run.settings.l2*squares
         return
-    own = batch_of(batch, course, step)
+    own = batch_of(batch, run, step)
     if next_block >= n_blocks or next_block % per_thread == 0:      # this thread's first block of the next update
         next_block = block//per_thread*per_thread
-    if next_block > block or step + 1 < course.n_steps:
+    if next_block > block or step + 1 < run.n_steps:
         n = min(plan.block, batch.size - next_block*plan.block)
     expect(&ahead, batch.data, batch.image_bytes, batch.pace,
            order + next_block*plan.block + (0 if next_block > block else batch.size), 0, n)
-    phase_one(plan, &own, params, order, block, &ahead, area_of(plan, course, step, workspace),
+    phase_one(plan, &own, params, order, block, &ahead, area_of(plan, run, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
 
 
-cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, idx step, idx t,
+cdef void run_task(const Plan* plan, const Batch* batch, const RunParameters* run, const Task* tasks, idx step, idx t,
                    real* params, real* state, real* workspace, int thread) noexcept nogil:
     """an iteration of phase two; the one behind the tasks takes the mean of the losses"""
     cdef UpdateRule rule
@@ -86,34 +91,34 @@ cdef void run_task(const Plan* plan, const Batch* batch, const Course* course, c
     if t == plan.n_tasks:
         for i in range(batch.size):
             loss += batch.losses[i]
-        course.costs[step] = loss/batch.size
+        run.costs[step] = loss/batch.size
         return
-    rule = rule_of(course, step, plan.private)
-    phase_two(plan, batch, &rule, tasks, t, params, state, area_of(plan, course, step, workspace),
+    rule = rule_of(run, step, plan.private)
+    phase_two(plan, batch, &rule, tasks, t, params, state, area_of(plan, run, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
     if rule.streams:
         end_stream()
 
 
-cdef void run_thread(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
+cdef void run_thread(const Plan* plan, const Batch* batch, const RunParameters* run, const Task* tasks, real* params,
                      real* state, real* workspace, int thread, int n_threads, Barrier* barrier) noexcept nogil:
     """all updates, as one of n_threads: its blocks and its tasks"""
     cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block, per_thread = (n_blocks + n_threads - 1)//n_threads
     cdef idx s, b, t
-    for s in range(course.n_steps):
+    for s in range(run.n_steps):
         for b in range(thread*per_thread, min((thread + 1)*per_thread, n_blocks)):
-            run_block(plan, batch, course, params, s, b, n_blocks, per_thread, workspace, thread)
+            run_block(plan, batch, run, params, s, b, n_blocks, per_thread, workspace, thread)
         if thread == n_threads - 1:
-            run_block(plan, batch, course, params, s, n_blocks, n_blocks, per_thread, workspace, thread)
+            run_block(plan, batch, run, params, s, n_blocks, n_blocks, per_thread, workspace, thread)
         wait(barrier, n_threads)
         t = thread
         while t <= plan.n_tasks:
-            run_task(plan, batch, course, tasks, s, t, params, state, workspace, thread)
+            run_task(plan, batch, run, tasks, s, t, params, state, workspace, thread)
             t += n_threads
         wait(barrier, n_threads)
 
 
-cdef double run_steps(const Plan* plan, const Batch* batch, const Course* course, const Task* tasks, real* params,
+cdef double run_steps(const Plan* plan, const Batch* batch, const RunParameters* run, const Task* tasks, real* params,
                       real* state, real* workspace, int n_threads, int spins) noexcept nogil:
     """how long threads slept for each other, added up, in seconds"""
     cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block
@@ -121,62 +126,49 @@ cdef double run_steps(const Plan* plan, const Batch* batch, const Course* course
     memset(&barrier, 0, sizeof(Barrier))
     barrier.spins = spins
     if n_threads == 1:          # no OpenMP at all: also the way of a forked child
-        run_thread(plan, batch, course, tasks, params, state, workspace, 0, 1, &barrier)
+        run_thread(plan, batch, run, tasks, params, state, workspace, 0, 1, &barrier)
     else:
         with parallel(num_threads=n_threads):
-            run_thread(plan, batch, course, tasks, params, state, workspace, threadid(), team_size(), &barrier)
-    run_block(plan, batch, course, params, course.n_steps, n_blocks, n_blocks, 1, workspace, 0)
+            run_thread(plan, batch, run, tasks, params, state, workspace, threadid(), team_size(), &barrier)
+    run_block(plan, batch, run, params, run.n_steps, n_blocks, n_blocks, 1, workspace, 0)
     return 1e-9*barrier.asleep
 
 
-def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] sink, real[::1] workspace,
+def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] state, real[::1] workspace,
           const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const real[:, :, ::1] scale,
-          const real[:, :, ::1] offset, const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft, double on, double off,
-          const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs, double[::1] losses,
-          int[::1] correct, double[::1] squares, double l2, double momentum, bint gradients_only, double dropout,
-          bint flip, idx shift, idx cutout, uint64 seed, idx first_step, idx steps_per_epoch, bint far,
-          int n_threads, int spins):
+          const real[:, :, ::1] offset, const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft,
+          double on, double off, const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs,
+          double[::1] losses, int[::1] correct, double[::1] squares, dict settings, bint far, int n_threads, int spins):
     """``len(learning_rates)`` updates of ``params``; ``order`` (steps, batch size) names the images of each.
 
-    With momentum ``sink`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
+    With momentum ``state`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
     changes. ``labels`` are indexed by image, ``soft`` by position in the batch. ``costs`` are those before each
-    update. ``far``: the threads' processors share no cache; ``spins``: see barrier.pxi. Returns how many seconds threads slept while they waited
-    for each other, added up over all of them.
+    update. ``settings`` has the keys of the struct Settings. ``far``: the threads' processors share no cache; ``spins``:
+    see barrier.pxi. Returns how many seconds threads slept while they waited for each other, added up over all of them.
     """
     cdef Plan own = read_plan(plan)
     cdef Batch batch
-    cdef Course course
+    cdef RunParameters run
     cdef double asleep
     own.private = far
+    run.settings = settings
+    run.n_steps = learning_rates.shape[0]
+    run.order = &order[0, 0]
+    run.learning_rates = &learning_rates[0]
+    run.costs = &costs[0]
     batch.images = images_of[real](pixels, values, scale, offset, centre)
-    batch.augment.active = flip or shift > 0 or cutout > 0
-    batch.augment.flip = flip
-    batch.augment.shift = shift
-    batch.augment.cutout = cutout
-    batch.targets.labels = NULL if labels is None else &labels[0]
-    batch.targets.probabilities = NULL if soft is None else &soft[0, 0]
-    batch.targets.on = on
-    batch.targets.off = off
+    batch.augment = augment_of(run.settings.flip, run.settings.shift, run.settings.cutout)
+    batch.targets = targets_of[real](labels, soft, on, off)
     batch.size = order.shape[1]
     batch.n_threads = n_threads
-    batch.dropout = dropout
+    batch.dropout = run.settings.dropout
     batch.losses = &losses[0]
     batch.correct = &correct[0]
     batch.squares = &squares[0]
     batch.workspace = &workspace[0]
-    course.n_steps = learning_rates.shape[0]
-    course.steps_per_epoch = steps_per_epoch
-    course.first_step = first_step
-    course.order = &order[0, 0]
-    course.learning_rates = &learning_rates[0]
-    course.costs = &costs[0]
-    course.l2 = l2
-    course.momentum = momentum
-    course.gradients_only = gradients_only
-    course.seed = seed
     with nogil:
         fill_branch_tables(&own, &batch, &workspace[0])
         pace_requests(&batch, &own, <const real*>&params[0])
-        asleep = run_steps(&own, &batch, &course, <const Task*>&tasks[0, 0], &params[0],
-                           &params[0] if sink is None else &sink[0], &workspace[0], n_threads, spins)
+        asleep = run_steps(&own, &batch, &run, <const Task*>&tasks[0, 0], &params[0],
+                           &params[0] if state is None else &state[0], &workspace[0], n_threads, spins)
     return asleep
