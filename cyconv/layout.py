@@ -7,7 +7,7 @@ draws the plan of both and translates. It computes nothing else.
 A convolution with many patches is *patch-innermost*: vectors run along its
 patches, and its filters are stored as they are. One with few patches would
 waste them; it is *patch-major*: a dense layer applied to each patch, with
-vectors along the patch's values. In level 0, its output, a patch-innermost
+vectors along the patch's values. In its output, a patch-innermost
 branch lies filter by filter (PyTorch's flatten order), a patch-major one patch
 by patch; the first hidden layer's columns follow.
 """
@@ -20,7 +20,7 @@ from ._checks import check_integer, describe
 from ._kernels.processor import (
     DENSE_BIAS, DENSE_PANEL, FILTER_BIAS, FILTER_ROW, LINE_FLOATS, PAD, PANEL, PATCH_BIAS, PATCH_PANEL, TILE_ROWS, UNITS_PAD)
 
-AREAS_BYTES = 2**21     # of all areas together: more than a core's own cache
+RING_BYTES = 2**21     # of all activation buffers together: more than a core's own cache
 GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of theirs,
                         # and would take lines from the neighbour that writes them
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
@@ -147,9 +147,9 @@ class Layout:
         """How many numbers are trained."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
-    def turns(self, kernels, itemsize):
-        """Whether evaluation turns a layer's weights, to skip zeros."""
-        return any(_is_turned(dense, kernels, itemsize) for dense in self.dense)
+    def transposes(self, kernels, itemsize):
+        """Whether evaluation transposes a layer's weights, to skip zeros."""
+        return any(_is_transposed(dense, kernels, itemsize) for dense in self.dense)
 
     def weights(self, store):
         """Each weight matrix in the kernels' array, with its padding."""
@@ -223,12 +223,12 @@ class Layout:
         """
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
         few_patches = any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
-        most = 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
-        sizes = range(min(most, batch_size), 0, -1)
+        limit = 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
+        sizes = range(min(limit, batch_size), 0, -1)
         share = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
         return next(size for size in sizes if share[size] <= 1.05 * min(share.values()))
 
-    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False, turns=False):
+    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False, transposes=False):
         """The description that the kernels' ``read_plan`` takes, with the workspace's size.
 
         Parameters
@@ -241,7 +241,7 @@ class Layout:
         itemsize : int
             Bytes of a number.
         evaluation : bool
-        turns : bool
+        transposes : bool
             Whether the weights of dense layers with many units are also laid out inputs by units; for evaluation.
 
         Returns
@@ -253,27 +253,27 @@ class Layout:
         """
         block = self.block_size(batch_size, itemsize)
         rows = block if evaluation else batch_size
-        whole, area, thread = _Cursor(), _Cursor(), _Cursor()
-        batch = thread if evaluation else area
+        whole, buffer, thread = _Cursor(), _Cursor(), _Cursor()
+        batch = thread if evaluation else buffer
         n_blocks = -(-batch_size // block)
         keep_grad = not all(branch["patch_inner"] for branch in self.branches)
         act = [0 if evaluation and i == 0 else batch.take(rows * ld) for i, ld in enumerate(self.ld)]
-        grad = [0 if evaluation or i == 0 and not keep_grad else area.take(rows * ld) for i, ld in enumerate(self.ld)]
+        grad = [0 if evaluation or i == 0 and not keep_grad else buffer.take(rows * ld) for i, ld in enumerate(self.ld)]
         h, d_h = thread.take(block * self.ld[0]), thread.take(block * self.ld[0])
         branches = []
         for branch in self.branches:
-            own = dict(branch, batch_x=0, shares=0, x=thread.take(block * branch["x_size"]),
+            own = dict(branch, batch_x=0, partials=0, x=thread.take(block * branch["x_size"]),
                        tables=whole.take(2 * math.prod(self.image_shape)))
             if not evaluation and branch["patch_inner"]:
-                own["shares"] = area.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
+                own["partials"] = buffer.take(n_blocks * branch["n_filters"] * (branch["n_values"] + 1))
             elif not evaluation:
-                own["batch_x"] = area.take(rows * branch["x_size"])
+                own["batch_x"] = buffer.take(rows * branch["x_size"])
             branches.append(own)
         layers = []
         for dense in self.dense:
-            own = dict(dense, ld_turned=row_length(dense["n_units"]), turned=-1)
-            if turns and _is_turned(dense, kernels, itemsize):
-                own["turned"] = whole.take(dense["n_inputs"] * own["ld_turned"])
+            own = dict(dense, ld_transposed=row_length(dense["n_units"]), transposed=-1)
+            if transposes and _is_transposed(dense, kernels, itemsize):
+                own["transposed"] = whole.take(dense["n_inputs"] * own["ld_transposed"])
             layers.append(own)
         width = self.image_shape[2]
         row_space = thread.take((max(self.image_shape[1] // b["filter_size"] for b in self.branches) + 3) * width)
@@ -281,12 +281,12 @@ class Layout:
         z = thread.take(max(kernels.dense_scratch_size(block), *sums))
         thread.take(GUARD_BYTES // itemsize)
         tasks = self.tasks()
-        n_areas = -(-AREAS_BYTES // (itemsize * area.used)) if area.used else 1
-        areas = whole.take(n_areas * area.used)
+        n_buffers = -(-RING_BYTES // (itemsize * buffer.used)) if buffer.used else 1
+        buffers = whole.take(n_buffers * buffer.used)
         plan = {
             "n_classes": self.n_classes, "n_tasks": len(tasks), "block": block, "branches": branches,
             "dense": layers, "ld": self.ld, "act": act, "grad": grad, "keep_grad": keep_grad,
-            "h": h, "d_h": d_h, "areas": areas, "n_areas": n_areas, "area_size": area.used,
+            "h": h, "d_h": d_h, "buffers": buffers, "n_buffers": n_buffers, "buffer_size": buffer.used,
             "scratch": whole.used, "scratch_size": thread.used, "rows": row_space, "z": z,
         }
         total = whole.used + n_threads * thread.used
@@ -322,8 +322,8 @@ class _Cursor:
         return start
 
 
-def _is_turned(dense, kernels, itemsize):
-    return dense["n_units"] >= kernels.fewest_turned(itemsize)
+def _is_transposed(dense, kernels, itemsize):
+    return dense["n_units"] >= kernels.fewest_transposed(itemsize)
 
 
 def _panels(kind, layer, n_inputs):

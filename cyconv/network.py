@@ -347,15 +347,15 @@ class Network:
             raise ValueError("labels must be given, but got None")
         return source
 
-    def _workspace(self, batch_size, evaluation, turns=False):
+    def _workspace(self, batch_size, evaluation, transposes=False):
         """Plan, tasks, memory and team for a batch size; the last of each kind is kept."""
         n_threads = ops.threads_for_call()
-        key = (batch_size, n_threads, turns)
+        key = (batch_size, n_threads, transposes)
         kept = self._workspaces.get(evaluation)
         if kept is None or kept[0] != key:
             self._workspaces.pop(evaluation, None)
             plan, tasks, size = self._layout.plan(
-                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, turns)
+                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, transposes)
             memory = ops.aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
             kept = (key, plan, np.array(tasks, np.int64), memory, Team(n_threads))
             self._workspaces[evaluation] = kept
@@ -364,8 +364,8 @@ class Network:
     def _run_forward(self, source, labels, probabilities):
         with self._lock:
             # Of float images nothing is kept from one call to the next.
-            turns = source.pixels is not None and self._turns()
-            plan, _, memory, team = self._workspace(2**30, evaluation=True, turns=turns)
+            transposes = source.pixels is not None and self._transposes()
+            plan, _, memory, team = self._workspace(2**30, evaluation=True, transposes=transposes)
             losses = np.empty(source.n_images)
             correct = np.zeros(source.n_images, np.int32)
             ready = self._is_ready(memory, source)
@@ -377,10 +377,10 @@ class Network:
                 self._evaluates = memory, source.kernel_arguments()[2:]
         return losses, correct
 
-    def _turns(self):
+    def _transposes(self):
         """Whether evaluation may skip zeros: there is a layer for it, and no weight that is not finite."""
         if self._may_skip is None:
-            self._may_skip = (self._layout.turns(ops.kernels, self.dtype.itemsize)
+            self._may_skip = (self._layout.transposes(ops.kernels, self.dtype.itemsize)
                               and bool(np.isfinite(self._store).all()))
         return self._may_skip
 

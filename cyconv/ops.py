@@ -374,14 +374,14 @@ def patch_matmul_backward(d_activations, patches, activations):
     d_activations = check_array("d_activations", d_activations, activations.shape, FLOATS)
     dtype = _same_dtype(d_activations=d_activations, patches=patches, activations=activations)
     n_filters, width, n_blocks = activations.shape[1], padded(n_patches), -(-n // ENTRY_BLOCK)
-    shares = new_array("d_weight", (n_blocks, n_filters * (n_values + 1)), dtype)
+    partials = new_array("d_weight", (n_blocks, n_filters * (n_values + 1)), dtype)
     masked = new_array("activations", (n, n_filters, width), dtype)
     specialised(kernels.patch_matmul_backward, dtype)(
         _pad_last("d_activations", d_activations, width), _pad_last("patches", patches, width),
-        _pad_last("activations", activations, width), masked, shares, threads_for_call())
-    total = shares[0].copy()
-    for share in shares[1:]:
-        total += share
+        _pad_last("activations", activations, width), masked, partials, threads_for_call())
+    total = partials[0].copy()
+    for partial in partials[1:]:
+        total += partial
     return total[:n_filters * n_values].reshape(n_filters, n_values), total[n_filters * n_values:]
 
 
@@ -684,12 +684,12 @@ def measure_peak_flops(dtype="float32", seconds=0.2):
     seconds = check_real("seconds", seconds, 0.001, 60)
     n_threads = threads_for_call()
     seed = np.linspace(0.9, 0.99, PAD).astype(dtype)
-    sink = np.empty(n_threads)
+    totals = np.empty(n_threads)
     probe = specialised(kernels.probe, dtype)
     best, end = 0.0, time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
-        operations = probe(seed, 100_000, sink, n_threads)
+        operations = probe(seed, 100_000, totals, n_threads)
         now = time.perf_counter()
         best = max(best, operations / (now - start) / 1e9)
         if now >= end:
@@ -697,7 +697,7 @@ def measure_peak_flops(dtype="float32", seconds=0.2):
 
 
 def threads_are_far(n_threads):
-    """Whether the threads' processors share no cache, so that every line which passes between them is dear.
+    """Whether the threads' processors share no cache, so that every line which passes between them is expensive.
 
     A look takes some 50 microseconds and holds for a quarter of a second: a virtual machine's processors are moved
     about. More threads than processors have other worries. It decides how results travel, never what they are.

@@ -35,14 +35,14 @@ def test_two_threads_share_every_batch(batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 100, 5000])
-def test_areas_are_more_than_a_cores_cache_and_apart(batch_size):
+def test_buffers_are_more_than_a_cores_cache_and_apart(batch_size):
     for architecture in ((2, 3, 50), (16, 160, 50), ((16, 4, 2), (5, 3, 2), (13, 9))):
         layout, _, size = plan(*architecture, batch_size)
-        assert 4 * layout["n_areas"] * layout["area_size"] >= 2**21
-        assert layout["areas"] + layout["n_areas"] * layout["area_size"] <= layout["scratch"]
+        assert 4 * layout["n_buffers"] * layout["buffer_size"] >= 2**21
+        assert layout["buffers"] + layout["n_buffers"] * layout["buffer_size"] <= layout["scratch"]
         assert layout["scratch"] + 2 * layout["scratch_size"] == size
         parts = layout["act"] + layout["grad"]
-        assert all(part % 16 == 0 and part < layout["area_size"] for part in parts)
+        assert all(part % 16 == 0 and part < layout["buffer_size"] for part in parts)
 
 
 @pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (4, 40), (8, 7), (16, 160), (16, 3), (32, 201)])

@@ -90,7 +90,7 @@ def test_an_images_bits_depend_on_no_other_image(settings, pixels, dtype):
         assert np.array_equal(network.predict_proba(pixels[n:n + 1]), expected[n:n + 1])
 
 
-def test_turned_weights_are_made_anew_after_every_change(pixels):
+def test_transposed_weights_are_made_anew_after_every_change(pixels):
     settings = WIDE[1]
     network, labels = make_network(settings, pixels), np.arange(67) % 10
     changes = [

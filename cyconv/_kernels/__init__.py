@@ -1,8 +1,8 @@
 """Compiled kernels: one source, one module per instruction set.
 
 The subject files are included by ``kernels.pxi``, which lists them in the order in which they build on each other; the
-modules ``baseline``, ``avx2`` and ``avx512`` consist of it. Each opens with what it computes, its layout, the order of its
-sums and who owns what.
+modules ``baseline``, ``avx2`` and ``avx512`` consist of it. Each opens with what it computes, its layout, the order of
+its sums and who owns what.
 Only :mod:`cyconv.ops` calls them, with arguments that it has checked.
 
 Legend, the same in every kernel file

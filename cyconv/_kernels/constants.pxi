@@ -2,7 +2,7 @@
 # exports them, and layout.py and ops.py read them from `processor`, which is always loaded.
 
 cpdef enum:
-    PAD = 16            # rows are padded with zeros to a multiple of this many elements: a multiple of any vector's lanes
+    PAD = 16            # rows are padded with zeros to a multiple of this many elements, and of any vector's lanes
     UNITS_PAD = 10      # weight matrices have a multiple of this many rows: a multiple of any tile's
     TILE_ROWS = 5       # rows of a tile, at most
     LINE_FLOATS = 16    # in a cache line

@@ -21,14 +21,14 @@ cdef struct ConvShape:          # of a block
 
 
 cdef inline void conv_tile(int rows, int vectors, const ConvShape* shape, const real* weight, const real* bias,
-                           const real* x, idx x_v, real* out, idx out_v, Ahead* ahead) noexcept nogil:
+                           const real* x, idx x_v, real* out, idx out_v, PrefetchQueue* queue) noexcept nogil:
     """vectors are x_v apart in x, out_v apart in the output"""
     cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
-    cdef idx n_d = shape.n_values, ld_x = shape.ld_x, pace
-    cdef const char* lines = take_lines(ahead, n_d, &pace)
-    outer_accumulate(rows, vectors, n_d, weight, n_d, x, x_v, ld_x, lines, pace, &acc[0][0][0])
+    cdef idx n_d = shape.n_values, ld_x = shape.ld_x, bytes_per_step
+    cdef const char* lines = next_lines(queue, n_d, &bytes_per_step)
+    outer_accumulate(rows, vectors, n_d, weight, n_d, x, x_v, ld_x, lines, bytes_per_step, &acc[0][0][0])
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):
@@ -38,46 +38,47 @@ cdef inline void conv_tile(int rows, int vectors, const ConvShape* shape, const 
 
 
 cdef inline void conv_column(int vectors, const ConvShape* shape, const real* weight, const real* bias, const real* x,
-                             idx x_v, real* out, idx out_v, Ahead* ahead) noexcept nogil:
+                             idx x_v, real* out, idx out_v, PrefetchQueue* queue) noexcept nogil:
     """all filters against the same vectors of patches"""
     cdef idx f = 0, n_d = shape.n_values, ld_x = shape.ld_x, rest
     while f + ROWS <= shape.n_filters:
-        conv_tile(ROWS, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+        conv_tile(ROWS, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
         f += ROWS
     rest = shape.n_filters - f
     if rest == 4:
-        conv_tile(4, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+        conv_tile(4, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
     elif rest == 3:
-        conv_tile(3, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+        conv_tile(3, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
     elif rest == 2:
-        conv_tile(2, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+        conv_tile(2, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
     elif rest == 1:
-        conv_tile(1, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, ahead)
+        conv_tile(1, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
 
 
 cdef void conv_forward(const ConvShape* shape, const real* weight, const real* bias, const real* x, real* h,
-                       Ahead* ahead) noexcept nogil:
+                       PrefetchQueue* queue) noexcept nogil:
     """the padding of the patches comes out as zero"""
     cdef int lanes = lanes_of(weight)
-    cdef int vectors = vectors_of(weight) if real is float else min(2, vectors_of(weight))  # wider ones leave the registers
+    cdef int vectors = vectors_of(weight) if real is float else min(2, vectors_of(weight))  # more leave the registers
     cdef idx image = 0, p, f, x_size = shape.x_size, ld_x = shape.ld_x, ld_h = shape.ld_h
+    cdef ConvShape own = shape[0]       # whose numbers the compiler may keep in registers
     if ld_x == lanes:       # a tile spans several images
         while image + vectors <= shape.n_images:
-            conv_column(vectors, shape, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, ahead)
+            conv_column(vectors, &own, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, queue)
             image += vectors
         while vectors > 2 and image + 2 <= shape.n_images:
-            conv_column(2, shape, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, ahead)
+            conv_column(2, &own, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, queue)
             image += 2
     while image < shape.n_images:
         p = 0
         while p + vectors*lanes <= ld_x:
-            conv_column(vectors, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, ahead)
+            conv_column(vectors, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
             p += vectors*lanes
         while vectors > 2 and p + 2*lanes <= ld_x:
-            conv_column(2, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, ahead)
+            conv_column(2, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
             p += 2*lanes
         while p < ld_x:
-            conv_column(1, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, ahead)
+            conv_column(1, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
             p += lanes
         image += 1
     if shape.n_patches < ld_x:
@@ -90,7 +91,7 @@ cdef void conv_forward(const ConvShape* shape, const real* weight, const real* b
 cdef enum:
     L1_BYTES = 28672    # what a pass of the filters' gradient keeps in the first-level cache
 
-cdef struct Part:       # images of a block whose share of the filters' gradient is summed at a time
+cdef struct Part:       # images of a block whose filter gradients are summed at a time
     ConvShape shape
     bint first          # it writes, the others add
 
@@ -101,7 +102,7 @@ cdef inline void filter_gradient_tile(int rows, int columns, const Part* part, i
     cdef real z[MAX_ROWS*MAX_VECTORS*MAX_LANES]
     cdef real folded[MAX_FOLDED]
     cdef int i, j, lane, lanes = lanes_of(g)
-    cdef idx image, q, n_q = ld_x//lanes, n_images = part.shape.n_images, n_d = part.shape.n_values
+    cdef idx image, q, n_q = ld_x//lanes, n_images = part.shape.n_images
     cdef idx ld_g = part.shape.ld_h, x_size = part.shape.x_size
     for i in range(rows):
         for j in range(columns):
@@ -124,10 +125,10 @@ cdef inline void filter_gradient_tile(int rows, int columns, const Part* part, i
     if not part.first:
         for i in range(rows):
             for j in range(columns):
-                folded[i*columns + j] += out[i*n_d + j]
+                folded[i*columns + j] += out[i*part.shape.n_values + j]
     for i in range(rows):
         for j in range(columns):
-            out[i*n_d + j] = folded[i*columns + j]
+            out[i*part.shape.n_values + j] = folded[i*columns + j]
 
 
 cdef inline void filter_gradient_columns(int rows, int columns, const Part* part, idx ld_x, const real* g,
@@ -185,10 +186,11 @@ cdef void filter_gradient(const Part* part, const real* g, const real* x, real* 
     filter_gradient_panel(1, part, g, x + whole*ld_x, n_d - whole, d_weight + whole)
 
 
-cdef void conv_backward(const ConvShape* shape, const real* g, const real* x, real* d_weight, real* d_bias) noexcept nogil:
+cdef void conv_backward(const ConvShape* shape, const real* g, const real* x, real* d_weight,
+                        real* d_bias) noexcept nogil:
     cdef idx f, image = 0, p, i, ld_x = shape.ld_x, ld_g = shape.ld_h, n_images = shape.n_images
-    cdef idx most = max(1, L1_BYTES//(<idx>sizeof(real)*ld_x*(ROWS + 2*vectors_of(g))))
-    cdef idx n_parts = (n_images + most - 1)//most
+    cdef idx limit = max(1, L1_BYTES//(<idx>sizeof(real)*ld_x*(ROWS + 2*vectors_of(g))))
+    cdef idx n_parts = (n_images + limit - 1)//limit
     cdef Part part
     cdef real lane_sums[MAX_LANES]
     cdef int lane, lanes = lanes_of(g)
@@ -225,9 +227,9 @@ cdef void forward_images(idx block, const real[:, :, ::1] patches, idx n_patches
                          const real[::1] bias, real[:, :, ::1] activations) noexcept nogil:
     cdef ConvShape shape = entry_shape(block, patches, n_patches, weight.shape[0])
     cdef idx first = block*ENTRY_BLOCK
-    cdef Ahead ahead
-    expect_nothing(&ahead)
-    conv_forward(&shape, &weight[0, 0], &bias[0], &patches[first, 0, 0], &activations[first, 0, 0], &ahead)
+    cdef PrefetchQueue queue
+    prefetch_nothing(&queue)
+    conv_forward(&shape, &weight[0, 0], &bias[0], &patches[first, 0, 0], &activations[first, 0, 0], &queue)
 
 
 def patch_matmul_forward(const real[:, :, ::1] patches, idx n_patches, const real[:, ::1] weight,
@@ -244,8 +246,9 @@ def patch_matmul_forward(const real[:, :, ::1] patches, idx n_patches, const rea
 
 
 cdef void backward_images(idx block, const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
-                          const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] shares) noexcept nogil:
-    """one block's share of the gradient: D values a filter, then a bias a filter"""
+                          const real[:, :, ::1] activations, real[:, :, ::1] masked,
+                          real[:, ::1] partials) noexcept nogil:
+    """one block's partial gradient: D values a filter, then a bias a filter"""
     cdef ConvShape shape = entry_shape(block, patches, patches.shape[2], activations.shape[1])
     cdef idx q, first = block*ENTRY_BLOCK
     cdef const real* h = &activations[first, 0, 0]
@@ -253,19 +256,19 @@ cdef void backward_images(idx block, const real[:, :, ::1] d_activations, const 
     cdef real* g = &masked[first, 0, 0]
     for q in range(shape.n_images*shape.ld_h):
         g[q] = relu_backward(h[q], dh[q])
-    conv_backward(&shape, <const real*>g, &patches[first, 0, 0], &shares[block, 0],
-                  &shares[block, shape.n_filters*shape.n_values])
+    conv_backward(&shape, <const real*>g, &patches[first, 0, 0], &partials[block, 0],
+                  &partials[block, shape.n_filters*shape.n_values])
 
 
 def patch_matmul_backward(const real[:, :, ::1] d_activations, const real[:, :, ::1] patches,
-                          const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] shares,
+                          const real[:, :, ::1] activations, real[:, :, ::1] masked, real[:, ::1] partials,
                           int n_threads):
-    """Each block's share of d_weight and d_bias, into the rows of ``shares``; the caller adds them in order."""
-    cdef idx n_blocks = shares.shape[0], b
+    """Each block's part of d_weight and d_bias, into the rows of ``partials``; the caller adds them in order."""
+    cdef idx n_blocks = partials.shape[0], b
     with nogil:
         if n_threads == 1:
             for b in range(n_blocks):
-                backward_images(b, d_activations, patches, activations, masked, shares)
+                backward_images(b, d_activations, patches, activations, masked, partials)
         else:
             for b in prange(n_blocks, schedule="static", num_threads=n_threads):
-                backward_images(b, d_activations, patches, activations, masked, shares)
+                backward_images(b, d_activations, patches, activations, masked, partials)

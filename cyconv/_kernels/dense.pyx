@@ -4,7 +4,7 @@
 #   dense_forward          C[r, j] = bias[j] + sum_k A[r, k] * W[j, k], then ReLU where asked
 #   dense_backward_input   dA[i, k] = sum_j dC[i, j] * W[j, k]; masked: times scale where A[i, k] > 0, else 0
 #   dense_step             W[j, k] <- decay * W[j, k] - rate * sum_i dC[i, j] * A[i, k], or the gradient itself
-#   turned_forward         as dense_forward, with turned weights T[k, j] = W[j, k]
+#   transposed_forward     as dense_forward, with transposed weights T[k, j] = W[j, k]
 #
 # Layout
 #   A, C row-major with strides; W (units, inputs) with the inputs innermost, its rows padded with zeros to
@@ -16,7 +16,7 @@
 # Zeros
 #   Most of dC is zero behind a ReLU: half of it in a new network, two thirds in a trained one. The way back skips its
 #   zeros (see sparse.pxi). Forward, W would have to be read across its rows for that; evaluation, whose weights stay,
-#   turns them beforehand and skips the zeros of A, but for layers of few units.
+#   transposes them beforehand and skips the zeros of A, but for layers of few units.
 #   So a unit that is off passes nothing back, whatever stands in its weights. The cost and evaluation, which then skips
 #   nothing, show what is not finite.
 #
@@ -25,9 +25,9 @@
 #   The units' chunk stays in the first-level cache while the rows pass by; the lanes of a tile are kept in `z` between
 #   chunks and folded after the last. Where a tile has as many rows as units (AVX-512), one chunk holds all inputs and
 #   the second level all weights, it is the rows that stay. The sums are the same.
-#   Backward and step: a few vectors along the inputs, over WORD units or a lot of images at a time, whose rows stay in
-#   the first-level cache; sums wait in dA or in `z` meanwhile. Every sum is one chain, over units and over images in
-#   their order. Turned: likewise along the units, over WORD inputs at a time.
+#   Backward and step: a few vectors along the inputs, over WORD units or a chunk of images at a time, whose rows stay
+#   in the first-level cache; sums wait in dA or in `z` meanwhile. Every sum is one chain, over units and over images in
+#   their order. Transposed: likewise along the units, over WORD inputs at a time.
 
 cdef enum:
     L2_BYTES = 540672   # of weights that stay in the second-level cache
@@ -43,7 +43,7 @@ cdef struct Chunk:          # of the inputs of some rows, in a forward pass
     const DenseShape* shape
     idx n_k                 # vectors
     bint first, last
-    Ahead* ahead
+    PrefetchQueue* queue
 
 
 cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real* a, const real* w, real* c,
@@ -51,12 +51,12 @@ cdef inline void dense_tile(int rows, const Chunk* part, idx n_units, const real
     """a tile over one chunk; after the last, lanes are folded and stored"""
     cdef real folded[MAX_FOLDED]
     cdef int i
-    cdef idx j, ld_a = part.shape.ld_a, ld_w = part.shape.ld_w, ld_c = part.shape.ld_c, pace
-    cdef const char* lines = take_lines(part.ahead, part.n_k, &pace)
+    cdef idx j, ld_a = part.shape.ld_a, ld_w = part.shape.ld_w, ld_c = part.shape.ld_c, bytes_per_step
+    cdef const char* lines = next_lines(part.queue, part.n_k, &bytes_per_step)
     if part.first:
-        dot_accumulate(rows, ROWS, True, part.n_k, a, ld_a, w, ld_w, lines, pace, z)
+        dot_accumulate(rows, ROWS, True, part.n_k, a, ld_a, w, ld_w, lines, bytes_per_step, z)
     else:
-        dot_accumulate(rows, ROWS, False, part.n_k, a, ld_a, w, ld_w, lines, pace, z)
+        dot_accumulate(rows, ROWS, False, part.n_k, a, ld_a, w, ld_w, lines, bytes_per_step, z)
     if part.last:
         fold_lanes(rows*ROWS, z, folded)
         if n_units == ROWS:
@@ -99,11 +99,11 @@ cdef inline void add_bias(idx n_units, const real* bias, bint relu, real* c) noe
 
 
 cdef inline void dense_chunks(const DenseShape* shape, idx chunk, const real* a, const real* w, real* c, real* z,
-                              Ahead* ahead) noexcept nogil:
+                              PrefetchQueue* queue) noexcept nogil:
     cdef idx j = 0, g, k
     cdef Chunk part
     part.shape = shape
-    part.ahead = ahead
+    part.queue = queue
     while j < shape.n_units:
         for g in range(shape.n_groups):
             k = 0
@@ -118,11 +118,11 @@ cdef inline void dense_chunks(const DenseShape* shape, idx chunk, const real* a,
 
 
 cdef void dense_forward(const DenseShape* shape, const real* a, const real* w, const real* bias, bint relu, real* c,
-                        real* z, Ahead* ahead) noexcept nogil:
-    cdef idx most = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (shape.n_inputs + most - 1)//most, i, g
+                        real* z, PrefetchQueue* queue) noexcept nogil:
+    cdef idx limit = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (shape.n_inputs + limit - 1)//limit, i, g
     cdef idx chunk = ((shape.n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
     cdef idx rows = dot_rows_of(a)
-    cdef DenseShape part = shape[0]
+    cdef DenseShape part = shape[0]     # whose numbers the compiler may keep in registers
     if rows == ROWS and n_chunks == 1 and shape.n_units*shape.ld_w*<idx>sizeof(real) <= L2_BYTES:
         part.n_groups = 1
         for g in range(shape.n_groups):
@@ -130,32 +130,32 @@ cdef void dense_forward(const DenseShape* shape, const real* a, const real* w, c
             while i < shape.n_images:
                 part.n_images = min(rows, shape.n_images - i)
                 dense_chunks(&part, shape.n_inputs, a + i*shape.ld_a + g*shape.group_a, w,
-                             c + i*shape.ld_c + g*shape.group_c, z, ahead)
+                             c + i*shape.ld_c + g*shape.group_c, z, queue)
                 i += rows
     else:
-        dense_chunks(shape, chunk, a, w, c, z, ahead)
+        dense_chunks(&part, chunk, a, w, c, z, queue)
     for i in range(shape.n_images):
         for g in range(shape.n_groups):
             add_bias(shape.n_units, bias, relu, c + i*shape.ld_c + g*shape.group_c)
 
 
-cdef void turn_weights(idx n_units, idx n_inputs, const real* w, idx ld_w, real* turned,
-                       idx ld_turned) noexcept nogil:
+cdef void transpose_weights(idx n_units, idx n_inputs, const real* w, idx ld_w, real* transposed,
+                            idx ld_transposed) noexcept nogil:
     cdef idx j, k
     for j in range(n_units):
         for k in range(n_inputs):
-            turned[k*ld_turned + j] = w[j*ld_w + k]
+            transposed[k*ld_transposed + j] = w[j*ld_w + k]
 
 
-cdef void turned_forward(const DenseShape* shape, const real* a, const real* turned, idx ld_turned, const real* bias,
-                         bint relu, real* c) noexcept nogil:
+cdef void transposed_forward(const DenseShape* shape, const real* a, const real* transposed, idx ld_transposed,
+                             const real* bias, bint relu, real* c) noexcept nogil:
     """at most WORD images of one group; the padding of the units is computed as well"""
     cdef uint64 words[WORD]
     cdef idx k = 0, n, i, j, u, vectors, n_units = shape.ld_c
     cdef Products products
     products.n, products.words = shape.n_images, words
     products.a_row, products.a_q = shape.ld_a, 1
-    products.ld_b, products.ld_c, products.ld_ahead = ld_turned, shape.ld_c, 0
+    products.ld_b, products.ld_c, products.ld_ahead = ld_transposed, shape.ld_c, 0
     while k < shape.n_inputs:
         n = min(WORD, shape.n_inputs - k)
         for i in range(shape.n_images):
@@ -164,7 +164,8 @@ cdef void turned_forward(const DenseShape* shape, const real* a, const real* tur
         u = 0
         while u < n_units:
             vectors = first_vectors(sparse_of(a), (n_units - u)//lanes_of(a))
-            add_rows(vectors, &products, a + k, turned + k*ld_turned + u, c + u if k > 0 else bias + u, c + u, NULL)
+            add_rows(vectors, &products, a + k, transposed + k*ld_transposed + u, c + u if k > 0 else bias + u, c + u,
+                     NULL)
             u += vectors*lanes_of(a)
         k += n
     if relu:
@@ -210,32 +211,34 @@ cdef void dense_backward_input(const DenseShape* shape, const real* dc, const re
 
 cdef void add_images(const DenseShape* shape, idx n_images, idx n_units, idx width, const real* dc, const real* a,
                      bint skips, bint first, real* z, const real* ahead) noexcept nogil:
-    """z[j, k] (+)= sum_i dC[i, j] * A[i, k] for at most WORD units and images; at `ahead`, if that is not NULL, each unit
-    asks for the columns of an image"""
+    """z[j, k] (+)= sum_i dC[i, j] * A[i, k] for at most WORD units and images; at `ahead`, if that is not NULL, each
+    unit prefetches the columns of an image"""
     cdef real zeros[MAX_SPARSE*MAX_LANES]
     cdef uint64 words[WORD]
     cdef idx i, v = 0, vectors
     cdef Products products
     products.n, products.words = n_units, words
     products.a_row, products.a_q = 1, shape.ld_c
-    products.ld_b, products.ld_start, products.ld_c, products.ld_ahead = shape.ld_a, 0 if first else width, width, shape.ld_a
+    products.ld_b, products.ld_c, products.ld_ahead = shape.ld_a, width, shape.ld_a
+    products.ld_start = 0 if first else width
     clear_row(zeros)
     for i in range(WORD):
         words[i] = 0
     for i in range(n_images):
         words[i] = nonzero(n_units, dc + i*shape.ld_c) if skips else all_of(n_units)
-    transpose(words)
+    transpose_bits(words)
     while v < width:
         vectors = first_vectors(sparse_of(a), (width - v)//lanes_of(a))
-        add_rows(vectors, &products, dc, a + v, &zeros[0] if first else z + v, z + v, ahead + v if ahead != NULL else NULL)
+        add_rows(vectors, &products, dc, a + v, &zeros[0] if first else z + v, z + v,
+                 ahead + v if ahead != NULL else NULL)
         v += vectors*lanes_of(a)
 
 
 cdef double dense_step(const DenseShape* shape, idx width, const real* dc, const real* a, bint skips,
                        const UpdateRule* rule, real* w, real* state, real* z, const real* ahead) noexcept nogil:
     """A panel of `width` columns of the weights; returns the sum of their squares if asked for. `ahead` is where the
-    columns of the input begin that come next, or NULL: then none are asked for."""
-    cdef idx most = sparse_rows(a), n_lots = (shape.n_images + most - 1)//most, n, i, j = 0, m, g, lot, row
+    columns of the input begin that come next, or NULL: then none are prefetched."""
+    cdef idx limit = sparse_rows(a), n_chunks = (shape.n_images + limit - 1)//limit, n, i, j = 0, m, g, chunk, row
     cdef idx ld_a = shape.ld_a, ld_w = shape.ld_w
     cdef double squares = 0
     cdef const real* rows
@@ -244,15 +247,15 @@ cdef double dense_step(const DenseShape* shape, idx width, const real* dc, const
         m = min(WORD, shape.n_units - j)
         for g in range(shape.n_groups):
             i = 0
-            for lot in range(n_lots):
-                n = (shape.n_images - i)//(n_lots - lot)
+            for chunk in range(n_chunks):
+                n = (shape.n_images - i)//(n_chunks - chunk)
                 rows = a + i*ld_a + g*shape.group_a
                 next = NULL
                 if ahead != NULL and j == 0:        # the units that follow find the columns in cache
-                    next = (rows + n*ld_a if lot < n_lots - 1
+                    next = (rows + n*ld_a if chunk < n_chunks - 1
                             else a + (g + 1)*shape.group_a if g < shape.n_groups - 1 else ahead)
-                add_images(shape, n, m, width, dc + i*shape.ld_c + g*shape.group_c + j, rows, skips, g == 0 and i == 0, z,
-                           next)
+                add_images(shape, n, m, width, dc + i*shape.ld_c + g*shape.group_c + j, rows, skips, g == 0 and i == 0,
+                           z, next)
                 i += n
         for row in range(m):
             squares += apply_row(rule, width, z + row*width, w + (j + row)*ld_w, state + (j + row)*ld_w)
@@ -265,8 +268,8 @@ def dense_scratch_size(idx n_images):
     return max(n_images*ROWS*MAX_LANES, WORD*PANEL)
 
 
-def fewest_turned(idx itemsize):
-    """Units of a dense layer from which on turned weights are faster: so many vectors keep a processor busy."""
+def fewest_transposed(idx itemsize):
+    """Units of a dense layer from which on transposed weights are faster: so many vectors keep a processor busy."""
     return 4*(LANES_FLOAT if itemsize == <idx>sizeof(float) else LANES_DOUBLE)
 
 
@@ -283,9 +286,9 @@ cdef void forward_rows(idx block, const real[:, ::1] inputs, const real[:, ::1] 
                        real[:, ::1] outputs, real* z) noexcept nogil:
     cdef idx first = block*ENTRY_BLOCK, n_units = outputs.shape[1]
     cdef DenseShape shape = rows_shape(min(ENTRY_BLOCK, inputs.shape[0] - first), n_units, inputs.shape[1], n_units)
-    cdef Ahead ahead
-    expect_nothing(&ahead)
-    dense_forward(&shape, &inputs[first, 0], &weight[0, 0], &bias[0], relu, &outputs[first, 0], z, &ahead)
+    cdef PrefetchQueue queue
+    prefetch_nothing(&queue)
+    dense_forward(&shape, &inputs[first, 0], &weight[0, 0], &bias[0], relu, &outputs[first, 0], z, &queue)
 
 
 def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, const real[::1] bias, bint relu,
@@ -304,7 +307,8 @@ def dense_forward_rows(const real[:, ::1] inputs, const real[:, ::1] weight, con
 cdef void backward_rows(idx block, const real[:, ::1] masked, idx n_units, const real[:, ::1] inputs,
                         const real[:, ::1] weight, bint skips, real[:, ::1] d_inputs) noexcept nogil:
     cdef idx first = block*ENTRY_BLOCK
-    cdef DenseShape shape = rows_shape(min(ENTRY_BLOCK, inputs.shape[0] - first), n_units, inputs.shape[1], masked.shape[1])
+    cdef idx n = min(ENTRY_BLOCK, inputs.shape[0] - first)
+    cdef DenseShape shape = rows_shape(n, n_units, inputs.shape[1], masked.shape[1])
     dense_backward_input(&shape, &masked[first, 0], &weight[0, 0], skips, False, &inputs[first, 0], <real>1,
                          &d_inputs[first, 0])
 
@@ -315,8 +319,8 @@ cdef void weight_gradient(idx panel, const real[:, ::1] masked, idx n_units, con
     cdef DenseShape shape = rows_shape(inputs.shape[0], n_units, inputs.shape[1], masked.shape[1])
     cdef UpdateRule rule
     memset(&rule, 0, sizeof(UpdateRule))        # the gradient alone
-    dense_step(&shape, width, &masked[0, 0], &inputs[0, begin], skips, &rule, &d_weight[0, begin], &d_weight[0, begin], z,
-               NULL)
+    dense_step(&shape, width, &masked[0, 0], &inputs[0, begin], skips, &rule, &d_weight[0, begin], &d_weight[0, begin],
+               z, NULL)
 
 
 def dense_backward_rows(const real[:, ::1] d_outputs, const real[:, ::1] inputs, const real[:, ::1] weight,

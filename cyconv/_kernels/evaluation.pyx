@@ -4,7 +4,7 @@
 #   evaluate   loss and hit of every image, and its probabilities where asked
 #
 # Layout
-#   See plan.pxi: every level of a block is in its thread's scratch.
+#   See plan.pxi: every layer's output of a block is in its thread's scratch.
 #
 # Order of sums
 #   An image's numbers depend on no other image, so that blocks may be of any size and go to any thread.
@@ -12,21 +12,21 @@
 # Ownership
 #   As in training.
 
-cdef inline idx even_block(idx share, idx most) noexcept nogil:
-    """a size of at most `most`, with which a thread's share is cut into blocks of one size"""
-    cdef idx n_blocks = max(1, (share + most - 1)//most)
-    return max(1, (share + n_blocks - 1)//n_blocks)
+cdef inline idx even_block(idx n_images, idx limit) noexcept nogil:
+    """a size of at most `limit`, with which a thread's images are cut into blocks of one size"""
+    cdef idx n_blocks = max(1, (n_images + limit - 1)//limit)
+    return max(1, (n_images + n_blocks - 1)//n_blocks)
 
 
 cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* params, idx n, idx block, real* scratch,
                          real* probabilities) noexcept nogil:
     cdef idx first = block*plan.block, m = min(plan.block, n - block*plan.block), i, k
     cdef real* out = scratch + plan.act[plan.n_dense]
-    cdef Ahead ahead
+    cdef PrefetchQueue queue
     cdef idx next_n = min(plan.block, n - first - m)        # images that lie one behind the other, as if they were one
-    expect(&ahead, <const char*>batch.data + (first + m)*batch.image_bytes, next_n*batch.image_bytes, batch.pace, NULL,
-           0, 1 if next_n > 0 else 0)
-    forward_block(plan, batch, params, NULL, first, m, 0, scratch, scratch, &ahead)
+    begin_prefetch(&queue, <const char*>batch.data + (first + m)*batch.image_bytes, next_n*batch.image_bytes,
+                   batch.bytes_per_step, NULL, 0, 1 if next_n > 0 else 0)
+    forward_block(plan, batch, params, NULL, first, m, 0, scratch, scratch, &queue)
     softmax_rows(m, plan.n_classes, plan.ld[plan.n_dense], out, &batch.targets, NULL, first,
                  batch.losses + first, batch.correct + first)
     if probabilities != NULL:
@@ -43,13 +43,13 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     comes from a call with the same parameters, scale, offset and centre."""
     cdef Plan own = read_plan(plan)
     cdef Batch batch
-    cdef idx n = losses.shape[0], share = (n + n_threads - 1)//n_threads, n_blocks, b
+    cdef idx n = losses.shape[0], n_images = (n + n_threads - 1)//n_threads, n_blocks, b
     cdef real* base = &workspace[0]
     cdef real* out = NULL if probabilities is None else &probabilities[0, 0]
-    own.block = even_block(share, own.block)
+    own.block = even_block(n_images, own.block)
     n_blocks = (n + own.block - 1)//own.block
     batch.images = images_of[real](pixels, values, scale, offset, centre)
-    own.private = True
+    own.thread_local = True
     batch.augment = augment_of(False, 0, 0)
     batch.targets = targets_of[real](labels, None, 1, 0)
     batch.size = n
@@ -61,8 +61,8 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     with nogil:
         if not ready:
             fill_branch_tables(&own, &batch, base)
-            fill_turned(&own, &params[0], base, n_threads)
-        pace_requests(&batch, &own, <const real*>base)
+            fill_transposed(&own, &params[0], base, n_threads)
+        plan_prefetch(&batch, &own, <const real*>base)
         if n_threads == 1:
             for b in range(n_blocks):
                 evaluate_block(&own, &batch, &params[0], n, b, base + own.scratch, out)

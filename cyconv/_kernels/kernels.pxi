@@ -4,7 +4,7 @@
 include "constants.pxi"
 include "tiles.pxi"
 include "barrier.pxi"
-include "ahead.pxi"
+include "prefetch.pxi"
 include "words.pxi"
 include "rows.pxi"
 include "randomness.pxi"

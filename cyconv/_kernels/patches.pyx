@@ -14,11 +14,11 @@
 #
 # Order of work
 #   In general (gather_image): rows (c, y, :) with the same y mod f are normalised into `rows`, one behind the
-#   other; what lies there is patch after patch with f values each, and is dealt out into f streams.
-#   For uint8 images of 32 x 32 without augmentation or centre (gather_pixels): what GROUP patches hold of a row of theirs is read
-#   as words of up to four bytes, one a patch, and a word's bytes are shifted out one after the other: each gives
-#   GROUP neighbours of X. Scale and offset are dealt out likewise beforehand (`tables`). Patches of one pixel are the
-#   image in its own order. Both ways give the same bits: a value is one multiply-add.
+#   other; what lies there is patch after patch with f values each, and is scattered into f streams.
+#   For uint8 images of 32 x 32 without augmentation or centre (gather_pixels): what GROUP patches hold of a row of
+#   theirs is read as words of up to four bytes, one a patch, and a word's bytes are shifted out one after the other:
+#   each gives GROUP neighbours of X. Scale and offset are scattered likewise beforehand (`tables`). Patches of one pixel
+#   are the image in its own order. Both ways give the same bits: a value is one multiply-add.
 #
 # Ownership
 #   `rows` holds (grid_h + 3)*W elements and belongs to the calling thread; `tables` are written once a call.
@@ -138,8 +138,8 @@ cdef inline void place_row(const Images* images, const Placement* place, idx ima
                 keep = place.keep
             start = (channel*images.height + source_y)*width
             moved_row(images.pixels + image*images.channels*images.height*width + start,
-                      <const float*>images.scale + start, <const float*>images.offset + start, place.dx, place.flip, keep,
-                      out)
+                      <const float*>images.scale + start, <const float*>images.offset + start, place.dx, place.flip,
+                      keep, out)
             return
     normalise_row(images, image, (channel*images.height + source_y)*width, width, spare + width)
     if place.flip:
@@ -153,13 +153,13 @@ cdef inline void place_row(const Images* images, const Placement* place, idx ima
             out[x] = 0
 
 
-cdef inline void deal_out(idx f, idx n_p, const real* rows, idx ld_x, real* out) noexcept nogil:
+cdef inline void scatter(idx f, idx n_p, const real* rows, idx ld_x, real* out) noexcept nogil:
     """out[x][p] = rows[p*f + x]"""
     cdef idx p, x
     if real is float:
         if MOVES_ROWS and n_p*f*f == CHANNEL and (f == 2 or f == 4 or f == 8):
             for p in range(0, n_p, 16):
-                deal_rows(f, rows + p*f, ld_x, out + p)
+                scatter_rows(f, rows + p*f, ld_x, out + p)
             return
     for p in range(n_p):
         for x in range(f):
@@ -210,7 +210,7 @@ cdef void gather_major(idx f, const unsigned char* pixels, const real* scale, co
             out += ld_x
 
 
-cdef inline bint is_plain(const Images* images, const Augment* augment, idx f, bint patch_inner) noexcept nogil:
+cdef inline bint has_fast_path(const Images* images, const Augment* augment, idx f, bint patch_inner) noexcept nogil:
     """whether gather_pixels knows these images, this width and this layout"""
     if not READS_WORDS or images.pixels == NULL or images.centre != NULL or augment.active:
         return False
@@ -282,15 +282,15 @@ cdef inline void gather_rows(const Images* images, idx image, const Augment* aug
             if patch_inner:
                 o = out + (c*f + y)*f*ld_x
                 if f == 1:
-                    deal_out(1, n_p, rows, ld_x, o)
+                    scatter(1, n_p, rows, ld_x, o)
                 elif f == 2:
-                    deal_out(2, n_p, rows, ld_x, o)
+                    scatter(2, n_p, rows, ld_x, o)
                 elif f == 4:
-                    deal_out(4, n_p, rows, ld_x, o)
+                    scatter(4, n_p, rows, ld_x, o)
                 elif f == 8:
-                    deal_out(8, n_p, rows, ld_x, o)
+                    scatter(8, n_p, rows, ld_x, o)
                 else:
-                    deal_out(f, n_p, rows, ld_x, o)
+                    scatter(f, n_p, rows, ld_x, o)
             else:
                 for p in range(n_p):
                     o = out + p*ld_x + (c*f + y)*f
@@ -348,7 +348,7 @@ def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, :
     cdef idx n = order.shape[0], i, x_size = patches.shape[1]*patches.shape[2]
     augment.bits = address(seed_bits(seed, PURPOSE_AUGMENTATION), epoch)
     with nogil:
-        if is_plain(&images, &augment, filter_size, True):
+        if has_fast_path(&images, &augment, filter_size, True):
             fill_tables(&images, filter_size, True, &tables[0])
             if n_threads == 1:
                 gather_pixels(&images, &order[0], 0, n, filter_size, True, &tables[0], x_size, &patches[0, 0, 0])

@@ -5,9 +5,9 @@
 #
 # Layout
 #   Parameters lie in one array (see layout.py), as does the optimiser's state, or the gradient, where there is one. The
-#   workspace is one array too: tables and transposed weights; a ring of buffers, each of which holds for a whole batch the
-#   activations `act`, their gradients `grad` (level 0: the convolution's output; level l: hidden layer l; last: the logits)
-#   and the blocks' shares of the filters' gradient; then each thread's scratch.
+#   workspace is one array too: tables and transposed weights; a ring of activation buffers, each of which holds for a
+#   whole batch the activations `act`, their gradients `grad` (0: the convolution's output; l: hidden layer l; last: the
+#   logits) and the blocks' partial filter gradients; then each thread's scratch.
 #
 # Order
 #   No sums.
@@ -23,32 +23,32 @@ cdef struct Branch:
     bint patch_inner
     idx ld_x            # patch-innermost: padded patches; patch-major: padded values
     idx x_size          # elements of one image's patches
-    idx column          # first column in level 0
+    idx column          # its first column in the convolution's output
     idx weight, bias    # offsets in the parameters
     idx x               # in the scratch: the patches of a block
-    idx batch_x         # in the area: the patches of the batch, patch-major only
-    idx shares          # patch-innermost: in the area, n_filters*(n_values + 1) a block
+    idx batch_x         # in the buffer: the patches of the batch, patch-major only
+    idx partials        # patch-innermost: in the buffer, n_filters*(n_values + 1) a block
     idx tables          # in the workspace: what gather_pixels needs
 
 cdef struct Dense:
     idx n_units, n_inputs, ld_w, weight, bias
-    idx turned, ld_turned       # in the workspace, for evaluation: the turned weights; negative where they are not used
+    idx transposed, ld_transposed       # in the workspace, for evaluation: the transposed weights; negative: not used
 
 cdef struct Task:       # a row of the task table
     long long kind, layer, begin, width
 
 cdef struct Plan:
-    # offsets count elements from the start of the workspace, of an area in it, or of a thread's scratch
+    # offsets count elements from the start of the workspace, of a buffer in it, or of a thread's scratch
     idx n_branches, n_dense, n_classes, n_tasks, block
     Branch[MAX_BRANCHES] branch
     Dense[MAX_DENSE] dense
-    idx[MAX_DENSE + 1] ld               # row length of each level
-    idx[MAX_DENSE + 1] act              # in the area: activations of each level
-    idx[MAX_DENSE + 1] grad             # their gradients; level 0's only where
+    idx[MAX_DENSE + 1] ld               # row length of each layer's output
+    idx[MAX_DENSE + 1] act              # in the buffer: activations of each layer
+    idx[MAX_DENSE + 1] grad             # their gradients; the convolution's only where
     bint keep_grad                      # phase two needs it, for a patch-major branch
-    bint private                        # level 0 and the patches are made in the scratch
-    idx areas, n_areas, area_size       # in the workspace
-    idx h, d_h                          # in the scratch: level 0 of a block, and its gradient
+    bint thread_local                   # the convolution's output and its patches are in the scratch
+    idx buffers, n_buffers, buffer_size # in the workspace: the ring
+    idx h, d_h                          # in the scratch: the convolution's output, and its gradient
     idx scratch, scratch_size           # thread 0's scratch, and the size of each
     idx rows, z                         # in the scratch
 
@@ -65,23 +65,23 @@ cdef struct Batch:
     int* correct
     double* squares                     # a slot for each task
     void* workspace                     # where the branches' tables are
-    const void* data                    # the images, whichever they are, for requests ahead
-    idx image_bytes, pace
+    const void* data                    # the images, whichever they are, for the prefetch queue
+    idx image_bytes, bytes_per_step
 
 
-cdef inline real* level(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
-    """row `row` of level i"""
+cdef inline real* layer_rows(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
+    """row `row` of layer i"""
     return base + offsets[i] + row*plan.ld[i]
 
 
-cdef inline real* level_0(const Plan* plan, real* base, idx row, real* scratch) noexcept nogil:
-    """where a block's activations of level 0 are made"""
-    return scratch + plan.h if plan.private else level(plan, plan.act, base, 0, row)
+cdef inline real* conv_output(const Plan* plan, real* base, idx row, real* scratch) noexcept nogil:
+    """where a block's output of the convolution is made"""
+    return scratch + plan.h if plan.thread_local else layer_rows(plan, plan.act, base, 0, row)
 
 
 cdef inline real* patches_of(const Plan* plan, const Branch* branch, real* base, idx row, real* scratch) noexcept nogil:
     """where a block's patches are made"""
-    if plan.private or branch.patch_inner:
+    if plan.thread_local or branch.patch_inner:
         return scratch + branch.x
     return base + branch.batch_x + row*branch.x_size
 
@@ -140,9 +140,9 @@ cdef Plan read_plan(dict description) except *:
         plan.act[i] = description["act"][i]
         plan.grad[i] = description["grad"][i]
     plan.keep_grad = description["keep_grad"]
-    plan.areas = description["areas"]
-    plan.n_areas = description["n_areas"]
-    plan.area_size = description["area_size"]
+    plan.buffers = description["buffers"]
+    plan.n_buffers = description["n_buffers"]
+    plan.buffer_size = description["buffer_size"]
     plan.h = description["h"]
     plan.d_h = description["d_h"]
     plan.scratch = description["scratch"]

@@ -22,15 +22,15 @@ cdef double run_probe(idx n, real* seed) noexcept nogil:
     return total
 
 
-def probe(real[::1] seed, idx n, double[::1] sink, int n_threads):
+def probe(real[::1] seed, idx n, double[::1] totals, int n_threads):
     """``n`` rounds of twelve vectors on every thread; returns the floating-point operations of all of them."""
     cdef int i
     with nogil:
         if n_threads == 1:
-            sink[0] = run_probe(n, &seed[0])
+            totals[0] = run_probe(n, &seed[0])
         else:
             for i in prange(n_threads, schedule="static", chunksize=1, num_threads=n_threads):
-                sink[i] = run_probe(n, &seed[0])
+                totals[i] = run_probe(n, &seed[0])
     return 2.0*12*lanes_of(&seed[0])*n*n_threads
 
 
@@ -58,8 +58,8 @@ cdef void pass_rounds(idx n_lines, idx n_rounds, int thread, int n_threads, floa
 
 
 def exchange(float[::1] lines, idx n_lines, idx n_rounds, int n_threads):
-    """``n_rounds`` times ``n_lines`` of LINE_FLOATS numbers are written by one thread and read by all others. ``lines`` holds
-    ``n_threads`` more."""
+    """``n_rounds`` times ``n_lines`` of LINE_FLOATS numbers are written by one thread and read by all others. ``lines``
+    holds ``n_threads`` more."""
     cdef Barrier barrier
     memset(&barrier, 0, sizeof(Barrier))
     barrier.spins = 2000

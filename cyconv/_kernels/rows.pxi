@@ -1,13 +1,13 @@
-# Rows: rows of augmented images of 32 x 32, normalised and moved, then dealt out to sixteen patches, in registers.
+# Rows: rows of augmented images of 32 x 32, normalised and moved, then scattered to sixteen patches, in registers.
 #
 # What is computed
-#   moved_row   out[x] = pixels[s]*scale[s] + offset[s],  s = (31 - x if flip else x) + dx,  where s lies in the row and
-#               bit x of `keep` is set; elsewhere 0. One multiply-add a value, as everywhere.
-#   deal_rows   out[x][p] = value x of patch p's row, for the sixteen patches that lie on f//2 rows; f = 2, 4 or 8
+#   moved_row     out[x] = pixels[s]*scale[s] + offset[s],  s = (31 - x if flip else x) + dx,  where s lies in the row
+#                 and bit x of `keep` is set; elsewhere 0. One multiply-add a value, as everywhere.
+#   scatter_rows  out[x][p] = value x of patch p's row, for the sixteen patches that lie on f//2 rows; f = 2, 4 or 8
 #
 # Why not in Cython
 #   What lies outside a row is masked away as it is loaded. Written to memory and read again a few values further on,
-#   as other builds do it, a row waits for its own stores. And a compiler deals out eight streams value by value.
+#   as other builds do it, a row waits for its own stores. And a compiler scatters eight streams value by value.
 
 cdef extern from *:
     """
@@ -30,7 +30,7 @@ cdef extern from *:
     }
     #define CY_PICK(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) \
       _mm512_setr_epi32(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
-    static inline __attribute__((always_inline)) void cy_deal_rows(ptrdiff_t f, const float *rows, ptrdiff_t ld_x,
+    static inline __attribute__((always_inline)) void cy_scatter_rows(ptrdiff_t f, const float *rows, ptrdiff_t ld_x,
                                                                    float *out)
     {
       __m512 x[4][2], v[4][2];
@@ -76,7 +76,7 @@ cdef extern from *:
     static inline void cy_moved_row(const unsigned char *pixels, const float *scale, const float *offset, ptrdiff_t dx,
                                     int flip, uint32_t keep, float *out)
     { (void)pixels; (void)scale; (void)offset; (void)dx; (void)flip; (void)keep; (void)out; }
-    static inline void cy_deal_rows(ptrdiff_t f, const float *rows, ptrdiff_t ld_x, float *out)
+    static inline void cy_scatter_rows(ptrdiff_t f, const float *rows, ptrdiff_t ld_x, float *out)
     { (void)f; (void)rows; (void)ld_x; (void)out; }
     #endif
     """
@@ -86,4 +86,4 @@ cdef extern from *:
     void moved_row "cy_moved_row"(const unsigned char* pixels, const float* scale, const float* offset, idx dx, bint flip,
                                   unsigned int keep, float* out) noexcept nogil
     # f is a constant
-    void deal_rows "cy_deal_rows"(idx f, const float* rows, idx ld_x, float* out) noexcept nogil
+    void scatter_rows "cy_scatter_rows"(idx f, const float* rows, idx ld_x, float* out) noexcept nogil

@@ -165,7 +165,8 @@ def softmax_cross_entropy_forward(real[:, ::1] probabilities, idx n_classes, con
     cdef int hit
     with nogil:
         for i in range(n):
-            softmax_rows(1, n_classes, probabilities.shape[1], &probabilities[i, 0], &targets, NULL, i, &losses[i], &hit)
+            softmax_rows(1, n_classes, probabilities.shape[1], &probabilities[i, 0], &targets, NULL, i, &losses[i],
+                         &hit)
 
 
 def softmax_cross_entropy_backward(const real[:, ::1] probabilities, idx n_classes, const int[::1] labels,

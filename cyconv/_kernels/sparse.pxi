@@ -4,8 +4,8 @@
 # What is computed
 #   nonzero     a word with a bit for each of up to 64 numbers, set where it is not 0 (NaN is not)
 #   add_rows    c[r] = start[r] + sum over the bits q of words[r], in their order, of a[r, q] * b[q]; rows of vectors.
-#               Each asks for the lines of a row at `ahead`, if that is not NULL.
-#   transpose   64 words of 64 bits, rows to columns: halves of ever smaller blocks change places
+#               Each prefetches the lines of a row at `ahead`, if that is not NULL.
+#   transpose_bits  64 words of 64 bits, rows to columns: halves of ever smaller blocks change places
 # A factor of zero adds nothing, whatever it would be multiplied with. The vectors of a row c are kept in registers;
 # those of b must come from the first-level cache, since every product reads one. Up to there this loop is as fast as a
 # tile of the others, and takes only the steps that matter.
@@ -84,7 +84,7 @@ cdef extern from *:
     uint64 bits_float "cy_bits_float"(const float*) noexcept nogil      # of PAD numbers
     uint64 bits_double "cy_bits_double"(const double*) noexcept nogil
     int lowest "cy_lowest"(uint64) noexcept nogil                       # the number of the lowest bit that is set
-    void transpose "cy_transpose"(uint64*) noexcept nogil
+    void transpose_bits "cy_transpose"(uint64*) noexcept nogil
 
 cdef enum:
     WORD = 64
@@ -100,13 +100,13 @@ cdef inline int sparse_of(const real* tag) noexcept nogil:
         return SPARSE_DOUBLE
 
 
-cdef inline idx first_vectors(idx most, idx n_vectors) noexcept nogil:
-    """how many of n_vectors to take first, so that each lot has as many, or one more, and none more than most"""
-    return n_vectors//((n_vectors + most - 1)//most)
+cdef inline idx first_vectors(idx limit, idx n_vectors) noexcept nogil:
+    """how many of n_vectors to take first, so that each chunk has as many, or one more, and none more than the limit"""
+    return n_vectors//((n_vectors + limit - 1)//limit)
 
 
 cdef inline idx sparse_rows(const real* tag) noexcept nogil:
-    """how many rows of most vectors stay in the first-level cache"""
+    """how many rows of sparse_of vectors stay in the first-level cache"""
     return min(WORD, SPARSE_BYTES//(sparse_of(tag)*lanes_of(tag)*<idx>sizeof(real)))
 
 
@@ -144,7 +144,7 @@ cdef inline void add_vectors(int groups, int each, const Products* of, const rea
     """add_rows for groups*each vectors; the compiler unrolls no loop of more than seven"""
     cdef real t[3][7][MAX_LANES]
     cdef int u, v, lane, lanes = lanes_of(a)
-    cdef idx r
+    cdef idx r, a_row = of.a_row, a_q = of.a_q, ld_b = of.ld_b, ld_c = of.ld_c, ld_start = of.ld_start
     cdef uint64 bits
     cdef const real* factor
     cdef const real* row
@@ -155,11 +155,11 @@ cdef inline void add_vectors(int groups, int each, const Products* of, const rea
         for u in range(groups):
             for v in range(each):
                 for lane in range(lanes):
-                    t[u][v][lane] = start[r*of.ld_start + (u*each + v)*lanes + lane]
+                    t[u][v][lane] = start[r*ld_start + (u*each + v)*lanes + lane]
         bits = of.words[r]
         while bits:
-            factor = a + r*of.a_row + lowest(bits)*of.a_q
-            row = b + lowest(bits)*of.ld_b
+            factor = a + r*a_row + lowest(bits)*a_q
+            row = b + lowest(bits)*ld_b
             bits &= bits - 1
             for u in range(groups):
                 for v in range(each):
@@ -168,28 +168,28 @@ cdef inline void add_vectors(int groups, int each, const Products* of, const rea
         for u in range(groups):
             for v in range(each):
                 for lane in range(lanes):
-                    c[r*of.ld_c + (u*each + v)*lanes + lane] = t[u][v][lane]
+                    c[r*ld_c + (u*each + v)*lanes + lane] = t[u][v][lane]
 
 
 cdef void add_rows(idx vectors, const Products* of, const real* a, const real* b, const real* start, real* c,
                    const real* ahead) noexcept nogil:
     """rows of at most sparse_of vectors"""
-    cdef int most = sparse_of(a)
-    if most >= 10 and vectors == 10:
+    cdef int limit = sparse_of(a)
+    if limit >= 10 and vectors == 10:
         add_vectors(2, 5, of, a, b, start, c, ahead)
-    elif most >= 10 and vectors == 9:
+    elif limit >= 10 and vectors == 9:
         add_vectors(3, 3, of, a, b, start, c, ahead)
-    elif most >= 10 and vectors == 8:
+    elif limit >= 10 and vectors == 8:
         add_vectors(2, 4, of, a, b, start, c, ahead)
-    elif most >= 10 and vectors == 7:
+    elif limit >= 10 and vectors == 7:
         add_vectors(1, 7, of, a, b, start, c, ahead)
-    elif most >= 10 and vectors == 6:
+    elif limit >= 10 and vectors == 6:
         add_vectors(1, 6, of, a, b, start, c, ahead)
-    elif most >= 5 and vectors == 5:
+    elif limit >= 5 and vectors == 5:
         add_vectors(1, 5, of, a, b, start, c, ahead)
-    elif most >= 5 and vectors == 4:
+    elif limit >= 5 and vectors == 4:
         add_vectors(1, 4, of, a, b, start, c, ahead)
-    elif most >= 5 and vectors == 3:
+    elif limit >= 5 and vectors == 3:
         add_vectors(1, 3, of, a, b, start, c, ahead)
     elif vectors == 2:
         add_vectors(1, 2, of, a, b, start, c, ahead)

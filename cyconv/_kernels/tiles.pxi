@@ -14,8 +14,8 @@
 #   Neither depends on the number of threads.
 #
 # Between threads
-#   What one thread writes and another reads, update after update, is streamed past the caches (`stream`): two cores
-#   that do not share a cache would pass every line to and fro.
+#   What one thread writes and another reads, update after update, is written by non-temporal stores (`stream`): two
+#   cores that do not share a cache would pass every line to and fro.
 #
 # Ownership
 #   Tiles own nothing. Pointers that they take point to rows whose length in
@@ -69,7 +69,7 @@ cdef extern from *:
     #if defined(__SSE2__)
       #include <immintrin.h>
     #endif
-    /* Stores past the caches. n is a multiple of a vector's bytes (64 with AVX-512, else 32), and so is the address. */
+    /* Non-temporal stores. n is a multiple of a vector's bytes (64 with AVX-512, else 32), and so is the address. */
     static inline void cy_stream(void *to, const void *from, ptrdiff_t n)
     {
     #if defined(__AVX512F__)
@@ -206,7 +206,7 @@ cdef inline void outer_accumulate(int rows, int vectors, idx n_k, const real* a,
                                   idx b_k, const char* ahead, idx ahead_step, real* acc) noexcept nogil:
     """acc[i][v][lane] = sum_k a[i*a_row + k] * b[v*b_v + k*b_k + lane]
 
-    `ahead` asks for one cache line a turn, of what is needed next: there the request costs nothing.
+    `ahead` requests one cache line a turn, of what is needed next: there the request costs nothing.
     """
     cdef real t[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(a)
@@ -252,7 +252,7 @@ cdef inline void dot_accumulate(int rows, int columns, bint first, idx n_k, cons
 
 
 cdef inline void stream(idx n, const real* values, real* out) noexcept nogil:
-    """out = values, a whole number of vectors, past the caches: a line that another thread has read need not be
+    """out = values, a whole number of vectors, by non-temporal stores: a line that another thread has read need not be
     taken back from its cache, which costs ten times the store"""
     stream_bytes(out, values, n*<idx>sizeof(real))
 

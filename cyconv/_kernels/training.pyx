@@ -2,7 +2,7 @@
 #
 # What is computed, per update
 #   Phase one, over fixed blocks of images (backward.pyx); a barrier; phase two, over fixed tiles of the parameters
-#   (step.pyx); a barrier. Threads wait for each other at a barrier of ours (barrier.pxi), not at the end of OpenMP loops.
+#   (step.pyx); a barrier. It is one of ours (barrier.pxi), not the end of OpenMP loops.
 #
 # Layout
 #   See plan.pxi.
@@ -47,14 +47,15 @@ cdef UpdateRule rule_of(const RunParameters* run, idx step, bint streams) noexce
 cdef Batch batch_of(const Batch* batch, const RunParameters* run, idx step) noexcept nogil:
     """the batch with the addresses that belong to this update"""
     cdef Batch own = batch[0]
-    cdef idx now = run.settings.first_step + step
-    own.augment.bits = address(seed_bits(run.settings.seed, PURPOSE_AUGMENTATION), <uint64>(now//run.settings.steps_per_epoch))
-    own.dropout_bits = address(seed_bits(run.settings.seed, PURPOSE_DROPOUT), <uint64>now)
+    cdef uint64 seed = run.settings.seed
+    cdef idx now = run.settings.first_step + step, epoch = now//run.settings.steps_per_epoch
+    own.augment.bits = address(seed_bits(seed, PURPOSE_AUGMENTATION), <uint64>epoch)
+    own.dropout_bits = address(seed_bits(seed, PURPOSE_DROPOUT), <uint64>now)
     return own
 
 
-cdef inline real* area_of(const Plan* plan, const RunParameters* run, idx step, real* workspace) noexcept nogil:
-    return workspace + plan.areas + (run.settings.first_step + step) % plan.n_areas*plan.area_size
+cdef inline real* buffer_of(const Plan* plan, const RunParameters* run, idx step, real* workspace) noexcept nogil:
+    return workspace + plan.buffers + (run.settings.first_step + step) % plan.n_buffers*plan.buffer_size
 
 
 cdef void run_block(const Plan* plan, const Batch* batch, const RunParameters* run, const real* params, idx step,
@@ -64,7 +65,7 @@ cdef void run_block(const Plan* plan, const Batch* batch, const RunParameters* r
     cdef idx next_block = block + 1, n = 0, i
     cdef double squares = 0
     cdef Batch own
-    cdef Ahead ahead
+    cdef PrefetchQueue queue
     if block == n_blocks:
         if step > 0 and run.settings.l2 > 0:
             for i in range(plan.n_tasks):
@@ -76,9 +77,9 @@ cdef void run_block(const Plan* plan, const Batch* batch, const RunParameters* r
         next_block = block//per_thread*per_thread
     if next_block > block or step + 1 < run.n_steps:
         n = min(plan.block, batch.size - next_block*plan.block)
-    expect(&ahead, batch.data, batch.image_bytes, batch.pace,
-           order + next_block*plan.block + (0 if next_block > block else batch.size), 0, n)
-    phase_one(plan, &own, params, order, block, &ahead, area_of(plan, run, step, workspace),
+    begin_prefetch(&queue, batch.data, batch.image_bytes, batch.bytes_per_step,
+                   order + next_block*plan.block + (0 if next_block > block else batch.size), 0, n)
+    phase_one(plan, &own, params, order, block, &queue, buffer_of(plan, run, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
 
 
@@ -93,8 +94,8 @@ cdef void run_task(const Plan* plan, const Batch* batch, const RunParameters* ru
             loss += batch.losses[i]
         run.costs[step] = loss/batch.size
         return
-    rule = rule_of(run, step, plan.private)
-    phase_two(plan, batch, &rule, tasks, t, params, state, area_of(plan, run, step, workspace),
+    rule = rule_of(run, step, plan.thread_local)
+    phase_two(plan, batch, &rule, tasks, t, params, state, buffer_of(plan, run, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
     if rule.streams:
         end_stream()
@@ -138,19 +139,21 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
           const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const real[:, :, ::1] scale,
           const real[:, :, ::1] offset, const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft,
           double on, double off, const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs,
-          double[::1] losses, int[::1] correct, double[::1] squares, dict settings, bint far, int n_threads, int spins):
+          double[::1] losses, int[::1] correct, double[::1] squares, dict settings, bint thread_local, int n_threads,
+          int spins):
     """``len(learning_rates)`` updates of ``params``; ``order`` (steps, batch size) names the images of each.
 
     With momentum ``state`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
     changes. ``labels`` are indexed by image, ``soft`` by position in the batch. ``costs`` are those before each
-    update. ``settings`` has the keys of the struct Settings. ``far``: the threads' processors share no cache; ``spins``:
-    see barrier.pxi. Returns how many seconds threads slept while they waited for each other, added up over all of them.
+    update. ``settings`` has the keys of the struct Settings. ``thread_local``: for threads without a shared
+    last-level cache, see backward.pyx; ``spins``: see barrier.pxi. Returns how many seconds threads slept while they
+    waited for each other, added up over all of them.
     """
     cdef Plan own = read_plan(plan)
     cdef Batch batch
     cdef RunParameters run
     cdef double asleep
-    own.private = far
+    own.thread_local = thread_local
     run.settings = settings
     run.n_steps = learning_rates.shape[0]
     run.order = &order[0, 0]
@@ -168,7 +171,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     batch.workspace = &workspace[0]
     with nogil:
         fill_branch_tables(&own, &batch, &workspace[0])
-        pace_requests(&batch, &own, <const real*>&params[0])
+        plan_prefetch(&batch, &own, <const real*>&params[0])
         asleep = run_steps(&own, &batch, &run, <const Task*>&tasks[0, 0], &params[0],
                            &params[0] if state is None else &state[0], &workspace[0], n_threads, spins)
     return asleep

@@ -15,11 +15,11 @@
 #   Elements are independent. Squares: a chain for each lane, over the vectors of a row, folded pairwise.
 #
 # Ownership
-#   All memory is the callers'. Weights that other threads read next may be streamed past the caches (tiles.pxi).
+#   All memory is the callers'. Weights that other threads read next may be streamed (tiles.pxi).
 
 cdef struct UpdateRule:
     bint to_weight          # descend; else accumulate into the optimiser's state
-    bint streams            # the new weights are written past the caches: other threads read them
+    bint streams            # non-temporal stores of the new weights: other threads read them
     bint squares            # also sum up w*w
     double decay, rate
     double momentum, weight_decay

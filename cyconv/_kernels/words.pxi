@@ -5,7 +5,8 @@
 #     f = 2, 4   a row of the patch, 2 or 4 pixels
 #     f = 8      the first (q = 0) or the second half (q = 1) of such a row, 4 pixels
 #     f = 1      sixteen pixels of one row, as they lie
-#   `rows` is the first of the f//2 rows of 32 pixels, f rows apart, on which sixteen patches lie (f = 1: the first pixel).
+#   `rows` is the first of the f//2 rows of 32 pixels, f rows apart, on which sixteen patches lie (f = 1: the first
+#   pixel).
 #
 # Why not in Cython
 #   A compiler makes these permutations out of dozens of steps; the loop over what has been read is one it vectorises.
