@@ -36,7 +36,8 @@ FAST = [
     # let other passes take the nests apart before that. First gcc's words for it, then clang's: without them it is
     # three to forty times slower.
     ["--param=max-completely-peel-times=7"], ["--param=max-completely-peeled-insns=3000"],
-    ["-fno-loop-interchange"], ["-fno-tree-loop-distribute-patterns"], ["-fno-inline-functions-called-once"], ["-fno-ipa-cp-clone"],
+    ["-fno-loop-interchange"], ["-fno-tree-loop-distribute-patterns"],
+    ["-fno-inline-functions-called-once"], ["-fno-ipa-cp-clone"],
     ["-mllvm", "-unroll-full-max-count=7"],
     # Allocate registers for a function as a whole: by loops, the update's tile keeps its inputs on the stack.
     ["-fira-region=one"],
@@ -56,7 +57,8 @@ DIRECTIVES = {
 
 def extension(name):
     path = f"cyconv/_kernels/{name}.pyx"
-    depends = [f"cyconv/_kernels/{file}" for file in sorted(os.listdir("cyconv/_kernels")) if file.endswith((".pxi", ".pyx"))]
+    files = sorted(os.listdir("cyconv/_kernels"))
+    depends = [f"cyconv/_kernels/{file}" for file in files if file.endswith((".pxi", ".pyx"))]
     return Extension(f"cyconv._kernels.{name}", [path], depends=depends)
 
 

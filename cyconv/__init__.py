@@ -12,7 +12,7 @@
 import importlib
 
 from .augmentation import Augmentation
-from .datasets import (Dataset, Normalizer, Split, download_cifar10, find_cifar10, load_cifar10, make_shapes)
+from .datasets import Dataset, Normalizer, Split, download_cifar10, find_cifar10, load_cifar10, make_shapes
 from .ensemble import Ensemble
 from .history import History
 from .lr_range import LrRangeResult, lr_range_test

@@ -8,7 +8,7 @@ ROOT, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 def folders(controller, root=ROOT, membership=MEMBERSHIP):
     """Folders of the groups whose limits count, from this process's own up to the root, in either version."""
     for line in read(membership).splitlines():
-        number, controllers, group = (line.split(":", 2) + ["", ""])[:3]
+        number, controllers, group = [*line.split(":", 2), "", ""][:3]
         if number != "0" and controller not in controllers.split(","):
             continue
         folder = (root if number == "0" else root / controller) / group.lstrip("/")

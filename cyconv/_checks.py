@@ -200,7 +200,7 @@ def _has_channels_last(shape, image_shape):
     if image_shape is not None:
         return (channels, height, width) == image_shape != shape[1:]
     short, long = sorted((height, width))
-    return short > 4 and (channels in (3, 4) and long <= 2 * short or channels == 1 and long == short)
+    return short > 4 and ((channels in (3, 4) and long <= 2 * short) or (channels == 1 and long == short))
 
 
 def as_array(name, value):
@@ -224,7 +224,8 @@ def check_memory(what, n_bytes):
     """Raise MemoryError before an allocation that this process cannot hold."""
     limit = available_memory()
     if n_bytes > limit:
-        raise MemoryError(f"{what} needs {n_bytes:,} bytes, but this process may hold {limit:,} bytes of memory at most")
+        raise MemoryError(
+            f"{what} needs {n_bytes:,} bytes, but this process may hold {limit:,} bytes of memory at most")
 
 
 def check_finite(name, array):

@@ -25,7 +25,8 @@ class Figure(matplotlib.figure.Figure):
             If there is neither.
         """
         if self.canvas.manager is not None:
-            return super().show(warn)
+            super().show(warn)
+            return
         shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
         if shell is None or "image/png" not in shell.display_formatter.active_types:
             raise AttributeError("figure.show must be called in a notebook, but here is none: use figure.savefig(path)")

@@ -284,7 +284,8 @@ def load_arrays(path, kind, version):
             raise ValueError("its header is no mapping")
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError,
             RecursionError, SyntaxError, OverflowError, zipfile.zlib.error) as error:
-        raise ValueError(f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {in_short(error)}") from None
+        raise ValueError(
+            f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {in_short(error)}") from None
     if header.get("kind") != kind:
         raise ValueError(f"path must be a cyconv {kind} file, but {path} holds {describe(header.get('kind'))}")
     found = header.get("version")

@@ -135,7 +135,7 @@ def blaming_the_file(path):
 
 
 def _grouped(arrays):
-    """{"parameters.conv.weight": array} -> {"parameters": {"conv.weight": array}}"""
+    """``{"parameters.conv.weight": array}`` as ``{"parameters": {"conv.weight": array}}``."""
     groups = {}
     for name, array in arrays.items():
         group, _, key = name.partition(".")

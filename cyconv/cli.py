@@ -66,7 +66,7 @@ def explain(error, **options):
     sentence = " ".join(str(error).split()) or type(error).__name__
     subject, must, rest = sentence.partition(" must ")
     for name, option in options.items() if must else ():
-        subject = re.sub(rf"\b{name}\b", lambda match: option, subject)
+        subject = re.sub(rf"\b{name}\b", lambda match, option=option: option, subject)
     return subject + must + rest
 
 
@@ -432,7 +432,7 @@ class OutputFolder:
         ours = (*self._names, RESULTS, SUMMARY, JOURNAL, BENCHMARK, *RunFiles.PATTERNS)
         found = any(next(self.output.glob(name), None) for name in ours)
         held = _read(self.output / CONFIGURATION)
-        return held if found or not held and (self.output / CONFIGURATION).exists() else None
+        return held if found or (not held and (self.output / CONFIGURATION).exists()) else None
 
 
 def _read(path):

@@ -118,7 +118,7 @@ class Run:
 
     @property
     def augmentation(self):
-        """Augmentation or None"""
+        """Augmentation or None."""
         augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
         return None if augmentation == NO_AUGMENTATION else augmentation
 

@@ -20,9 +20,9 @@ from ._checks import check_integer, describe
 from ._kernels.processor import (
     DENSE_BIAS, DENSE_PANEL, FILTER_BIAS, FILTER_ROW, LINE_FLOATS, PAD, PANEL, PATCH_BIAS, PATCH_PANEL, TILE_ROWS, UNITS_PAD)
 
-RING_BYTES = 2**21     # of all activation buffers together: more than a core's own cache
-GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of theirs,
-                        # and would take lines from the neighbour that writes them
+RING_BYTES = 2**21      # of all activation buffers together: more than a core's own cache
+GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of
+                        # theirs, and would take lines from the neighbour that writes them
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 
 
@@ -159,7 +159,8 @@ class Layout:
         """A weight matrix as it lies in the kernels' array: (units or filters, row with its padding)."""
         if kind == "filter":
             branch = self.branches[i]
-            start, rows, ld = branch["weight"], branch["n_filters"], branch["n_values" if branch["patch_inner"] else "ld_x"]
+            start, rows = branch["weight"], branch["n_filters"]
+            ld = branch["n_values" if branch["patch_inner"] else "ld_x"]
         else:
             dense = self.dense[i]
             start, rows, ld = dense["weight"], dense["n_units"], dense["ld_w"]
@@ -198,7 +199,7 @@ class Layout:
         """Write public arrays into the kernels' array."""
         for name, kind, i in self.names:
             array = mapping[name].reshape(self.shape(kind, i)[0], -1) if "bias" not in kind else mapping[name]
-            for columns, view, shape in self._pieces(store, kind, i):
+            for columns, view, _ in self._pieces(store, kind, i):
                 part = array[:, columns] if array.ndim == 2 else array
                 view[...] = part.reshape(view.shape)
 
@@ -258,7 +259,8 @@ class Layout:
         n_blocks = -(-batch_size // block)
         keep_grad = not all(branch["patch_inner"] for branch in self.branches)
         act = [0 if evaluation and i == 0 else batch.take(rows * ld) for i, ld in enumerate(self.ld)]
-        grad = [0 if evaluation or i == 0 and not keep_grad else buffer.take(rows * ld) for i, ld in enumerate(self.ld)]
+        grad = [0 if evaluation or (i == 0 and not keep_grad) else buffer.take(rows * ld)
+                for i, ld in enumerate(self.ld)]
         h, d_h = thread.take(block * self.ld[0]), thread.take(block * self.ld[0])
         branches = []
         for branch in self.branches:
@@ -334,7 +336,9 @@ def _panels(kind, layer, n_inputs):
 
 
 def row_length(n):
-    """``n`` elements padded to an odd number of cache lines of 64 bytes (floats): rows a power of two apart
-    would fall into the same few sets of the cache."""
+    """``n`` elements padded to an odd number of cache lines of 64 bytes (floats).
+
+    Rows a power of two apart would fall into the same few sets of the cache.
+    """
     lines = padded(n) // LINE_FLOATS
     return LINE_FLOATS * (lines + 1 - lines % 2)

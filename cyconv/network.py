@@ -129,7 +129,8 @@ class Network:
     (2, 10)
     """
 
-    def __init__(self, filter_size, n_filters, n_hidden, seed=0, dtype="float32", image_shape=(3, 32, 32), n_classes=10):
+    def __init__(self, filter_size, n_filters, n_hidden, seed=0, dtype="float32", image_shape=(3, 32, 32),
+                 n_classes=10):
         self._layout = _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes)
         self.image_shape = self._layout.image_shape
         self.n_classes = self._layout.n_classes
@@ -190,7 +191,9 @@ class Network:
     @property
     def architecture(self):
         """The constructor's arguments as JSON values: ``Network(**net.architecture)`` is its untrained twin."""
-        as_json = lambda value: list(value) if isinstance(value, tuple) else value
+        def as_json(value):
+            return list(value) if isinstance(value, tuple) else value
+
         return {
             "filter_size": as_json(self.filter_size), "n_filters": as_json(self.n_filters),
             "n_hidden": as_json(self.n_hidden), "seed": self.seed, "dtype": str(self.dtype),
@@ -249,7 +252,8 @@ class Network:
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{name} must be a dict of arrays, but got {describe(mapping)}")
         if set(mapping.keys()) != set(shapes):
-            raise ValueError(f"{name} must have the names {', '.join(shapes)}, but got {', '.join(map(str, mapping.keys()))}")
+            raise ValueError(
+                f"{name} must have the names {', '.join(shapes)}, but got {', '.join(map(str, mapping.keys()))}")
         arrays = {}
         for key, shape in shapes.items():
             array = check_array(f"{name}[{key!r}]", mapping[key], shape, ops.FLOATS)
@@ -337,12 +341,15 @@ class Network:
             source = Source(self, X, labels, name="X")
         else:
             source = X
-            if (source.image_shape, source.dtype) != (self.image_shape, self.dtype) or source.n_classes > self.n_classes:
+            if ((source.image_shape, source.dtype) != (self.image_shape, self.dtype)
+                    or source.n_classes > self.n_classes):
                 raise ValueError(
                     f"the source must be prepared for images of shape {self.image_shape}, {self.dtype} and "
-                    f"{self.n_classes} classes, but it was for {source.image_shape}, {source.dtype} and {source.n_classes}")
+                    f"{self.n_classes} classes, but it was for {source.image_shape}, {source.dtype} and "
+                    f"{source.n_classes}")
             if labels is not None:
-                raise ValueError("labels must be left out with a prepared source, which has its own, but they were given")
+                raise ValueError(
+                    "labels must be left out with a prepared source, which has its own, but they were given")
         if needs_labels and source.labels is None:
             raise ValueError("labels must be given, but got None")
         return source
@@ -602,7 +609,8 @@ class Network:
         source = self._source(source, needs_labels=True)
         batch_size = check_integer("batch_size", batch_size, 1)
         if batch_size > source.n_images:
-            raise ValueError(f"batch_size must be at most the number of images, {source.n_images}, but got {batch_size}")
+            raise ValueError(
+                f"batch_size must be at most the number of images, {source.n_images}, but got {batch_size}")
         rates = check_array("learning_rates", learning_rates, ("n_steps",))
         if rates.dtype.kind not in "fiu":
             raise TypeError(f"learning_rates must be numbers, but got {describe(rates)}")
@@ -635,8 +643,9 @@ class Network:
             out = np.empty(rates.size)
         elif not (isinstance(out, np.ndarray) and out.dtype == np.float64 and out.shape == rates.shape
                   and out.flags.carray):
-            raise ValueError(f"out must be a contiguous array of float64 of shape {rates.shape} that can be written to, "
-                             f"but got {describe(out)}")
+            raise ValueError(
+                f"out must be a contiguous array of float64 of shape {rates.shape} that can be written to, "
+                f"but got {describe(out)}")
         if rates.size == 0:
             return out
         with self._lock:

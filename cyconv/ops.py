@@ -19,7 +19,16 @@ import numpy as np
 
 from . import threads
 from ._checks import (
-    as_array, check_array, check_finite, check_flag, check_integer, check_labels, check_memory, check_real, describe)
+    as_array,
+    check_array,
+    check_finite,
+    check_flag,
+    check_integer,
+    check_labels,
+    check_memory,
+    check_real,
+    describe,
+)
 from ._kernels import processor
 from ._kernels.processor import ENTRY_BLOCK, LINE_FLOATS, PAD, UNITS_PAD
 from .augmentation import NO_AUGMENTATION, Augmentation
@@ -227,7 +236,7 @@ def col2im(patches, image_shape, filter_size):
 def check_image_shape(image_shape):
     """Return (C, H, W) as positive integers."""
     shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else ()
-    if isinstance(shape, np.ndarray) and shape.ndim != 1 or len(shape) != 3:
+    if (isinstance(shape, np.ndarray) and shape.ndim != 1) or len(shape) != 3:
         raise ValueError(f"image_shape must be (channels, height, width), but got {describe(image_shape)}")
     return tuple(check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
 
@@ -483,7 +492,8 @@ def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets")
         return check_labels(name, array, n, n_classes), None, on, off
     array = check_array(name, array, (n, n_classes))
     if label_smoothing:
-        raise ValueError(f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}")
+        raise ValueError(
+            f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}")
     with np.errstate(over="ignore"):        # what float64 cannot hold is refused below
         array = array.astype(np.float64)
     check_finite(name, array)
@@ -607,7 +617,8 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
     check_array("weight", weight, weight.shape)
     gradient = check_array("gradient", gradient, weight.shape, (weight.dtype,))
     if _overlaps_itself(weight):
-        raise ValueError(f"weight must not overlap itself in memory, but got strides {weight.strides} of {describe(weight)}")
+        raise ValueError(
+            f"weight must not overlap itself in memory, but got strides {weight.strides} of {describe(weight)}")
     if _overlap(weight, gradient):
         raise ValueError("gradient must not share memory with weight, but it does")
     learning_rate = check_real("learning_rate", learning_rate, 0)

@@ -210,7 +210,8 @@ def ensemble_row(summary, n_snapshots):
     return replace(
         summary, name=f"{summary.name}-ensemble", label=f"{summary.label}: ensemble of {n_snapshots}",
         n_parameters=n_snapshots * summary.n_parameters, test_accuracy=summary.ensemble_accuracy,
-        test_loss=[], validation_accuracy=[], loss_gap=[], ensemble_accuracy=[], training_time=[], updates_per_second=[])
+        test_loss=[], validation_accuracy=[], loss_gap=[], ensemble_accuracy=[], training_time=[],
+        updates_per_second=[])
 
 
 def by_label(results):
@@ -263,9 +264,9 @@ def summary_table(summaries, markdown=False, first="architecture", gap=False):
 
 
 def pooled_deviation(groups):
-    """Standard deviation within groups, pooled over them.
+    r"""Standard deviation within groups, pooled over them.
 
-    .. math:: s^2 = \\sum_g (n_g - 1) s_g^2 / \\sum_g (n_g - 1)
+    .. math:: s^2 = \sum_g (n_g - 1) s_g^2 / \sum_g (n_g - 1)
 
     Parameters
     ----------

@@ -385,7 +385,7 @@ class Candidate:
 
     @property
     def mean_accuracy(self):
-        """float"""
+        """float: mean validation accuracy over the seeds."""
         return sum(self.accuracies) / len(self.measurements)
 
     @property

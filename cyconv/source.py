@@ -88,7 +88,7 @@ def _look_like_pixels(values, normalizer):
     if normalizer is None:
         return highest > 32
     pixels = values[:16] * normalizer.std + normalizer.mean
-    return pixels.max() > 256 or highest <= 1 and np.abs(pixels - np.rint(pixels)).max() > 0.05
+    return pixels.max() > 256 or (highest <= 1 and np.abs(pixels - np.rint(pixels)).max() > 0.05)
 
 
 def _warn(message):

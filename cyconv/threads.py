@@ -13,7 +13,7 @@ from ._kernels import processor
 MAX_THREADS = 256
 
 QUOTA_HOLDS = 1.0       # seconds: reading it takes longer than a small network's update
-SPINS = 5000            # pauses for which a thread waits before it sleeps, on processors of its own: some 100 microseconds
+SPINS = 5000            # pauses before a waiting thread sleeps, on processors of its own: some 100 microseconds
 WINDOW = 0.03           # seconds of work over which a way to share it is tried: ten of a system's time slices or so
 REVIEW_AFTER = 1.0      # seconds of work for which the faster way is kept
 CROWDED = 0.1           # share of their time that threads sleep for each other once others use their processors
@@ -194,7 +194,7 @@ class Team:
         return self._ways[self._way][1]
 
     def note(self, work, seconds, asleep):
-        """Take in a call's work, in any unit that stays the same, its time, and how long threads slept for each other."""
+        """Take in a call's work, in a unit that stays the same, its time, and how long threads slept for each other."""
         self._work += work
         self._seconds += seconds
         self._asleep += asleep

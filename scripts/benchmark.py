@@ -41,6 +41,7 @@ def main(arguments=None):
 
 def measure(options, command):
     from peers import sections, tables
+
     from cyconv import cli, report
     from cyconv._files import write_json
 
@@ -72,7 +73,7 @@ def measure(options, command):
 def parse(arguments):
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, 
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS,
                         default=[name for name in SECTIONS if name not in LONG], metavar="SECTION",
                         help=f"which of {', '.join(SECTIONS)} (default: all but {' and '.join(LONG)})")
     parser.add_argument("--peers", nargs="+", choices=list(peers.PEERS), default=peers.installed(),
@@ -92,7 +93,8 @@ def parse(arguments):
     parser.add_argument("--data", default=None, metavar="FOLDER", help="CIFAR-10, for the section exercise")
     parser.add_argument("--output", default="results/benchmark", metavar="FOLDER",
                         help="where benchmark.json, .md and .png go (default: results/benchmark)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what the output folder holds, once all is measured")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace what the output folder holds, once all is measured")
     parser.add_argument("--worker", choices=list(peers.PEERS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.threads = sorted(set(options.threads))

@@ -190,9 +190,9 @@ def write_results(found, configuration, data, folder, complete):
                         for key in MEASURED} for run in found["runs"]],
     }, "\n\n".join([
         f"# cyconv and PyTorch, training time: {data.name}", *(f"**{remark}**" for remark in remarks),
-        "Times are medians (lowest–highest) over rounds or seeds; ratios are medians of the ratios within a "
-        "round or seed. A whole run lasts from the first update to the last. A difference in time counts as "
-        "noise where the ratios lie on both sides of 1.",
+        ("Times are medians (lowest–highest) over rounds or seeds; ratios are medians of the ratios within a "
+         "round or seed. A whole run lasts from the first update to the last. A difference in time counts as "
+         "noise where the ratios lie on both sides of 1."),
         f"{report.machine_sentence()[:-1]}, torch {peers.versions(WAYS)['torch']}.",
         *(text for heading, table, picture, sentences in parts for text in (
             f"## {heading}", table(True), *sentences, *([f"![{picture}]({picture})"] if picture else []))),

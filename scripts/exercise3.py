@@ -33,7 +33,8 @@ def parse(argv, resumable=True):
 def chosen_parts(arguments):
     """The runs of each part that the arguments ask for, with one seed."""
     changes = dict(QUICK) if arguments.quick else {}
-    changes |= {name: getattr(arguments, name) for name in ("growth", "log_every") if getattr(arguments, name) is not None}
+    given = {name: getattr(arguments, name) for name in ("growth", "log_every")}
+    changes |= {name: value for name, value in given.items() if value is not None}
     return {
         part: [dataclasses.replace(run, **changes) for run in runs]
         for part, runs in PARTS.items() if arguments.part in (part, "all")

@@ -11,13 +11,14 @@ import time
 import exercise3
 import numpy as np
 import torch
+from peers.case import Case, Data
+from peers.torch_peer import AutogradPeer, evaluate
+
 from cyconv import cli
 from cyconv.datasets import Normalizer
 from cyconv.executors import spread
 from cyconv.experiment import Result, describe_data, over_seeds
 from cyconv.history import History
-from peers.case import Case, Data
-from peers.torch_peer import AutogradPeer, evaluate
 
 OUTPUT = "results/exercise3-pytorch"
 

@@ -111,9 +111,9 @@ def write_results(found, settings, configuration, data, folder):
         "networks": [describe_tests(label, tests) for label, tests in found.items()],
     }, "\n\n".join([
         f"# Learning-rate range test: {data.name}", *(f"**{remark}**" for remark in remarks),
-        "Each network was trained from its start while the learning rate rose geometrically. η_min is where "
-        "the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard deviation "
-        f"over seeds as a factor. {report.NOISE_RULE}",
+        ("Each network was trained from its start while the learning rate rose geometrically. η_min is where "
+         "the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard deviation "
+         f"over seeds as a factor. {report.NOISE_RULE}"),
         report.machine_sentence(), f"## {heading}", table(found, markdown=True), *sentences,
         f"![cost against learning rate]({PICTURE})",
     ]) + "\n")

@@ -69,7 +69,8 @@ def check(kind, args):
             print("the build is not instrumented:", flags)
             return False
         sets = args.isa or sets.split()
-        return all([run_tests(kind, name, folder, environment, args.tests) for name in sets])
+        passed = [run_tests(kind, name, folder, environment, args.tests) for name in sets]
+        return all(passed)
 
 
 def copy_tree(folder):
@@ -98,7 +99,8 @@ def test_environment(kind, folder):
 def run_tests(kind, instruction_set, folder, environment, tests):
     print(f"== {kind}: {instruction_set}", flush=True)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=short", *tests]
-    return subprocess.run(command, cwd=folder / "tests", env=dict(environment, CYCONV_ISA=instruction_set)).returncode == 0
+    done = subprocess.run(command, cwd=folder / "tests", env=dict(environment, CYCONV_ISA=instruction_set))
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

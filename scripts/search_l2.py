@@ -142,8 +142,8 @@ def write_results(configuration, search, journal, data, folder):
     }, "\n\n".join([
         f"# Search of λ: {data.name}",
         *(f"**{remark}**" for remark in remarks),
-        f"{heading}. Numbers are mean ± standard deviation over runs that differ in their seed. "
-        f"{NO_TEST} {report.NOISE_RULE}",
+        (f"{heading}. Numbers are mean ± standard deviation over runs that differ in their seed. "
+         f"{NO_TEST} {report.NOISE_RULE}"),
         ranking_table(ranking, search.n_seeds, markdown=True),
         sentence,
         f"![validation accuracy against λ]({picture})",

@@ -190,7 +190,7 @@ def plain(value):
     """A sound copy of what was accepted: native arrays in C order for arrays and what counts as such."""
     if isinstance(value, dict):
         return {name: plain(each) for name, each in value.items()}
-    if isinstance(value, np.generic) or isinstance(value, np.ndarray) and value.ndim == 0:
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     if isinstance(value, fractions.Fraction):
         return float(value)

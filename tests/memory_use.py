@@ -1,5 +1,6 @@
 """As a program: resident memory, in MiB, of the case that the argument names."""
 
+import contextlib
 import json
 import re
 import sys
@@ -33,10 +34,8 @@ def steps():
             network.loss_and_gradients(X, labels)
             network.set_parameters(network.parameters)
             network.forward(X)
-            try:
+            with contextlib.suppress(ValueError):
                 network.train_steps(source, [20], [0.01], batch_size=1)
-            except ValueError:
-                pass
         if step in (999, 10_999):
             found.append(resident())
     return found

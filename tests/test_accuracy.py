@@ -1,4 +1,4 @@
-"""Numbers that are hard to get right in single precision: pixels that hardly vary, probabilities near one, many classes."""
+"""Numbers hard to get right in single precision: pixels that hardly vary, probabilities near one, many classes."""
 
 import json
 
@@ -64,7 +64,8 @@ def test_training_on_pixels_that_hardly_vary():
     images, normalizer = images_of("bright pixels")
     labels = np.arange(1000) % 10
     found = []
-    for dtype, X, given in (("float32", images, normalizer), ("float64", (images - normalizer.mean) / normalizer.std, None)):
+    normalised = (images - normalizer.mean) / normalizer.std
+    for dtype, X, given in (("float32", images, normalizer), ("float64", normalised, None)):
         network = cyconv.Network(filter_size=4, n_filters=7, n_hidden=20, seed=0, dtype=dtype)
         found.append(network.train_steps(network.prepare(X, labels, given), np.arange(200), [1e-3, 1e-3]))
     np.testing.assert_allclose(found[0], found[1], rtol=2e-6)

@@ -338,7 +338,7 @@ def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
     bright = (normalizer.mean + 0.4 * normalizer.std).round().clip(0, 255).astype(np.uint8)[None].repeat(N, 0)
     above_the_mean = (np.floor(normalizer.mean) + 1).astype(np.uint8)[None].repeat(N, 0)
     dark, white = np.zeros_like(images), np.full_like(images, 255)
-    assert 0 < normalizer(bright).min() and 0 < normalizer(above_the_mean).min() and normalizer(bright).max() < 1
+    assert normalizer(bright).min() > 0 and normalizer(above_the_mean).min() > 0 and normalizer(bright).max() < 1
     for X in (*(normalizer(pixels) for pixels in (images, bright, above_the_mean, dark, white)),
               normalizer(images).astype(float), *(np.full(images.shape, value) for value in (0.0, 1.0, 1e6))):
         for name, call in takes_floats.items():
@@ -348,7 +348,10 @@ def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
 def test_prepared_images_are_not_looked_at_again(network, images, labels):
     with pytest.warns(UserWarning, match="^images must be normalised"):
         source = network.prepare(images / 255, labels)
-    train = lambda source: network.train_steps(source, np.arange(N), [0.1], batch_size=N)
+
+    def train(source):
+        return network.train_steps(source, np.arange(N), [0.1], batch_size=N)
+
     for call in (network.evaluate, network.predict, train):
         assert not warnings_of(call, source)
 

@@ -1,5 +1,6 @@
 """Checkpoints: resumed runs equal uninterrupted ones bit for bit; bad files and full disks are survived."""
 
+import io
 import os
 import tempfile
 import zipfile
@@ -331,13 +332,15 @@ def test_missing_and_foreign_files(path, tmp_path):
     with pytest.raises(FileNotFoundError):
         cyconv.CyclicTrainer.resume(tmp_path)
     trainer = cyconv.CyclicTrainer.resume(path)
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
     for write in (
         lambda: trainer.history.save(path),
         lambda: trainer.network.save(path),
         lambda: np.savez(path, a=np.zeros(3)),
         lambda: path.write_bytes(b""),
         lambda: path.write_text("not an archive"),
-        lambda: np.save(open(path, "wb"), np.zeros(3)),
+        lambda: path.write_bytes(array.getvalue()),
         lambda: zipfile.ZipFile(path, "w").close(),
     ):
         write()
@@ -351,7 +354,7 @@ def test_no_pickle_is_executed(path, tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "trapped"),)
 
-    header, arrays = load_arrays(path, "checkpoint", 1)
+    _, arrays = load_arrays(path, "checkpoint", 1)
     arrays["velocity.conv.bias"] = np.array([Trap()])
     np.savez(path, __header__=np.zeros(1, np.uint8), **arrays)
     assert_refused(path)

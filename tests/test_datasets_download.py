@@ -16,8 +16,8 @@ import pytest
 from test_readme import blocks
 
 import cyconv
-from cyconv.datasets import download_cifar10
 from cyconv.datasets import download as download_module
+from cyconv.datasets import download_cifar10
 
 ARCHIVE = np.random.default_rng(0).bytes(700_000)
 NAME = "cifar-10-binary.tar.gz"
@@ -31,12 +31,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         self.server.asked.append(asked)
         if mode == "missing":
-            return self.send_error(404)
+            self.send_error(404)
+            return
         start = 0
         if asked and mode != "ignores ranges":
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
             if mode == "refuses ranges":
-                return self.send_error(416)
+                self.send_error(416)
+                return
         if asked and mode == "another range":
             start = 0
         self.send_response(206 if asked and mode != "ignores ranges" else 200)

@@ -17,8 +17,9 @@ def one_thread(request):
     return run_program("digests.py", 1, "near", CYCONV_ISA=request.param)
 
 
-@pytest.mark.parametrize("n_threads, distance", [(1, "far"), (2, "near"), (2, "far"), (3, "far"), (5, "near"), (8, "far"),
-                                                 (64, "near")])
+@pytest.mark.parametrize("n_threads, distance", [
+    (1, "far"), (2, "near"), (2, "far"), (3, "far"), (5, "near"), (8, "far"), (64, "near"),
+])
 def test_same_bits_for_any_number_of_threads(one_thread, n_threads, distance):
     many = run_program("digests.py", n_threads, distance, CYCONV_ISA=one_thread["build"])
     assert len(many) > 2 * len(ARCHITECTURES) * 4 * len(BATCH_SIZES)
@@ -61,7 +62,8 @@ def test_few_operations_stay_on_one_thread_where_threads_are_far(monkeypatch, fa
     asked = []
     monkeypatch.setattr("cyconv.threads._chosen", 2)
     monkeypatch.setattr(ops, "threads_are_far", lambda n_threads: far and n_threads > 1)
-    monkeypatch.setattr(ops, "specialised", lambda function, dtype: lambda *arguments: asked.append(arguments[-3:-1]) or 0.0)
+    monkeypatch.setattr(
+        ops, "specialised", lambda function, dtype: lambda *arguments: asked.append(arguments[-3:-1]) or 0.0)
     net = cyconv.Network(filter_size=8, n_filters=3, n_hidden=n_hidden)
     images = np.zeros((400, 3, 32, 32), np.uint8)
     source = net.prepare(images, np.zeros(400, np.int64), normalizer=cyconv.Normalizer.fit(images))

@@ -26,8 +26,8 @@ from cyconv.lr_range import lr_range_test
 
 pytest.importorskip("hypothesis")
 
-from hostile_arguments import bits, hostile, near, plain  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hostile_arguments import bits, hostile, near, plain
+from hypothesis import HealthCheck, given, settings
 
 EXAMPLES = int(os.environ.get("CYCONV_DOOR_EXAMPLES", "0"))
 REFUSALS = (TypeError, ValueError, MemoryError)
@@ -157,8 +157,9 @@ def in_double(function):
     """The twin in double precision, whatever it is given."""
 
     def call(**arguments):
-        is_float = lambda value: isinstance(value, np.ndarray) and value.dtype.kind == "f"
-        return function(**{name: np.float64(each) if is_float(each) else each for name, each in arguments.items()})
+        floats = {name: np.float64(each) for name, each in arguments.items()
+                  if isinstance(each, np.ndarray) and each.dtype.kind == "f"}
+        return function(**arguments | floats)
 
     return call
 
@@ -673,7 +674,8 @@ def some_gradients(rng):
 
 Door("gradients_to_course", lambda gradients: course_layout.gradients_to_course(gradients)["grad_W2"], some_gradients,
      lambda gradients: gradients["output.weight"], refusals=[KeyError],
-     words=[f"{layer}.{what}" for layer in ("conv", "hidden", "output") for what in ("weight", "bias")] + ["weight", "n_filters"])
+     words=[*(f"{layer}.{what}" for layer in ("conv", "hidden", "output") for what in ("weight", "bias")),
+            "weight", "n_filters"])
 
 
 def run_settings(rng):

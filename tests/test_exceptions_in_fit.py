@@ -1,8 +1,10 @@
 """An exception raised at any bytecode of fit: the next fit gives the bits of an uninterrupted run, or says why not."""
 
+import contextlib
 import os
 import signal
 import sys
+from functools import partial
 
 import pytest
 from tiny_run import EVERYTHING, PLAIN, digest, fit, make_network, make_trainer
@@ -65,7 +67,8 @@ def bytecodes(function, stride):
 
 
 def handlers():
-    return [signal.getsignal(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    return [signal.getsignal(getattr(signal, name)) for name in names if hasattr(signal, name)]
 
 
 @OPTIONS
@@ -77,7 +80,7 @@ def test_the_same_trainer_goes_on_with_the_same_bits(options, progress, monkeypa
     tried = 0
     for number in bytecodes(lambda: fit(tiny(**options), progress=progress), STRIDE):
         trainer = tiny(**options)
-        raise_at(number, lambda: fit(trainer, progress=progress))
+        raise_at(number, partial(fit, trainer, progress=progress))
         assert handlers() == before
         try:
             fit(trainer)
@@ -96,7 +99,7 @@ def test_the_checkpoint_goes_on_with_the_same_bits(options, tmp_path):
     for number in bytecodes(lambda: fit(tiny(**options), checkpoint=first, checkpoint_every=4), 20 * STRIDE):
         path.unlink(missing_ok=True)
         trainer = tiny(**options)
-        raise_at(number, lambda: fit(trainer, checkpoint=path, checkpoint_every=4))
+        raise_at(number, partial(fit, trainer, checkpoint=path, checkpoint_every=4))
         resumed = [cyconv.CyclicTrainer.resume(path)] if path.exists() else []
         for each in (trainer, *resumed):
             try:
@@ -114,15 +117,13 @@ def test_a_run_that_diverges_diverges_alike():
         return caught.value.step, caught.value.learning_rate
 
     def attempt(trainer):
-        try:
+        with contextlib.suppress(cyconv.DivergenceError):
             fit(trainer, log_every=1000)
-        except cyconv.DivergenceError:
-            pass
 
     expected = diverges(tiny(eta_max=1e20))
     for number in bytecodes(lambda: attempt(tiny(eta_max=1e20)), STRIDE // 4):
         trainer = tiny(eta_max=1e20)
-        raise_at(number, lambda: attempt(trainer))
+        raise_at(number, partial(attempt, trainer))
         if trainer._ended is None:
             assert diverges(trainer) == expected, f"raised at bytecode {number}"
         else:

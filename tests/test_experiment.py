@@ -18,8 +18,17 @@ import pytest
 import cyconv
 from cyconv import executors, experiment
 from cyconv.executors import executor_opener
-from cyconv.experiment import (DataSource, Result, Run, RunFiles, RunInterrupted, longest_first, over_seeds, run_all,
-                               run_experiment)
+from cyconv.experiment import (
+    DataSource,
+    Result,
+    Run,
+    RunFiles,
+    RunInterrupted,
+    longest_first,
+    over_seeds,
+    run_all,
+    run_experiment,
+)
 
 TINY = Run("tiny", n_filters=2, n_hidden=6, step_size=6, n_cycles=2, batch_size=20, log_every=4)
 

@@ -117,5 +117,5 @@ def test_penalty_is_on_weights_alone(rng, make_network):
     weights = {name: values for name, values in network.parameters.items() if name.endswith(".weight")}
     assert cost - plain_cost == pytest.approx(0.5 * sum(np.sum(values**2) for values in weights.values()))
     for name in plain:
-        penalty = weights[name] if name in weights else 0.0  # 2λ = 1
+        penalty = weights.get(name, 0.0)  # 2λ = 1
         np.testing.assert_allclose(gradients[name] - plain[name], penalty, atol=1e-12)

@@ -24,7 +24,7 @@ def history():
 
 def same(left, right):
     return left.complete == right.complete and all(
-        np.asarray(left[key]).tobytes() == np.asarray(right[key]).tobytes() for key in left.keys()
+        np.asarray(left[key]).tobytes() == np.asarray(right[key]).tobytes() for key in left
     )
 
 
@@ -55,7 +55,8 @@ def test_is_a_full_mapping(history):
 
 def test_equal_histories_have_equal_curves_and_times(history):
     other = copy.copy(history)
-    assert history == other == dict(history) and not history != other
+    assert history == other == dict(history)
+    assert not history != other  # noqa: SIM202 (__ne__, too)
     other.training_time = 4.0
     assert history != other
     other = copy.copy(history)

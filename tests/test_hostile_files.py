@@ -1,6 +1,5 @@
 """Files from strangers: every reader refuses them with one sentence, executes nothing and allocates little."""
 
-import io
 import json
 import os
 import pickle
@@ -11,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from tiny_run import EVERYTHING, fit, make_network, make_trainer
+from tiny_run import EVERYTHING, fit, make_trainer
 
 import cyconv
 from cyconv._files import load_arrays, save_arrays
@@ -73,7 +72,7 @@ def assert_refused_or_usable(kind, path):
         assert_refused(kind, path)
         return True
     if kind == "history":
-        assert all(np.isfinite(taken[key]).all() for key in taken.keys())
+        assert all(np.isfinite(taken[key]).all() for key in taken)
     else:
         network = taken if kind == "network" else taken.network
         X = np.zeros((2, *network.image_shape), np.float32)
@@ -192,14 +191,17 @@ def test_foreign_members(kind, originals, path):
 
 
 @pytest.mark.parametrize("text", [
-    "", "{", "}", "(" * 3000, "{'descr': (", "[" * 9000, "-" * 9000 + "1", "{1: 2, 'a': 3}", "{[]}", "{'shape'}", "None",
+    "", "{", "}", "(" * 3000, "{'descr': (", "[" * 9000, "-" * 9000 + "1", "{1: 2, 'a': 3}", "{[]}", "{'shape'}",
+    "None",
     "__import__('os').mkdir('x')", "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)", "\x00", "\xff" * 10,
     "{'descr': '<f4', 'fortran_order': 1, 'shape': (1,), }", "{'descr': '<f4', 'fortran_order': False, 'shape': 1, }",
-    "{'descr': [], 'fortran_order': False, 'shape': (1,), }", "{'descr': None, 'fortran_order': False, 'shape': (1,), }",
+    "{'descr': [], 'fortran_order': False, 'shape': (1,), }",
+    "{'descr': None, 'fortran_order': False, 'shape': (1,), }",
     "{'descr': '<f4', 'fortran_order': False, 'shape': ('1',), }", "x" * 9999, "x" * 10_001,
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }" % ("9" * 5000),
-] + ["{'descr': '%s', 'fortran_order': False, 'shape': %s, }" % (descr, shape)
-     for descr in ("<f4", "|u1", "|O", "V8", "|S0", "<U1000000", "<c8", "<M8[s]", "(2,3)<f4", "f4,f4", "|b1", "nonsense")
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",), }",
+] + [f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+     for descr in ("<f4", "|u1", "|O", "V8", "|S0", "<U1000000", "<c8", "<M8[s]", "(2,3)<f4", "f4,f4", "|b1",
+                   "nonsense")
      for shape in ("(-1,)", "(-1, -1)", "(-2, -2)", f"({2**31}, {2**31}, {2**31})", f"(0, {10**30})", f"({2**62},)",
                    "(True,)", "()", "(1,)", "(0,)")])
 def test_headers_of_arrays(kind, originals, path, text):
@@ -247,15 +249,16 @@ def test_each_kind_refuses_the_others(kind, originals):
 
 
 @pytest.mark.parametrize("text", [
-    b"", b"{", b"null", b"[]", b"3", b'"x"', b"\xff\xfe", b"{}", b"[" * 100_000, b'{"kind": ' * 3000, b"NaN", b"1" * 9000,
+    b"", b"{", b"null", b"[]", b"3", b'"x"', b"\xff\xfe", b"{}", b"[" * 100_000, b'{"kind": ' * 3000, b"NaN",
+    b"1" * 9000,
 ])
 def test_headers_that_are_no_mapping(kind, parts, path, text):
     np.savez(path, __header__=np.frombuffer(text, np.uint8), **parts[1])
     assert_refused(kind, path)
 
 
-BAD_VALUES = [None, True, -1, 0, 1.5, 1e308, float("nan"), float("inf"), 2**31, 10**9, 10**30, 10**400, "", "x", "3", [],
-              {}, [1, 1, 1], [10**9], [[4]], [4] * 100, {"a": 1}]
+BAD_VALUES = [None, True, -1, 0, 1.5, 1e308, float("nan"), float("inf"), 2**31, 10**9, 10**30, 10**400, "", "x", "3",
+              [], {}, [1, 1, 1], [10**9], [[4]], [4] * 100, {"a": 1}]
 
 
 def nodes(value, place=()):

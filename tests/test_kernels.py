@@ -269,7 +269,8 @@ def test_update_in_place_reaches_any_layout(rng, dtype, layout, assert_close):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("filter_size", [1, 2, 4, 8, 16, 32])
-@pytest.mark.parametrize("augmentation", [None, Augmentation(True, 3, 8), Augmentation(True, 40, 0), Augmentation(False, 31, 1)])
+@pytest.mark.parametrize(
+    "augmentation", [None, Augmentation(True, 3, 8), Augmentation(True, 40, 0), Augmentation(False, 31, 1)])
 def test_every_width_of_cifar10s_images_is_gathered(rng, dtype, assert_close, augmentation, filter_size, channels):
     """Some of them in ways of their own; shifts beyond the image leave zeros."""
     shape = (channels, 32, 32)

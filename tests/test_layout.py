@@ -13,13 +13,16 @@ def plan(filter_size, n_filters, n_hidden, batch_size, n_threads=2):
     return network._layout.plan(ops.kernels, batch_size, n_threads, 4)
 
 
-@pytest.mark.parametrize("batch_size, block", [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (10, 5), (20, 10), (30, 5), (32, 8),
-                                               (64, 8), (100, 10), (101, 9), (1000, 10)])
+@pytest.mark.parametrize("batch_size, block", [
+    (1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (10, 5), (20, 10), (30, 5), (32, 8), (64, 8), (100, 10), (101, 9),
+    (1000, 10),
+])
 def test_blocks_of_a_small_network(batch_size, block):
     assert plan(4, 10, 50, batch_size)[0]["block"] == block
 
 
-@pytest.mark.parametrize("architecture, block", [((8, 40, 50), 25), ((4, 40, 50), 25), ((4, 40, 300), 25), ((4, 80, 600), 50)])
+@pytest.mark.parametrize(
+    "architecture, block", [((8, 40, 50), 25), ((4, 40, 50), 25), ((4, 40, 300), 25), ((4, 80, 600), 50)])
 def test_larger_blocks(architecture, block):
     """few patches to sum over, or large weights"""
     assert plan(*architecture, 100)[0]["block"] == block

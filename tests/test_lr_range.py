@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv.lr_range import (DIVERGED, LrRangeResult, _divergence, _smooth, _suggest, geometric_mean_range,
-                             lr_range_test)
+from cyconv.lr_range import DIVERGED, LrRangeResult, _divergence, _smooth, _suggest, geometric_mean_range, lr_range_test
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,8 @@ def test_training_leaves_nothing_in_the_padding_that_a_penalty_would_count(make_
 
 
 @pytest.mark.parametrize("filter_size", [1, 2, 4, 8, 16, 32])
-def test_pixels_of_every_width_mean_the_same_as_normalised_images(make_network, pixels, assert_close, dtype, filter_size):
+def test_pixels_of_every_width_mean_the_same_as_normalised_images(
+        make_network, pixels, assert_close, dtype, filter_size):
     images, _ = pixels(23)
     network = make_network(dtype=dtype, filter_size=filter_size)
     network.normalizer = cyconv.Normalizer.fit(images)

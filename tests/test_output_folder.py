@@ -179,7 +179,7 @@ def complete_results(output):
 @pytest.mark.parametrize("again", [None, 0, 3])
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
 def test_killed_at_any_step(tmp_path, monkeypatch, how, again):
-    """What was finished is there until what replaces it is; afterwards the same command ends the work, killed or not."""
+    """What was finished is there until what replaces it is; then the same command ends the work, killed or not."""
     new = NEW if how == "overwrite" else [*OLD, Run("c", l2=0.1)]
     for at in range(100):
         output = tmp_path / str(at)

@@ -1,4 +1,4 @@
-"""Progress bars: one that cannot be drawn is left out, and training goes on; what is no bar's fault is not swallowed."""
+"""Progress bars: one that cannot be drawn is left out, and training goes on; other errors are not swallowed."""
 
 import io
 import os

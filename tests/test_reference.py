@@ -106,7 +106,7 @@ def test_layer_gradients_by_finite_differences(rng, assert_close):
     d = rng.standard_normal((3, 5))
     for relu in (True, False):
 
-        def dense():
+        def dense(relu=relu):
             return np.sum(d * reference.dense_forward(inputs, weight, bias, relu))
 
         outputs = reference.dense_forward(inputs, weight, bias) if relu else None

@@ -37,7 +37,7 @@ def test_mean_and_deviation_agree_with_their_definitions(rng):
 def test_pooled_deviation_weighs_groups_by_their_degrees_of_freedom(rng):
     groups = [rng.standard_normal(n) for n in (2, 5, 9)]
     expected = math.sqrt(sum((len(g) - 1) * np.var(g, ddof=1) for g in groups) / (1 + 4 + 8))
-    assert report.pooled_deviation(groups + [[3.0]]) == pytest.approx(expected)
+    assert report.pooled_deviation([*groups, [3.0]]) == pytest.approx(expected)
     assert report.pooled_deviation([[1.0], [2.0]]) is None
 
 

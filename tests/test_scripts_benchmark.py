@@ -140,7 +140,8 @@ def test_every_way_of_a_peer_agrees_with_the_reference(name, small_case):
     peer_class = peers.load(name)
     for variant in peer_class.VARIANTS:
         assert check_peer(peer_class, small_case, variant) < 1e-4
-    if name not in ("jax", "gpu-graph"):  # JAX's precision is a switch of the whole process; the graph's rates are float32
+    # JAX's precision is a switch of the whole process; the graph's rates are float32.
+    if name not in ("jax", "gpu-graph"):
         in_double = dataclasses.replace(small_case, dtype="float64")
         assert check_peer(peer_class, in_double, peer_class.VARIANTS[0]) < 1e-10
 
@@ -168,7 +169,8 @@ def test_a_gpu_is_named_and_never_the_best_of_the_cpu():
     peak = [{"threads": 2, "dtype": "float32", "gflops": [400.0, 400.0]}]
     network = {"case": {}, "step_flops": 1e7, "image_flops": 1e5, "runs": runs, "peak": peak}
     section = {"threads": [2], "gpu": "Some GPU", "networks": {"A1": network}}
-    text = tables.describe({"machine": {"processor": "P", "architecture": "a", "instruction_set": "i"}, "steps": section})
+    machine = {"processor": "P", "architecture": "a", "instruction_set": "i"}
+    text = tables.describe({"machine": machine, "steps": section})
     on_cpu, beside_gpu = text.split("## Beside a GPU (Some GPU)")
     assert "3.10×" in on_cpu and "GPU" not in on_cpu
     assert "0.55×" in beside_gpu and "CUDA graph" in beside_gpu
@@ -214,7 +216,7 @@ def test_whole_runs_are_compared_run_after_run_and_side_by_side(monkeypatch):
     assert {(a.data, a.protocol, a.part, a.seeds, a.log_every) for a in asked} == {("folder", "batch1", "all", 1, 50)}
     assert all(len(seconds) == 2 and min(seconds) >= 0 for times in found.values() for seconds in times.values())
 
-    found = {way: dict.fromkeys(times, [1.0, 2.0]) for way, times in found.items()}
+    found = {way: {script: [1.0, 2.0] for script in times} for way, times in found.items()}
     found["2 runs at a time"]["exercise3_pytorch.py"] = [3.0, 4.0]
     text = "\n".join(tables._exercise(found))
     assert "1.00×" in text and "2.50×" in text and "| 2 runs at a time" in text

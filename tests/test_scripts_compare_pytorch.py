@@ -22,7 +22,8 @@ def script(load_script, monkeypatch):
 
 def fake_step(filter_size=8, n_filters=3, ours=(10.0, 11.0), autograd=(30.0, 33.0), manual=(20.0, 22.0)):
     return {"filter_size": filter_size, "n_filters": n_filters, "n_hidden": 50, "n_parameters": 9,
-            "checked": {}, "microseconds": {"cyconv": list(ours), "torch": list(autograd), "torch-manual": list(manual)}}
+            "checked": {},
+            "microseconds": {"cyconv": list(ours), "torch": list(autograd), "torch-manual": list(manual)}}
 
 
 def fake_run(accuracies=((0.5, 0.6), (0.5, 0.6), (0.5, 0.6))):

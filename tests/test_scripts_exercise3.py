@@ -131,7 +131,8 @@ def test_what_is_to_say_of_the_data_is_said_once(call, cifar10_folder):
     assert done.returncode == 0 and len(done.stderr.splitlines()) <= 1
 
 
-@pytest.mark.parametrize("number, workers", [(signal.SIGINT, "1"), (signal.SIGHUP, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")])
+@pytest.mark.parametrize(
+    "number, workers", [(signal.SIGINT, "1"), (signal.SIGHUP, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")])
 def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp_path, number, workers):
     arguments = ["--quick", "--part", "2", "--workers", workers, "--output", "out"]
     process = subprocess.Popen([sys.executable, SCRIPT, *arguments], cwd=tmp_path, env=environment, text=True,
@@ -154,7 +155,8 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
     assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
     resumed, whole = (strict_json(tmp_path / name / "results.json") for name in ("out", "whole"))
     assert resumed["complete"] and without_times(resumed) == without_times(whole)
-    times = [{run["run"]["name"]: run["history"]["training_time"] for run in document["runs"] if run["state"] == "complete"}
+    times = [{run["run"]["name"]: run["history"]["training_time"]
+              for run in document["runs"] if run["state"] == "complete"}
              for document in (partial, resumed)]
     assert times[0] and times[0].items() <= times[1].items()  # what was finished was not run again
 

@@ -15,8 +15,17 @@ import cyconv
 from cyconv import plots, search
 from cyconv.executors import executor_opener
 from cyconv.experiment import DataSource, Run
-from cyconv.search import (Journal, Measurement, Search, describe_splits, measure, rank, ranking_table, run_search,
-                           within_noise)
+from cyconv.search import (
+    Journal,
+    Measurement,
+    Search,
+    describe_splits,
+    measure,
+    rank,
+    ranking_table,
+    run_search,
+    within_noise,
+)
 
 SOURCE = DataSource(small=True)
 TINY = Run("tiny", n_filters=2, n_hidden=4, step_size=10, n_cycles=1, log_every=1000, n_train_evaluated=100)
@@ -61,12 +70,12 @@ def test_later_rounds_look_around_the_best_within_the_bounds(best):
     for round_, width in ((1, 4 / 3), (2, 4 / 9)):
         low, high = plan.range(round_, held)
         assert math.log10(high / low) == pytest.approx(width)
-        assert 1e-5 * (1 - 1e-9) <= low and high <= 1e-1 * (1 + 1e-9)
+        assert low >= 1e-5 * (1 - 1e-9) and high <= 1e-1 * (1 + 1e-9)
         assert all(low <= value <= high for value in plan.values(round_, held))
         middle = math.exp(np.mean([math.log(c.l2) for c in rank(held)[:3]]))
         if best == 3e-4:
             assert math.sqrt(low * high) == pytest.approx(middle)
-    later = held + [measurement(1e-1, accuracy=1.0, round_=1)]
+    later = [*held, measurement(1e-1, accuracy=1.0, round_=1)]
     assert plan.range(1, later) == plan.range(1, held) != plan.range(2, later)
     with pytest.raises(ValueError, match="before round 1"):
         plan.range(1, [])

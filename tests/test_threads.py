@@ -86,7 +86,8 @@ def test_default_follows_the_openmp_runtime(environment, expected):
     allowed = sorted(os.sched_getaffinity(0))
     expected = min(len(allowed), threads._quota()) if expected == "all" else expected
     names = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_PROC_BIND", "OMP_PLACES")
-    environment = {**dict.fromkeys(names), **{name: value.replace("%d", str(allowed[0])) for name, value in environment.items()}}
+    given = {name: value.replace("%d", str(allowed[0])) for name, value in environment.items()}
+    environment = {**dict.fromkeys(names), **given}
     limit = int(environment["OMP_THREAD_LIMIT"] or 256)
     assert run_program("processes.py", "default_threads", **environment) == [expected, 1, min(3, limit), expected]
 
@@ -103,8 +104,10 @@ def test_openmps_own_spin_is_short_in_the_running_library():
     for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
         environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
         done = subprocess.run(
-            [sys.executable, "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"], capture_output=True, text=True,
-            env={**environment, "PYTHONPATH": str(Path(cyconv.__file__).parents[1]), "OMP_DISPLAY_ENV": "verbose", **given})
+            [sys.executable, "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"],
+            capture_output=True, text=True,
+            env={**environment, "PYTHONPATH": str(Path(cyconv.__file__).parents[1]), "OMP_DISPLAY_ENV": "verbose",
+                 **given})
         assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr, done.stderr
         assert done.stdout.strip() == given.get("GOMP_SPINCOUNT", "None")       # no child inherits ours
 

@@ -73,7 +73,8 @@ def main():
         fit(trainer, log_every=50, checkpoint=path, checkpoint_every=every)
     except cyconv.Interrupted as stop:
         print(stop)
-        main.file = open(os.path.join(os.path.dirname(path), "unflushed.txt"), "w")
+        main.file = open(  # noqa: SIM115 (closed as the process ends)
+            os.path.join(os.path.dirname(path), "unflushed.txt"), "w")
         main.file.write("kept")
         raise
     print(digest(trainer))

@@ -21,7 +21,6 @@ Legend, the same in every kernel file
 import importlib.machinery
 import os
 
-
 _FOLDER = os.path.dirname(__file__)
 
 
@@ -31,10 +30,13 @@ def _is_built():
 
 
 def _load_openmp():
-    """Load OpenMP's runtime so that its threads spin for some 20 microseconds once a parallel loop is done, and not for
-    milliseconds: beside other busy processes they would take the processor from the very thread they wait for. GNU's
-    runtime reads this when it is loaded, LLVM's when it is first asked anything; what the user set stands. In training,
-    threads wait at a barrier of ours (barrier.pxi), whoever loaded the runtime."""
+    """Load OpenMP's runtime with a short spin.
+
+    Its threads spin for some 20 microseconds once a parallel loop is done, and not for milliseconds: beside other busy
+    processes they would take the processor from the very thread they wait for. GNU's runtime reads this when it is
+    loaded, LLVM's when it is first asked anything; what the user set stands. In training, threads wait at a barrier of
+    ours (barrier.pxi), whoever loaded the runtime.
+    """
     wanted = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
     ours = [] if "OMP_WAIT_POLICY" in os.environ else [name for name in wanted if name not in os.environ]
     os.environ.update((name, wanted[name]) for name in ours)

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-
 def shuffled_order(order: NDArray[np.int64], seed: int, epoch: int) -> None: ...
 def gather_batch(
     pixels: NDArray[np.uint8] | None,

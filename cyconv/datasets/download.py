@@ -151,7 +151,8 @@ def _fetch(url, file, progress):
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             _empty(file)
-            return _fetch(url, file, progress)
+            _fetch(url, file, progress)
+            return
         raise ConnectionError(
             f"url must lead to {ARCHIVE_NAME}, but {url} answered {error.code} {error.reason}"
         ) from None

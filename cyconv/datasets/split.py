@@ -119,7 +119,8 @@ class Dataset:
 
     def __post_init__(self):
         names = self.class_names
-        if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        if (isinstance(names, str) or not isinstance(names, Sequence)
+                or not all(isinstance(name, str) for name in names)):
             raise TypeError(f"class_names must be a sequence of str, but got {describe(names)}")
         object.__setattr__(self, "class_names", tuple(names))
         if not isinstance(self.name, str):

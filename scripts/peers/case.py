@@ -3,6 +3,7 @@
 import functools
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Case:
         for the convolution (whose input is the image), gradient of the input.
         """
         widths = [self.n_filters * self.n_patches, *self.n_hidden, N_CLASSES]
-        dense = sum(a * b for a, b in zip(widths, widths[1:]))
+        dense = sum(a * b for a, b in pairwise(widths))
         convolution = self.n_patches * self.patch_size * self.n_filters
         return self.batch_size * (4 * convolution + 6 * dense)
 
@@ -69,7 +70,7 @@ class Case:
         """Floating-point operations of one image's forward pass."""
         widths = [self.n_filters * self.n_patches, *self.n_hidden, N_CLASSES]
         return 2 * (self.n_patches * self.patch_size * self.n_filters
-                    + sum(a * b for a, b in zip(widths, widths[1:])))
+                    + sum(a * b for a, b in pairwise(widths)))
 
     def shapes(self):
         """Parameter names and shapes, as ``cyconv.Network`` names them."""

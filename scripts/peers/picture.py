@@ -18,7 +18,8 @@ def draw_steps(results, path):
 
     section = results["steps"]
     threads, networks = section["threads"][-1], section["networks"]
-    peers = [peer for peer in PEERS if not PEERS[peer].gpu and any(find(network, peer, threads) for network in networks.values())]
+    peers = [peer for peer in PEERS
+             if not PEERS[peer].gpu and any(find(network, peer, threads) for network in networks.values())]
     width = 0.86 / len(peers)
     figure = Figure(figsize=(2.2 + 1.7 * len(networks), 4.4), layout="constrained")
     axes = figure.subplots()

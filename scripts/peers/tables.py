@@ -10,8 +10,8 @@ from . import PEERS
 def describe(results):
     """All sections that ``results`` holds, as Markdown text."""
     machine = results["machine"]
-    parts = ["# Benchmark", f"{machine['processor']} ({machine['architecture']}), kernels for "
-             f"{machine['instruction_set']}. Median (lowest–highest) of all rounds."]
+    parts = ["# Benchmark", (f"{machine['processor']} ({machine['architecture']}), kernels for "
+                             f"{machine['instruction_set']}. Median (lowest–highest) of all rounds.")]
     for name, write in (("steps", _steps), ("shapes", _shapes), ("extras", _extras), ("memory", _memory),
                         ("imports", _imports), ("busy", _busy), ("exercise", _exercise)):
         if name in results:
@@ -161,7 +161,8 @@ def _busy(section):
     header = ["network", "busy processes", *(f"{n} thread{'s' * (n > 1)}" for n in dict.fromkeys((few, many))),
               *([f"{many} / {few}"] if few < many else [])]
     rows = []
-    for network, busy in dict.fromkeys((row["network"], row["busy"]) for row in sorted(section, key=lambda row: row["busy"])):
+    by_load = sorted(section, key=lambda row: row["busy"])
+    for network, busy in dict.fromkeys((row["network"], row["busy"]) for row in by_load):
         counts = [updates[network, busy, n] for n in dict.fromkeys((few, many))]
         rows.append([network, str(busy), *map(spread, counts),
                      *([f"{ratio(counts[1], counts[0]):.2f}"] if few < many else [])])

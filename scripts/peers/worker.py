@@ -63,7 +63,7 @@ class Worker:
 
 
 def serve(name, threads):
-    """Answer requests until the pipe closes. ``threads`` CPUs at most are used, but for a GPU; Ctrl-C is for the parent."""
+    """Answer requests until the pipe closes, on ``threads`` CPUs at most but for a GPU; Ctrl-C is for the parent."""
     from . import PEERS
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
