@@ -1,7 +1,5 @@
 """The NumPy reference on its own: against definitions, finite differences and PyTorch."""
 
-import doctest
-import importlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,12 +45,6 @@ def finite_differences(function, array, step=1e-6):
         array[index] = value
         gradient[index] = (above - below) / (2 * step)
     return gradient
-
-
-@pytest.mark.parametrize("module", ["convolution", "layers", "batches", "training"])
-def test_examples_in_the_docstrings(module):
-    result = doctest.testmod(importlib.import_module(f"cyconv.reference.{module}"))
-    assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize(
