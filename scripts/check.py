@@ -6,6 +6,7 @@ The tools are those of pyproject.toml, which also holds their settings: pip inst
 The exit code is 0 when none finds anything.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ CHECKS = [
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     # This environment's tools come first, also those that a tool starts, whether or not the environment is activated.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     failed = []

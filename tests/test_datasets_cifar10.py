@@ -239,6 +239,7 @@ def test_published_files_loaded_and_written_anew(protocol, encoding):
     assert set(read_pickle(raw)) == {"batch_label", "labels", "data", "filenames"}
 
 
+@pytest.mark.slow
 def test_a_batch_of_published_size_is_not_too_long_in_any_protocol():
     """Files of 10,000 images, whose names and labels take most instructions as NumPy's integers and as bytes."""
     pixels, labels = np.zeros((10_000, 3072), np.uint8), [3] * 10_000

@@ -18,7 +18,8 @@ def one_thread(request):
 
 
 @pytest.mark.parametrize("n_threads, distance", [
-    (1, "far"), (2, "near"), (2, "far"), (3, "far"), (5, "near"), (8, "far"), (64, "near"),
+    (1, "far"), (2, "near"), (2, "far"), (3, "far"), (5, "near"), (8, "far"),
+    pytest.param(64, "near", marks=pytest.mark.slow),
 ])
 def test_same_bits_for_any_number_of_threads(one_thread, n_threads, distance):
     many = run_program("digests.py", n_threads, distance, CYCONV_ISA=one_thread["build"])

@@ -91,6 +91,7 @@ def test_the_same_trainer_goes_on_with_the_same_bits(options, progress, monkeypa
     assert tried > 20
 
 
+@pytest.mark.slow
 @OPTIONS
 def test_the_checkpoint_goes_on_with_the_same_bits(options, tmp_path):
     uninterrupted = tiny(**options)

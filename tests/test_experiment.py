@@ -281,6 +281,7 @@ def test_a_run_whose_process_dies_is_run_again(tmp_path):
     opened[0].join()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_processes_that_are_told_to_end_write_their_checkpoints(tmp_path):
     short = dataclasses.replace(TINY, name="short", step_size=4000, n_hidden=200)

@@ -51,6 +51,7 @@ def autograd(parameters, X, labels, l2, label_smoothing):
     return cost.item(), {name: t.grad.numpy() for name, t in tensors.items()}
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize(
     "l2, label_smoothing, soft", [(0.0, 0.0, False), (0.003, 0.1, False), (0.01, 0.0, True)]
 )

@@ -78,6 +78,7 @@ def test_json_holds_every_bit(history):
     assert all(np.asarray(read[key]).tobytes() == np.asarray(history[key]).tobytes() for key in history)
 
 
+@pytest.mark.optional
 def test_pandas_takes_the_curves_as_columns(history):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(history)

@@ -279,6 +279,7 @@ def replaced(value, place, new):
     return copy
 
 
+@pytest.mark.slow
 def test_every_value_of_the_header_replaced(kind, parts, path):
     header, arrays = parts
     refused = 0
@@ -326,6 +327,7 @@ def spoilt_versions(array):
     yield array.astype(array.dtype.newbyteorder()), False
 
 
+@pytest.mark.slow
 def test_every_array_replaced(kind, parts, path):
     header, arrays = parts
     for name, array in arrays.items():

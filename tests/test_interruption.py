@@ -276,6 +276,7 @@ def main(argv=None):
     assert "after 1 of 36 update steps" in done.stderr or script
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
     """SIGKILL at random moments, many while a checkpoint is written: always readable, same bits."""
     step_size = 60

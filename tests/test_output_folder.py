@@ -284,6 +284,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_command_given_twice(load_script, run_script, tmp_path, monkeypatch, capsys, name):
     """In the folder that its option names, by whatever means of the shell."""

@@ -199,6 +199,7 @@ def test_neither_pyplot_nor_a_window_is_needed():
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
+@pytest.mark.optional
 def test_a_notebook_shows_a_figure_as_a_picture_once():
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

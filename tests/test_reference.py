@@ -58,6 +58,7 @@ def test_three_ways_to_convolve_agree(rng, shape, f, n_filters):
     np.testing.assert_allclose(reference.convolve_einsum(images, weight, bias), slow, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.optional
 def test_convolution_is_pytorchs(rng):
     torch = pytest.importorskip("torch")
     images, weight = rng.standard_normal((2, 3, 8, 12)), rng.standard_normal((5, 3, 4, 4))
@@ -231,6 +232,7 @@ def test_dropout_drops_its_share_and_is_addressed(rng):
     assert not np.array_equal(other["hidden.0"], factors["hidden.0"])
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_training_is_pytorchs_sgd(rng, assert_close, momentum):
     torch = pytest.importorskip("torch")

@@ -129,6 +129,7 @@ def test_operations_of_a_step(name, mflop):
     assert Case(*ARCHITECTURES[name]).step_flops / 1e6 == pytest.approx(mflop, rel=4e-3)
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("name", ["cyconv", "numpy", "torch", "torch-manual", "jax", "gpu", "gpu-graph"])
 def test_every_way_of_a_peer_agrees_with_the_reference(name, small_case):
     import peers
@@ -146,6 +147,7 @@ def test_every_way_of_a_peer_agrees_with_the_reference(name, small_case):
         assert check_peer(peer_class, in_double, peer_class.VARIANTS[0]) < 1e-10
 
 
+@pytest.mark.optional
 def test_the_gpu_peer_does_the_same_on_a_cpu(monkeypatch, small_case):
     torch = pytest.importorskip("torch")
     from peers.case import check_peer
@@ -222,6 +224,7 @@ def test_whole_runs_are_compared_run_after_run_and_side_by_side(monkeypatch):
     assert "1.00×" in text and "2.50×" in text and "| 2 runs at a time" in text
 
 
+@pytest.mark.optional
 def test_pytorch_learns_and_logs_as_the_trainer_does(monkeypatch):
     pytest.importorskip("torch")
     script = importlib.import_module("exercise3_pytorch")

@@ -34,6 +34,7 @@ def fake_run(accuracies=((0.5, 0.6), (0.5, 0.6), (0.5, 0.6))):
             "test_accuracy": dict(zip(names, map(list, accuracies)))}
 
 
+@pytest.mark.optional
 def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
     pytest.importorskip("torch")
     assert run_script(script, "--quick", "--seeds", "2") == 0
@@ -100,6 +101,7 @@ def test_accuracies_that_differ_are_told(script):
     assert "With one run each" in script.conclude_accuracies([fake_run(((0.5,), (0.6,), (0.7,)))])
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("name", ["cyconv", "torch", "torch-manual"])
 def test_a_whole_run_is_the_training_that_its_rates_say(load_script, name, monkeypatch):
     """Against the reference in float64, step by step, over an epoch's end."""

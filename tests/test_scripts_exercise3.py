@@ -47,6 +47,7 @@ def without_times(document):
     return runs
 
 
+@pytest.mark.slow
 def test_both_parts_write_what_they_promise(call, tmp_path):
     done = call("--quick", "--threads", "1")
     assert done.returncode == 0, done.stderr
@@ -97,6 +98,7 @@ def test_options_reach_the_runs(main, tmp_path):
     assert "± " in (tmp_path / "out" / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_give_the_same_and_say_what_their_times_are(call, tmp_path):
     arguments = ["--quick", "--part", "2", "--seeds", "2", "--output"]
     beside, alone = call(*arguments, "beside", "--workers", "2"), call(*arguments, "alone", "--threads", "1")
@@ -131,6 +133,7 @@ def test_what_is_to_say_of_the_data_is_said_once(call, cifar10_folder):
     assert done.returncode == 0 and len(done.stderr.splitlines()) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number, workers", [(signal.SIGINT, "1"), (signal.SIGHUP, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")])
 def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp_path, number, workers):

@@ -126,6 +126,7 @@ def test_a_run_that_diverges_leaves_a_report(script, run_script, tmp_path, capsy
     assert "Incomplete" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_settings_reach_the_runs_and_other_ones_are_not_mixed_in(script, run_script, tmp_path, capsys):
     arguments = ["--quick", "--output", "out", "--protocol", "batch1"]
     assert run_script(script, *arguments, "--label-smoothing", "0.2", "--l2", "0.01") == 0

@@ -50,6 +50,7 @@ def until_measured(process, count):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.slow
 def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tmp_path):
     code, output, errors = finish(start("--quick", "--seeds", "2", "--workers", "2"))
     assert code == 0 and errors == ""
@@ -93,6 +94,7 @@ def test_an_output_that_is_not_utf_8_is_no_end(environment, tmp_path, encoding):
     assert "λ" in (tmp_path / "results" / "search_l2" / "summary.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("script", sorted(path.stem for path in Path(SCRIPT).parent.glob("*.py")))
 def test_help_needs_no_utf_8(environment, script):
     if script == "exercise3_pytorch":
@@ -102,6 +104,7 @@ def test_help_needs_no_utf_8(environment, script):
     assert done.returncode == 0 and done.stdout.startswith("usage: ") and done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor, number", [("process", signal.SIGINT), ("serial", signal.SIGTERM)])
 def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, executor, number):
     arguments = ["--quick", "--samples", "4", "--executor", executor, "--output", "out"]
@@ -123,6 +126,7 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, execu
     assert code == 0 and measurements(tmp_path / "out") == measurements(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists(f"/proc/self/task/{os.getpid()}/children"), reason="needs Linux's /proc")
 def test_workers_end_with_a_killed_parent_and_resume_goes_on(start, tmp_path):
     arguments = ["--quick", "--samples", "4", "--workers", "2", "--output", "out"]
@@ -214,6 +218,7 @@ def test_divergence_is_a_finding_and_no_recommendation(main, capsys):
     assert "seed 0: diverged" in output and "every run diverged" in output and "Best mean" not in output
 
 
+@pytest.mark.slow
 def test_a_local_dask_cluster_computes_a_search(start, tmp_path):
     pytest.importorskip("distributed")
     process = start("--quick", "--rounds", "1", "--executor", "dask", "--workers", "2", "--output", "out")
@@ -230,6 +235,7 @@ def test_a_dask_scheduler_that_is_not_there_is_one_sentence(main, monkeypatch, c
     assert code == 1 and "127.0.0.1:1" in errors[-1] and "Traceback" not in "\n".join(errors)
 
 
+@pytest.mark.optional
 def test_mpi_ranks_compute_a_search(environment, tmp_path):
     pytest.importorskip("mpi4py")
     if shutil.which("mpiexec") is None:
@@ -242,6 +248,7 @@ def test_mpi_ranks_compute_a_search(environment, tmp_path):
     assert done.returncode == 0 and len(measurements(tmp_path / "out")) == 3, done.stderr
 
 
+@pytest.mark.slow
 def test_a_search_on_a_dask_cluster_survives_a_killed_worker_and_an_interruption(start, tmp_path):
     distributed = pytest.importorskip("distributed")
     arguments = ["--quick", "--samples", "4", "--seeds", "3"]

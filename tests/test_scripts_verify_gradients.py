@@ -68,6 +68,7 @@ def course_numbers(n=5, f=4, nf=2, nh=10, seed=3, filter_bias=0.0):
             "grad_W2": G @ X1.T, "grad_b2": G.sum(axis=1, keepdims=True)}
 
 
+@pytest.mark.slow
 def test_all_agree_and_the_files_say_so(script, tmp_path, capsys):
     np.savez(tmp_path / "debug.npz", **course_numbers())
     assert run(script, "--debug-file", "debug.npz", "--output", "out") == 0
@@ -119,6 +120,7 @@ def test_a_debug_file_of_the_convolution_alone(script):
     assert script.compare_debug_file(part)[0].error == float("inf")
 
 
+@pytest.mark.slow
 def test_a_wrong_number_is_exit_code_1(script, tmp_path, capsys):
     arrays = course_numbers()
     arrays["P"] = arrays["P"][:, :3]

@@ -240,6 +240,7 @@ def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypat
     assert len(journal) == len(make_journal(journal.path, resume=True)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
     others = set(multiprocessing.active_children())
@@ -266,6 +267,7 @@ def test_workers_are_gone_when_a_search_is_left(tmp_path):
     assert set(multiprocessing.active_children()) == others
 
 
+@pytest.mark.slow
 def test_a_killed_dask_worker_loses_and_doubles_nothing(tmp_path, whole):
     distributed = pytest.importorskip("distributed")
     journal = make_journal(tmp_path / "search.json")
