@@ -1,4 +1,4 @@
-"""Check the sources, as CI does: lint of Python and Cython, spelling, and that imports go from layer to layer.
+"""Check the sources, as CI does: lint of Python and Cython, spelling, the layers of imports, types.
 
     python scripts/check.py
 
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +23,8 @@ CHECKS = [
     ["codespell", *SPELLED],
     ["lint-imports", "--no-cache", "--no-logo"],
 ]
+if "mypy" in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]:
+    CHECKS.append(["mypy"])
 
 
 def main():
