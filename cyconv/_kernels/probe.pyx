@@ -4,13 +4,13 @@
 cdef double run_probe(idx n, real* seed) noexcept nogil:
     cdef real t[3][4][MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(seed)
-    cdef idx k
+    cdef idx _
     cdef double total = 0
     for i in range(3):
         for v in range(4):
             for lane in range(lanes):
                 t[i][v][lane] = seed[lane] + i*4 + v
-    for k in range(n):
+    for _ in range(n):
         for i in range(3):
             for v in range(4):
                 for lane in range(lanes):
@@ -49,8 +49,8 @@ cdef void pass_lines(idx n_lines, int thread, bint writing, float* lines) noexce
 
 cdef void pass_rounds(idx n_lines, idx n_rounds, int thread, int n_threads, float* lines,
                       Barrier* barrier) noexcept nogil:
-    cdef idx r
-    for r in range(n_rounds):
+    cdef idx _
+    for _ in range(n_rounds):
         pass_lines(n_lines, thread, True, lines)
         wait(barrier, n_threads)
         pass_lines(n_lines, thread, False, lines)

@@ -62,8 +62,10 @@ cdef extern from *:
           _mm512_storeu_ps(to, _mm512_shuffle_f32x4(v[0][half], v[1][half], 0x44));
           _mm512_storeu_ps(to + ld_x, _mm512_shuffle_f32x4(v[0][half], v[1][half], 0xEE));
         } else {
-          __m512 a = _mm512_shuffle_f32x4(v[0][half], v[1][half], 0x44), b = _mm512_shuffle_f32x4(v[2][half], v[3][half], 0x44);
-          __m512 c = _mm512_shuffle_f32x4(v[0][half], v[1][half], 0xEE), d = _mm512_shuffle_f32x4(v[2][half], v[3][half], 0xEE);
+          __m512 a = _mm512_shuffle_f32x4(v[0][half], v[1][half], 0x44);
+          __m512 b = _mm512_shuffle_f32x4(v[2][half], v[3][half], 0x44);
+          __m512 c = _mm512_shuffle_f32x4(v[0][half], v[1][half], 0xEE);
+          __m512 d = _mm512_shuffle_f32x4(v[2][half], v[3][half], 0xEE);
           _mm512_storeu_ps(to, _mm512_shuffle_f32x4(a, b, 0x88));
           _mm512_storeu_ps(to + ld_x, _mm512_shuffle_f32x4(a, b, 0xDD));
           _mm512_storeu_ps(to + 2*ld_x, _mm512_shuffle_f32x4(c, d, 0x88));
@@ -83,7 +85,7 @@ cdef extern from *:
     enum:
         MOVES_ROWS "CY_MOVES_ROWS"
     # dx from -32 to 32
-    void moved_row "cy_moved_row"(const unsigned char* pixels, const float* scale, const float* offset, idx dx, bint flip,
-                                  unsigned int keep, float* out) noexcept nogil
+    void moved_row "cy_moved_row"(const unsigned char* pixels, const float* scale, const float* offset, idx dx,
+                                  bint flip, unsigned int keep, float* out) noexcept nogil
     # f is a constant
     void scatter_rows "cy_scatter_rows"(idx f, const float* rows, idx ld_x, float* out) noexcept nogil

@@ -28,14 +28,16 @@ cdef extern from *:
     {
       unsigned bits = 0;
       for (int q = 0; q < 16; q += 8)
-        bits |= (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(v + q), _mm256_setzero_ps(), _CMP_NEQ_UQ)) << q;
+        bits |= (unsigned)_mm256_movemask_ps(
+            _mm256_cmp_ps(_mm256_loadu_ps(v + q), _mm256_setzero_ps(), _CMP_NEQ_UQ)) << q;
       return bits;
     }
     static inline unsigned long long cy_bits_double(const double *v)
     {
       unsigned bits = 0;
       for (int q = 0; q < 16; q += 4)
-        bits |= (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(v + q), _mm256_setzero_pd(), _CMP_NEQ_UQ)) << q;
+        bits |= (unsigned)_mm256_movemask_pd(
+            _mm256_cmp_pd(_mm256_loadu_pd(v + q), _mm256_setzero_pd(), _CMP_NEQ_UQ)) << q;
       return bits;
     }
     #else
