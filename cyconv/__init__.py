@@ -10,7 +10,10 @@
 """
 
 import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from ._signals import Interrupted
 from .augmentation import Augmentation
 from .datasets import Dataset, Normalizer, Split, download_cifar10, find_cifar10, load_cifar10, make_shapes
 from .ensemble import Ensemble
@@ -20,7 +23,7 @@ from .network import Evaluation, Network
 from .ops import show_config
 from .schedule import CyclicSchedule
 from .threads import get_num_threads, set_num_threads
-from .trainer import CyclicTrainer, DivergenceError, Interrupted
+from .trainer import CyclicTrainer, DivergenceError
 
 __version__ = "0.1.0"
 
@@ -34,11 +37,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name in _LAZY:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module 'cyconv' has no attribute {name!r}")
+if TYPE_CHECKING:
+    from . import executors as executors
+    from . import experiment as experiment
+    from . import plots as plots
+    from . import reference as reference
+    from . import report as report
+    from . import search as search
+else:   # hidden from type checkers, to which any name would be one of these
+    def __getattr__(name: str) -> ModuleType:
+        if name in _LAZY:
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module 'cyconv' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_LAZY])

@@ -6,15 +6,22 @@ order. Nothing here allocates more than a mask the size of its input.
 
 import numbers
 import operator
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._memory import available_memory
+from ._typing import AnyArray, ImageShape, IntArray
+
+_T = TypeVar("_T")
+_ArrayT = TypeVar("_ArrayT", bound=AnyArray)
 
 _ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")     # what np.asarray looks for
 
 
-def describe(value):
+def describe(value: object) -> str:
     """Say briefly what ``value`` is, for the "but got" half of a sentence."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
@@ -28,13 +35,13 @@ def describe(value):
     return f"{text} ({type(value).__name__})"
 
 
-def in_short(error):
+def in_short(error: BaseException) -> str:
     """An error's text as part of a sentence: what it cites may be a whole file."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def check_integer(name, value, minimum=None, maximum=None):
+def check_integer(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """Return ``value`` as an int, or raise naming the range it must lie in."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, but got {describe(value)}")
@@ -48,7 +55,8 @@ def check_integer(name, value, minimum=None, maximum=None):
     return number
 
 
-def check_real(name, value, minimum=None, maximum=None, interval="[]"):
+def check_real(name: str, value: Any, minimum: float | None = None, maximum: float | None = None,
+               interval: str = "[]") -> float:
     """Return ``value`` as a finite float inside the interval.
 
     ``interval`` tells which ends belong to it: ``"[]"``, ``"[)"``, ``"(]"``
@@ -68,7 +76,8 @@ def check_real(name, value, minimum=None, maximum=None, interval="[]"):
     return number
 
 
-def _check_range(name, kind, number, minimum, maximum, interval):
+def _check_range(name: str, kind: str, number: float, minimum: float | None, maximum: float | None,
+                 interval: str) -> None:
     low_ok = minimum is None or (number >= minimum if interval[0] == "[" else number > minimum)
     high_ok = maximum is None or (number <= maximum if interval[1] == "]" else number < maximum)
     if low_ok and high_ok:
@@ -82,7 +91,7 @@ def _check_range(name, kind, number, minimum, maximum, interval):
     raise ValueError(f"{name} must be {kind} {wanted}, but got {describe(number)}")
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: Any, choices: Sequence[_T]) -> _T:
     """Return ``value`` if it is one of ``choices``."""
     for choice in choices:
         if type(value) is type(choice) and value == choice:
@@ -91,14 +100,15 @@ def check_choice(name, value, choices):
     raise ValueError(f"{name} must be one of {listed}, but got {describe(value)}")
 
 
-def check_flag(name, value):
+def check_flag(name: str, value: object) -> bool:
     """Return ``value`` as a bool; only True and False are taken."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{name} must be True or False, but got {describe(value)}")
 
 
-def check_array(name, value, shape, dtypes=None):
+def check_array(name: str, value: Any, shape: Sequence[int | str | None],
+                dtypes: Sequence[DTypeLike] | None = None) -> AnyArray:
     """Return ``value`` as an ndarray of the wanted shape and one of the dtypes.
 
     Parameters
@@ -139,14 +149,14 @@ def check_array(name, value, shape, dtypes=None):
     return array if array.flags.aligned else array.copy()
 
 
-def _as_numbers(name, value):
+def _as_numbers(name: str, value: ArrayLike) -> AnyArray:
     array = as_array(name, value)
     if array.dtype == object:
         raise TypeError(f"{name} must be an array of numbers, but got {describe(value)}")
     return array
 
 
-def as_images(name, value, image_shape=None):
+def as_images(name: str, value: ArrayLike, image_shape: ImageShape | None = None) -> AnyArray:
     """Images from whatever stands for an array: lists, tensors, what has ``__array__`` or ``__dlpack__``.
 
     Parameters
@@ -180,7 +190,7 @@ def as_images(name, value, image_shape=None):
     return array
 
 
-def as_pixels(name, value, image_shape=None):
+def as_pixels(name: str, value: ArrayLike, image_shape: ImageShape | None = None) -> NDArray[np.uint8]:
     """As `as_images`, and integers only."""
     array = as_images(name, value, image_shape)
     if array.dtype != np.uint8:
@@ -188,7 +198,7 @@ def as_pixels(name, value, image_shape=None):
     return array
 
 
-def _has_channels_last(shape, image_shape):
+def _has_channels_last(shape: tuple[int, ...], image_shape: ImageShape | None) -> bool:
     """Whether the shape is (n, height, width, channels); what may be channels first counts as that.
 
     Where the image's own shape is not known: 1, 3 or 4 of them, at the end of what is no strip (a
@@ -203,10 +213,10 @@ def _has_channels_last(shape, image_shape):
     return short > 4 and ((channels in (3, 4) and long <= 2 * short) or (channels == 1 and long == short))
 
 
-def as_array(name, value):
+def as_array(name: str, value: Any) -> AnyArray:
     """``value`` as an ndarray of whatever shape and dtype, or a sentence that it cannot be one."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(f"{name} must have no masked elements, but got {int(np.ma.count_masked(value))} of them")
+        raise ValueError(f"{name} must have no masked elements, but got {int(np.sum(value.mask))} of them")
     try:
         if isinstance(value, range):    # it costs nothing until NumPy makes a list of it
             check_memory(name, 48 * len(value))
@@ -220,7 +230,7 @@ def as_array(name, value):
         raise TypeError(f"{name} must be an array, but got {describe(value)}: {reason}") from None
 
 
-def check_memory(what, n_bytes):
+def check_memory(what: str, n_bytes: int) -> None:
     """Raise MemoryError before an allocation that this process cannot hold."""
     limit = available_memory()
     if n_bytes > limit:
@@ -228,7 +238,7 @@ def check_memory(what, n_bytes):
             f"{what} needs {n_bytes:,} bytes, but this process may hold {limit:,} bytes of memory at most")
 
 
-def check_finite(name, array):
+def check_finite(name: str, array: _ArrayT) -> _ArrayT:
     """Raise ValueError naming the first NaN or infinity in ``array``."""
     if array.size == 0 or array.dtype.kind != "f":
         return array
@@ -246,7 +256,7 @@ def check_finite(name, array):
     )
 
 
-def as_labels(name, value, n_images, n_classes=None):
+def as_labels(name: str, value: ArrayLike, n_images: int, n_classes: int | None = None) -> IntArray:
     """Class indices, of whatever integers they are, as a vector.
 
     One column or row of them is taken as well, and so are one-hot rows: of
@@ -256,8 +266,8 @@ def as_labels(name, value, n_images, n_classes=None):
     array = _as_numbers(name, value)
     if array.ndim == 2:
         if array.shape == (n_images, n_classes or max(array.shape[1], 2)) and _is_one_hot(array):
-            return array.argmax(axis=1)
-        if array.shape in ((n_images, 1), (1, n_images)):
+            array = array.argmax(axis=1)
+        elif array.shape in ((n_images, 1), (1, n_images)):
             array = array.reshape(-1)
     labels = check_array(name, array, (n_images,))
     if labels.dtype.kind not in "iu":
@@ -265,12 +275,12 @@ def as_labels(name, value, n_images, n_classes=None):
     return labels
 
 
-def _is_one_hot(array):
+def _is_one_hot(array: AnyArray) -> bool:
     return (array.dtype.kind in "biuf" and bool(((array == 0) | (array == 1)).all())
             and bool((np.count_nonzero(array, axis=1) == 1).all()))
 
 
-def check_labels(name, value, n_images, n_classes):
+def check_labels(name: str, value: ArrayLike, n_images: int, n_classes: int) -> NDArray[np.int32]:
     """Return class indices as contiguous int32 of shape (n_images,).
 
     They are a copy: the kernels index with them, and the caller's array may change later.

@@ -11,12 +11,12 @@ from .plots import write_png
 class Figure(matplotlib.figure.Figure):
     """A figure without a window, which a notebook shows as a picture."""
 
-    def _repr_png_(self):
+    def _repr_png_(self) -> bytes:
         file = io.BytesIO()
         write_png(self, file, self.dpi)
         return file.getvalue()
 
-    def show(self, warn=True):
+    def show(self, warn: bool = True) -> None:
         """Show the picture in a notebook, or the window where pyplot has given the figure one.
 
         Raises

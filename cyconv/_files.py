@@ -8,21 +8,25 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from ._checks import describe, in_short
+from ._typing import AnyArray, JsonDict, StrPath
 
 try:
     import fcntl
 except ImportError:     # Windows, which keeps open files from being removed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-def check_path(name, value):
+def check_path(name: str, value: StrPath) -> Path:
     """Return ``value`` as a Path, or say what came instead.
 
     ``~`` and ``~user`` at the beginning become the home folder; in a str, as
@@ -46,7 +50,7 @@ def check_path(name, value):
     return path
 
 
-def regular_file(name, path):
+def regular_file(name: str, path: Path) -> tuple[Path, os.stat_result | None]:
     """The file that ``path`` leads to, or would create: links are followed, a dangling one as well.
 
     Returns
@@ -85,7 +89,7 @@ def regular_file(name, path):
     return target, status
 
 
-def check_writable(name, path):
+def check_writable(name: str, path: StrPath) -> Path:
     """Find out before hours of work whether `atomic_write` can put a file there; return ``path`` as a Path."""
     path = check_path(name, path)
     target, _ = regular_file(name, path)
@@ -95,7 +99,7 @@ def check_writable(name, path):
 
 
 @contextlib.contextmanager
-def atomic_write(path, mode="wb", **open_options):
+def atomic_write(path: StrPath, mode: str = "wb", **open_options: Any) -> Iterator[IO[Any]]:
     """Open a file that takes the place of ``path`` only once it is whole.
 
     The bytes go to a temporary file in the same folder, which is flushed,
@@ -127,7 +131,7 @@ def atomic_write(path, mode="wb", **open_options):
 
 
 @contextlib.contextmanager
-def _temporary(name, target):
+def _temporary(name: str, target: Path) -> Iterator[tuple[int, str]]:
     """A new file beside ``target``, as (handle, path); removed at the end unless it was renamed.
 
     A hash of the target's name is in its own, by which the next writer finds
@@ -152,12 +156,12 @@ def _temporary(name, target):
         yield handle, temporary
 
 
-def _remove(path):
+def _remove(path: StrPath) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
 
 
-def _remove_if_abandoned(path):
+def _remove_if_abandoned(path: Path) -> None:
     if fcntl is None:
         _remove(path)
         return
@@ -171,7 +175,7 @@ def _remove_if_abandoned(path):
 
 
 @contextlib.contextmanager
-def locked(handle):
+def locked(handle: int) -> Iterator[None]:
     """Hold the lock of an open file until the block ends, even if ``handle`` is closed before.
 
     Where files cannot be locked (Windows, some network file systems) there is nothing to hold.
@@ -197,7 +201,7 @@ def locked(handle):
         os.close(own)
 
 
-def _keep_owner(path, status):
+def _keep_owner(path: StrPath, status: os.stat_result) -> None:
     """Give a file the group and the owner of another, as far as this process may."""
     own = os.stat(path)
     if hasattr(os, "chown") and (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
@@ -206,13 +210,13 @@ def _keep_owner(path, status):
                 os.chown(path, owner, group)
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def sync_folder(folder):
+def sync_folder(folder: Path) -> None:
     """Have the names in a folder on the disk, where the file system can do that; a rename stands in any case."""
     if not hasattr(os, "O_DIRECTORY"):
         return
@@ -224,24 +228,24 @@ def sync_folder(folder):
             os.close(handle)
 
 
-def copy_file(source, path):
+def copy_file(source: StrPath, path: StrPath) -> None:
     """Write what the file ``source`` holds to ``path``, atomically."""
     with open(source, "rb") as file, atomic_write(path) as copy:
         shutil.copyfileobj(file, copy)
 
 
-def write_text(path, text):
+def write_text(path: StrPath, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with atomic_write(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
 
 
-def write_json(path, value):
+def write_json(path: StrPath, value: Any) -> None:
     """Write ``value`` as readable JSON, atomically; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def save_arrays(path, kind, version, header, arrays):
+def save_arrays(path: StrPath, kind: str, version: int, header: JsonDict, arrays: Mapping[str, AnyArray]) -> None:
     """Save named arrays and a JSON header as one ``.npz``, atomically, without pickle.
 
     Parameters
@@ -255,11 +259,12 @@ def save_arrays(path, kind, version, header, arrays):
     arrays : dict of str to ndarray
     """
     text = json.dumps({"kind": kind, "version": version, **header}, allow_nan=False)
+    members: dict[str, Any] = {"__header__": np.frombuffer(text.encode("utf-8"), dtype=np.uint8), **arrays}
     with atomic_write(path) as file:
-        np.savez(file, __header__=np.frombuffer(text.encode("utf-8"), dtype=np.uint8), **arrays)
+        np.savez(file, **members)
 
 
-def load_arrays(path, kind, version):
+def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[str, AnyArray]]:
     """Read what :func:`save_arrays` wrote: ``(header, arrays)``.
 
     The sizes that the archive and each array's own header declare are
@@ -283,7 +288,7 @@ def load_arrays(path, kind, version):
         if not isinstance(header, dict):
             raise ValueError("its header is no mapping")
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError,
-            RecursionError, SyntaxError, OverflowError, zipfile.zlib.error) as error:
+            RecursionError, SyntaxError, OverflowError, zlib.error) as error:
         raise ValueError(
             f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {in_short(error)}") from None
     if header.get("kind") != kind:
@@ -296,7 +301,7 @@ def load_arrays(path, kind, version):
     return header, arrays
 
 
-def _read_members(archive, max_bytes):
+def _read_members(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, AnyArray]:
     """All arrays of an ``.npz``, each no larger than its member says it is."""
     infos = archive.infolist()
     total = sum(info.file_size for info in infos)
@@ -311,7 +316,7 @@ def _read_members(archive, max_bytes):
     return arrays
 
 
-def _read_array(member, size):
+def _read_array(member: IO[bytes], size: int) -> AnyArray:
     version = np.lib.format.read_magic(member)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:

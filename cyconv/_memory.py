@@ -2,24 +2,25 @@
 
 import functools
 import os
+from pathlib import Path
 
 from . import _cgroups
 
 
 @functools.lru_cache(maxsize=1)
-def available_memory():
+def available_memory() -> int:
     """Bytes: the machine's memory, or what the control group leaves of it."""
     return min(_physical(), _group_limit())
 
 
-def _physical():
+def _physical() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 2**48
 
 
-def _group_limit(**places):
+def _group_limit(**places: Path) -> int:
     limits = [2**62]
     for folder in _cgroups.folders("memory", **places):
         text = (_cgroups.read(folder / "memory.max") or _cgroups.read(folder / "memory.limit_in_bytes")).strip()

@@ -8,10 +8,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 VARIABLE = "CYCONV_STOP_SIGNALS"
 _ALWAYS = ("SIGINT", "SIGTERM", "SIGHUP")
-_ends_by = None  # the signal that this process is to end by
+_ends_by: int | None = None  # the signal that this process is to end by
 
 
 class Interrupted(KeyboardInterrupt):
@@ -26,14 +29,14 @@ class Interrupted(KeyboardInterrupt):
         The signal's number.
     """
 
-    signum = None
+    signum: int | None = None
 
 
 class Abort(BaseException):
     """Raised by a signal where nothing has changed yet."""
 
 
-def stop_signals():
+def stop_signals() -> list[signal.Signals]:
     """list of signal.Signals: SIGINT, SIGTERM, SIGHUP where there is one, and what ``CYCONV_STOP_SIGNALS`` names.
 
     Raises
@@ -55,11 +58,11 @@ def stop_signals():
 class Handled:
     """Inside the block, in the main thread, the signals that end training call ``handler``; ignored ones stay so."""
 
-    def __init__(self, handler):
+    def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
         self._handler = handler
-        self._previous = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for signum in stop_signals():
                 previous = signal.getsignal(signum)
@@ -68,10 +71,11 @@ class Handled:
                     signal.signal(signum, self._handler)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         self.restore()
 
-    def restore(self):
+    def restore(self) -> None:
         """Put the handlers back; a second time, nothing happens."""
         for signum, previous in self._previous.items():
             signal.signal(signum, previous)
@@ -85,18 +89,19 @@ class SignalsNoted(Handled):
     `abortable`, where nothing is changed, it also raises at once.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(self._receive)
-        self.received = None
+        self.received: int | None = None
         self._raises = False
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         self.restore()
         if self.received is not None and error is not None and not isinstance(error, Interrupted):
             signal.raise_signal(self.received)  # another error ended training: the signal is not lost with it
 
     @contextlib.contextmanager
-    def abortable(self):
+    def abortable(self) -> Iterator[None]:
         """Let a signal raise `Abort` inside the block."""
         self._raises = True
         try:
@@ -106,7 +111,7 @@ class SignalsNoted(Handled):
         finally:
             self._raises = False
 
-    def _receive(self, signum, frame):
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signum
         if self._raises:
@@ -114,14 +119,14 @@ class SignalsNoted(Handled):
             raise Abort
 
 
-def die_at_exit_by(signum):
+def die_at_exit_by(signum: int) -> None:
     """When this process exits, let it die by a signal: what started it, such as a shell's loop, learns of it so."""
     global _ends_by
     _ends_by = signum
 
 
 @atexit.register
-def _die():
+def _die() -> None:
     uncaught = getattr(sys, "last_value", None)
     if _ends_by is not None:
         _die_by(_ends_by)
@@ -136,7 +141,7 @@ def _die():
         _die_by(uncaught.signum)
 
 
-def _die_by(signum):
+def _die_by(signum: int) -> None:
     for file in gc.get_objects():
         if isinstance(file, io.IOBase):
             with contextlib.suppress(Exception):

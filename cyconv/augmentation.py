@@ -39,7 +39,7 @@ class Augmentation:
     shift: int = 0
     cutout: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "flip", check_flag("flip", self.flip))
         object.__setattr__(self, "shift", check_integer("shift", self.shift, 0, 1024))
         object.__setattr__(self, "cutout", check_integer("cutout", self.cutout, 0, 1024))

@@ -1,13 +1,16 @@
 """A training run between two updates, as one file that is either whole or not there."""
 
 import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from . import ops
 from ._checks import check_array, check_finite, check_integer, describe
 from ._files import load_arrays, save_arrays
+from ._typing import AnyArray, JsonDict, Parameters, StrPath
 from .datasets import Normalizer
 from .history import CURVES, History
 from .layout import Layout, as_sizes
@@ -16,7 +19,7 @@ from .network import Network
 _KIND, _VERSION = "checkpoint", 1
 
 
-def running_versions():
+def running_versions() -> dict[str, str]:
     """dict: the versions of cyconv and NumPy and the instruction set in use."""
     from . import __version__
 
@@ -45,15 +48,15 @@ class Checkpoint:
     """
 
     network: Network
-    settings: dict
+    settings: JsonDict
     step: int
     history: History
-    snapshots: list
-    fingerprints: dict
-    versions: dict = field(default_factory=running_versions)
+    snapshots: list[Parameters]
+    fingerprints: dict[str, str]
+    versions: dict[str, str] = field(default_factory=running_versions)
 
 
-def write_checkpoint(path, checkpoint):
+def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
     """Write a checkpoint as one ``.npz``, atomically and without pickle.
 
     The bytes go to a temporary file in the same folder; only when they have
@@ -89,7 +92,7 @@ def write_checkpoint(path, checkpoint):
     save_arrays(path, _KIND, _VERSION, header, arrays)
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: StrPath) -> Checkpoint:
     """Read what `write_checkpoint` wrote.
 
     Sizes are checked before anything is allocated; no pickle is executed.
@@ -125,7 +128,7 @@ def read_checkpoint(path):
 
 
 @contextlib.contextmanager
-def blaming_the_file(path):
+def blaming_the_file(path: StrPath) -> Iterator[None]:
     """Turn what wrong contents make the constructors say into one sentence about the file."""
     try:
         yield
@@ -134,9 +137,9 @@ def blaming_the_file(path):
         raise ValueError(f"path must be a cyconv {_KIND} file, but {path} is damaged: {reason}") from None
 
 
-def _grouped(arrays):
+def _grouped(arrays: Mapping[str, AnyArray]) -> dict[str, dict[str, AnyArray]]:
     """``{"parameters.conv.weight": array}`` as ``{"parameters": {"conv.weight": array}}``."""
-    groups = {}
+    groups: dict[str, dict[str, AnyArray]] = {}
     for name, array in arrays.items():
         group, _, key = name.partition(".")
         groups.setdefault(group, {})[key] = array
@@ -146,7 +149,7 @@ def _grouped(arrays):
     return groups
 
 
-def _network(architecture, groups):
+def _network(architecture: JsonDict, groups: Mapping[str, Mapping[str, AnyArray]]) -> Network:
     _check_parameters(architecture, "parameters", groups["parameters"])
     network = Network(**architecture)
     network.set_parameters(groups["parameters"])
@@ -159,7 +162,7 @@ def _network(architecture, groups):
     return network
 
 
-def _snapshots(architecture, stacked):
+def _snapshots(architecture: JsonDict, stacked: Mapping[str, AnyArray] | None) -> list[Parameters]:
     if stacked is None:
         return []
     lengths = {len(array) if array.ndim else 0 for array in stacked.values()}
@@ -171,7 +174,7 @@ def _snapshots(architecture, stacked):
     return snapshots
 
 
-def _check_parameters(architecture, what, arrays):
+def _check_parameters(architecture: JsonDict, what: str, arrays: Mapping[str, AnyArray]) -> None:
     """Refuse arrays that are not those of the architecture to the letter, before it is allocated."""
     shapes = _shapes(architecture)
     if {name: values.shape for name, values in arrays.items()} != shapes:
@@ -181,7 +184,7 @@ def _check_parameters(architecture, what, arrays):
         check_finite(name, values)
 
 
-def _shapes(architecture):
+def _shapes(architecture: JsonDict) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the parameters that a network of this architecture has."""
     names = ("filter_size", "n_filters", "n_hidden")
     sizes, filters, hidden = (as_sizes(name, architecture[name]) for name in names)
@@ -193,7 +196,7 @@ def _shapes(architecture):
     return Layout(image_shape, sizes, filters, hidden, n_classes, *single).shapes
 
 
-def _texts(name, value, keys):
+def _texts(name: str, value: Any, keys: Sequence[str]) -> dict[str, str]:
     if not isinstance(value, dict) or {key: type(value[key]) for key in value} != dict.fromkeys(keys, str):
         raise ValueError(f"{name} must map {', '.join(keys)} to texts, but got {describe(value)}")
     if not all(text.isprintable() and len(text) <= 100 for text in value.values()):     # they are shown

@@ -12,14 +12,18 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from . import report
 from ._files import check_path, copy_file, write_json, write_text
 from ._signals import Handled, die_at_exit_by
-from .datasets import find_cifar10
-from .executors import executor_opener
-from .experiment import DataSource, RunFiles, RunInterrupted, describe_data, longest_first, run_all
+from ._typing import JsonDict, StrPath
+from .datasets import Dataset, find_cifar10
+from .executors import Opener, executor_opener
+from .experiment import DataSource, Result, Run, RunFiles, RunInterrupted, describe_data, longest_first, run_all
 from .threads import default_threads, set_num_threads
 
 _SPELT = {"λ": "lambda", "η": "eta", "ε": "epsilon", "µ": "u", "±": "+-", "×": "x", "÷": "/", "−": "-", "–": "-",
@@ -37,7 +41,7 @@ class UsageError(Exception):
 
 
 @contextlib.contextmanager
-def usage(**options):
+def usage(**options: str) -> Iterator[None]:
     """Turn what a check of the user's input raises into a `UsageError`.
 
     Parameters
@@ -51,7 +55,7 @@ def usage(**options):
         raise UsageError(explain(error, **options)) from error
 
 
-def explain(error, **options):
+def explain(error: BaseException, **options: str) -> str:
     """One sentence from an exception, without error numbers, about the options that were typed (see `usage`).
 
     Examples
@@ -66,11 +70,11 @@ def explain(error, **options):
     sentence = " ".join(str(error).split()) or type(error).__name__
     subject, must, rest = sentence.partition(" must ")
     for name, option in options.items() if must else ():
-        subject = re.sub(rf"\b{name}\b", lambda match, option=option: option, subject)
+        subject = re.sub(rf"\b{name}\b", option.replace("\\", r"\\"), subject)
     return subject + must + rest
 
 
-def positive_integer(text):
+def positive_integer(text: str) -> int:
     """For argparse: an integer of at least 1."""
     try:
         number = int(text)
@@ -81,7 +85,7 @@ def positive_integer(text):
     return number
 
 
-def positive_number(text):
+def positive_number(text: str) -> float:
     """For argparse: a finite number above 0."""
     try:
         number = float(text)
@@ -92,7 +96,7 @@ def positive_number(text):
     return number
 
 
-def study_parser(description, output, resumable=False):
+def study_parser(description: str, output: str, resumable: bool = False) -> argparse.ArgumentParser:
     """An argument parser with the options of every script that computes something on a data set.
 
     Parameters
@@ -128,7 +132,7 @@ def study_parser(description, output, resumable=False):
     return made
 
 
-def parser(description, output, seeds=3, resumable=True):
+def parser(description: str, output: str, seeds: int = 3, resumable: bool = True) -> argparse.ArgumentParser:
     """An argument parser with the options that all experiments have.
 
     Parameters
@@ -152,14 +156,14 @@ def parser(description, output, seeds=3, resumable=True):
     return made
 
 
-def add_workers(parser):
+def add_workers(parser: argparse.ArgumentParser) -> None:
     """Give a parser ``--workers``, which `carry_out` follows."""
     parser.add_argument("--workers", metavar="N", type=positive_integer, default=1,
                         help="runs at a time, each in a process of its own with --threads threads, or its share of "
                         "the CPUs: the same bits, all of them sooner, each later (default: 1)")
 
 
-def beside(arguments):
+def beside(arguments: argparse.Namespace) -> list[str]:
     """list of str: for titles, how many runs there were at a time, if it was more than one."""
     if arguments.workers == 1:
         return []
@@ -167,12 +171,12 @@ def beside(arguments):
     return [f"{arguments.workers} runs at a time, each on {threads} thread{'s' * (threads > 1)}"]
 
 
-def time_remarks(arguments):
+def time_remarks(arguments: argparse.Namespace) -> list[str]:
     """list of str: what a reader of the times must know."""
     return [f"{text}: seconds and updates per second are those of a run beside others." for text in beside(arguments)]
 
 
-def arrange(runs, arguments):
+def arrange(runs: Sequence[Run], arguments: argparse.Namespace) -> tuple[Sequence[Run], Opener, int | None]:
     """How to carry out runs with as many workers as the arguments ask for.
 
     Returns
@@ -196,16 +200,18 @@ def arrange(runs, arguments):
     return longest_first(runs), opened, _threads_each(arguments)
 
 
-def _threads_each(arguments):
-    return arguments.threads or max(1, default_threads() // arguments.workers)
+def _threads_each(arguments: argparse.Namespace) -> int:
+    chosen: int | None = arguments.threads
+    return chosen or max(1, default_threads() // arguments.workers)
 
 
-def n_seeds(arguments):
+def n_seeds(arguments: argparse.Namespace) -> int:
     """How many seeds the parsed arguments ask for."""
-    return arguments.seeds or (1 if arguments.quick else arguments.default_seeds)
+    seeds: int = arguments.seeds or (1 if arguments.quick else arguments.default_seeds)
+    return seeds
 
 
-def open_data(arguments):
+def open_data(arguments: argparse.Namespace) -> tuple[DataSource, Dataset]:
     """Find and load the data that the arguments ask for, and print the line that says which.
 
     Returns
@@ -237,7 +243,8 @@ def open_data(arguments):
     return source, data
 
 
-def last_line(data, source, folder, complete=True, resumable=True):
+def last_line(data: Dataset, source: DataSource, folder: "OutputFolder", complete: bool = True,
+              resumable: bool = True) -> str:
     """The script's last line: which data the results are of, and where they are."""
     other = ", since CIFAR-10 was not found," if source.folder is None else ""
     what = "Results" if complete else "Incomplete results" + " (--resume goes on)" * resumable
@@ -287,16 +294,18 @@ class OutputFolder:
         If the folder cannot be made or written, or holds other results.
     """
 
-    def __init__(self, path, configuration, resume=None, overwrite=False, names=(RESULTS, SUMMARY), check=None):
+    def __init__(self, path: StrPath, configuration: JsonDict, resume: bool | None = None, overwrite: bool = False,
+                 names: tuple[str, str] = (RESULTS, SUMMARY), check: Callable[[Path], object] | None = None) -> None:
         with usage():
-            self.path = self.output = check_path("--output", path)
+            self.output: Path = check_path("--output", path)
+            self.path: Path = self.output
             self._check_writable()
         self._names = names
         self._unfinished = self.output / UNFINISHED
         self._take_place()  # what a process that was killed then had completed
         configuration = json.loads(json.dumps(configuration))
         document, replacement = _read(self / names[0]), _read(self._unfinished / CONFIGURATION)
-        self.results = None
+        self.results: JsonDict | None = None
         if self._unfinished.exists() and (overwrite or not replacement):
             shutil.rmtree(self._unfinished)
         if overwrite:
@@ -321,16 +330,16 @@ class OutputFolder:
                     self._start_replacement(self._run_files(held))
         write_json(self / CONFIGURATION, configuration)
 
-    def __truediv__(self, name):
+    def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def __fspath__(self):
+    def __fspath__(self) -> str:
         return str(self.path)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.path)
 
-    def finish(self, document, summary):
+    def finish(self, document: JsonDict, summary: str) -> None:
         """Write the results file and the summary; what is complete takes the place of earlier results.
 
         Parameters
@@ -343,14 +352,15 @@ class OutputFolder:
         write_json(self / self._names[0], document)  # last: it says whether everything is there
         self._take_place()
 
-    def report(self):
+    def report(self) -> int:
         """Say that the results are here already and nothing was run; give back the exit code, 0."""
-        on = f" on {self.results['data_set']}" if "data_set" in self.results else ""
+        results = self.results or {}
+        on = f" on {results['data_set']}" if "data_set" in results else ""
         print(f"Complete results of this configuration{on} are in {self} already: nothing was run "
               "(--overwrite runs it again)")
         return 0
 
-    def _check_writable(self):
+    def _check_writable(self) -> None:
         """Find out now, not after an hour of training."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -361,14 +371,14 @@ class OutputFolder:
                 f"--output must be a folder that can be written, but {self.path} cannot: {error.strerror}"
             ) from None
 
-    def _start_replacement(self, files=()):
+    def _start_replacement(self, files: Iterable[Path] = ()) -> None:
         """Write into the folder of the unfinished from now on, starting from copies of these files."""
         self._unfinished.mkdir()
         for file in files:
             copy_file(file, self._unfinished / file.name)
         self.path = self._unfinished
 
-    def _take_place(self):
+    def _take_place(self) -> None:
         """Move complete results from the folder of the unfinished to where they belong, or the rest after a kill."""
         if _read(self._unfinished / self._names[0]).get("complete") is not True:
             return
@@ -386,14 +396,14 @@ class OutputFolder:
         self._unfinished.rmdir()
         self.path = self.output
 
-    def _run_files(self, configuration):
+    def _run_files(self, configuration: JsonDict) -> list[Path]:
         """The files here that a configuration's runs and its search keep."""
         stems = [f"{run['name']}-seed{run['seed']}" for run in configuration.get("runs", [])]
         names = [pattern.replace("*", stem) for stem in stems for pattern in RunFiles.PATTERNS]
         names += [JOURNAL] * ("search" in configuration)
         return [self.output / name for name in names if (self.output / name).is_file()]
 
-    def _check_held(self, held, configuration, resume):
+    def _check_held(self, held: JsonDict, configuration: JsonDict, resume: bool | None) -> None:
         """Refuse to touch, or to go on with, what is held."""
         go_on = "" if resume is None else "--resume to go on with them or "
         if held == configuration and not resume:
@@ -409,7 +419,7 @@ class OutputFolder:
                              f"{self.output} holds some: choose another folder or give --overwrite"
                              + " or --resume" * (resume is not None))
 
-    def _joined(self, held, configuration):
+    def _joined(self, held: JsonDict, configuration: JsonDict) -> JsonDict:
         """The configuration with the other runs that are held, if what is held can be gone on with."""
         runs = {(run["name"], run["seed"]): run for run in configuration["runs"]}
         others = []
@@ -427,7 +437,7 @@ class OutputFolder:
                 )
         return {**configuration, "runs": others + configuration["runs"]}
 
-    def _held(self):
+    def _held(self) -> JsonDict | None:
         """The configuration whose results are here; None if nothing is, {} if nobody can tell whose."""
         ours = (*self._names, RESULTS, SUMMARY, JOURNAL, BENCHMARK, *RunFiles.PATTERNS)
         found = any(next(self.output.glob(name), None) for name in ours)
@@ -435,7 +445,7 @@ class OutputFolder:
         return held if found or (not held and (self.output / CONFIGURATION).exists()) else None
 
 
-def _read(path):
+def _read(path: Path) -> JsonDict:
     """What one of a folder's JSON files says; {} if it is missing or not one of ours."""
     try:
         held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -446,20 +456,22 @@ def _read(path):
         return {}
 
 
-def _move(file, folder):
+def _move(file: Path, folder: Path) -> None:
     """As a copy, for what stands there may be a link; what a killed writer left goes no further."""
     if file.suffix != ".part":
         copy_file(file, folder / file.name)
     file.unlink()
 
 
-def test_line(result):
+def test_line(result: Result) -> str:
     """What `carry_out` prints of a run unless told otherwise."""
+    assert result.test is not None
     return (f"test accuracy {100 * result.test['accuracy']:.2f} %, {result.history.training_time:.1f} s, "
             f"{result.updates_per_second:,.0f} updates/s")
 
 
-def carry_out(runs, source, folder, arguments, line=test_line):
+def carry_out(runs: Sequence[Run], source: DataSource | Dataset, folder: OutputFolder, arguments: argparse.Namespace,
+              line: Callable[[Result], str] = test_line) -> tuple[list[Result], int]:
     """Carry out the runs, and print a line as each is finished.
 
     Parameters
@@ -504,7 +516,7 @@ def carry_out(runs, source, folder, arguments, line=test_line):
                 print(_line(result, line), flush=True)
                 code = code if result.complete else 1
     except RunInterrupted as stop:
-        code = 128 + stop.signum
+        code = 128 + (stop.signum or signal.SIGINT)
         if stop.result is not None:
             results.append(stop.result)
             with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone, and files are still to be written
@@ -517,11 +529,12 @@ def carry_out(runs, source, folder, arguments, line=test_line):
     return sorted(results, key=lambda result: order[result.run.stem]), code
 
 
-def _line(result, line):
+def _line(result: Result, line: Callable[[Result], str]) -> str:
     return f"{result.run.label}, seed {result.run.seed}: {line(result) if result.complete else result.message}"
 
 
-def write_up(title, configuration, sections, results, data, source, folder, code, remarks=()):
+def write_up(title: str, configuration: JsonDict, sections: Sequence[report.Section], results: Sequence[Result],
+             data: Dataset, source: DataSource, folder: OutputFolder, code: int, remarks: Sequence[str] = ()) -> int:
     """Write results.json and summary.md; print the sections and the last line.
 
     Parameters
@@ -555,13 +568,13 @@ def write_up(title, configuration, sections, results, data, source, folder, code
     return code
 
 
-def configuration(script, arguments, runs, data):
+def configuration(script: str, arguments: argparse.Namespace, runs: Iterable[Run], data: Dataset) -> JsonDict:
     """What an `OutputFolder` is told: script, data and runs."""
     return {"script": script, "quick": arguments.quick, "protocol": arguments.protocol,
             "data": describe_data(data), "runs": [run.to_dict() for run in runs]}
 
 
-def run_script(main, argv=None):
+def run_script(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Call ``main(argv)`` and give back the exit code that convention asks for.
 
     0: done; 1: it failed, such as on a full disk; 2: a mistake on the command
@@ -571,7 +584,7 @@ def run_script(main, argv=None):
     name = Path(sys.argv[0]).name
     write_any_text()
 
-    def stop(number, frame):
+    def stop(number: int, frame: FrameType | None) -> None:
         raise RunInterrupted("interrupted", number)
 
     try:
@@ -584,7 +597,7 @@ def run_script(main, argv=None):
         return 2
     except RunInterrupted as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 128 + error.signum
+        return 128 + (error.signum or signal.SIGINT)
     except BrokenPipeError:
         # Nobody reads on: what is still in the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -594,7 +607,7 @@ def run_script(main, argv=None):
         return 1
 
 
-def exit_with(code):
+def exit_with(code: int) -> NoReturn:
     """End the program with an exit code; where that is 128 + a signal's number, by the signal, as shells expect.
 
     A shell's loop stops at Ctrl-C only if the program that it ran died by SIGINT; ``$?`` is 128 + its number then.
@@ -604,13 +617,13 @@ def exit_with(code):
     sys.exit(code)
 
 
-def write_any_text():
+def write_any_text() -> None:
     """Let the standard output take every text: what its encoding lacks (λ, where it is no UTF-8) is spelt out."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="cyconv.spelt")
 
 
-def _spell(error):
+def _spell(error: UnicodeError) -> tuple[str, int]:
     """For `codecs.register_error`: ASCII for the characters that tables and sentences hold."""
     if not isinstance(error, UnicodeEncodeError):
         raise error

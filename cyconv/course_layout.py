@@ -12,12 +12,16 @@ row in both. The course's convolution has no bias; ours goes by the name ``Fs_b`
 
 import math
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_array, check_array, check_finite, check_integer, describe
 from ._files import check_path
+from ._typing import AnyArray, FloatArray, Parameters, StrPath
 from .ops import check_image_shape
 
 #: The course's names of our parameters.
@@ -29,7 +33,7 @@ RESULTS = ("X", "Y", "y", "MX", "Fs_flat", "conv_outputs", "conv_outputs_mat", "
 FLOATS = (np.float32, np.float64)
 
 
-def images_from_columns(columns, image_shape=(3, 32, 32)):
+def images_from_columns(columns: ArrayLike, image_shape: Sequence[int] = (3, 32, 32)) -> AnyArray:
     """Images (n, C, H, W) from a matrix with one image per column.
 
     Parameters
@@ -60,7 +64,7 @@ def images_from_columns(columns, image_shape=(3, 32, 32)):
     return np.ascontiguousarray(columns.T).reshape(-1, *image_shape)
 
 
-def images_to_columns(images):
+def images_to_columns(images: ArrayLike) -> AnyArray:
     """The inverse of `images_from_columns`.
 
     Parameters
@@ -80,7 +84,7 @@ def images_to_columns(images):
     return np.ascontiguousarray(images.reshape(len(images), math.prod(images.shape[1:])).T)
 
 
-def filters_from_course(filters):
+def filters_from_course(filters: ArrayLike) -> AnyArray:
     """Filters (nf, C, f, f) from the course's ``Fs``.
 
     Parameters
@@ -100,7 +104,7 @@ def filters_from_course(filters):
     return np.ascontiguousarray(filters.transpose(3, 2, 0, 1))
 
 
-def filters_to_course(weight):
+def filters_to_course(weight: ArrayLike) -> AnyArray:
     """The inverse of `filters_from_course`; ``.reshape(-1, nf)`` of it is the course's ``Fs_flat``.
 
     Parameters
@@ -120,7 +124,7 @@ def filters_to_course(weight):
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
 
 
-def patches_to_course(patches, channels=3):
+def patches_to_course(patches: ArrayLike, channels: int = 3) -> AnyArray:
     """The course's ``MX`` from what `cyconv.ops.im2col` returns.
 
     Parameters
@@ -146,7 +150,7 @@ def patches_to_course(patches, channels=3):
     return np.ascontiguousarray(apart.transpose(3, 2, 1, 0)).reshape(n_patches, size, n)
 
 
-def maps_to_course(maps):
+def maps_to_course(maps: ArrayLike) -> AnyArray:
     """The course's ``conv_outputs`` from outputs of the convolution.
 
     Parameters
@@ -167,7 +171,7 @@ def maps_to_course(maps):
     return np.ascontiguousarray(maps.transpose(2, 3, 1, 0))
 
 
-def hidden_from_course(weight, n_filters):
+def hidden_from_course(weight: ArrayLike, n_filters: int) -> AnyArray:
     """The hidden layer's weight with columns in ``torch.flatten``'s order, from the course's ``W1``.
 
     Parameters
@@ -196,7 +200,7 @@ def hidden_from_course(weight, n_filters):
     return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
 
 
-def hidden_to_course(weight, n_filters):
+def hidden_to_course(weight: ArrayLike, n_filters: int) -> AnyArray:
     """The inverse of `hidden_from_course`.
 
     Parameters
@@ -218,7 +222,7 @@ def hidden_to_course(weight, n_filters):
     return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
 
 
-def _check_hidden(weight, n_filters):
+def _check_hidden(weight: ArrayLike, n_filters: int) -> tuple[AnyArray, int]:
     n_filters = check_integer("n_filters", n_filters, 1)
     weight = check_array("weight", weight, ("nh", "nf·n_p"))
     if weight.shape[1] % n_filters:
@@ -226,7 +230,7 @@ def _check_hidden(weight, n_filters):
     return weight, n_filters
 
 
-def parameters_from_course(arrays):
+def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
     """A mapping for `Network.set_parameters` from the course's ``Fs``, ``W1``, ``b1``, ``W2``, ``b2``.
 
     Parameters
@@ -282,12 +286,12 @@ def parameters_from_course(arrays):
     return parameters
 
 
-def _bias(arrays, name, length):
+def _bias(arrays: Mapping[str, ArrayLike], name: str, length: int) -> FloatArray:
     """A bias, which the course keeps as a column, as a vector."""
     return check_array(name, as_array(name, arrays[name]).reshape(-1), (length,), FLOATS)
 
 
-def gradients_to_course(gradients):
+def gradients_to_course(gradients: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
     """``grad_Fs_flat``, ``grad_Fs_b``, ``grad_W1``, ``grad_b1`` and so on from `Network.loss_and_gradients`.
 
     Parameters
@@ -326,7 +330,7 @@ def gradients_to_course(gradients):
     }
 
 
-def _check_mapping(name, value, keys):
+def _check_mapping(name: str, value: Any, keys: Iterable[str]) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping of arrays, but got {describe(value)}")
     missing = [key for key in keys if key not in value]
@@ -334,7 +338,7 @@ def _check_mapping(name, value, keys):
         raise KeyError(f"{name} must hold {', '.join(keys)}, but got no {missing[0]}")
 
 
-def read_debug_file(path):
+def read_debug_file(path: StrPath) -> dict[str, NDArray[np.float64]]:
     """The numeric arrays of the course's ``debug_info.npz`` or ``debug_conv_info.npz``, as float64.
 
     Nothing is unpickled; members that are no arrays of numbers are left out.
@@ -370,7 +374,7 @@ def read_debug_file(path):
                 if array.dtype.kind in "biuf":
                     arrays[name] = array.astype(np.float64)
     except (zipfile.BadZipFile, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError, SyntaxError,
-            zipfile.zlib.error) as error:
+            zlib.error) as error:
         raise ValueError(
             f"path must be one of the course's .npz files, but {path} is not one or is damaged: {error}"
         ) from None

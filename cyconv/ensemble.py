@@ -1,12 +1,16 @@
 """Several networks as one: the mean of their probabilities."""
 
-from collections.abc import Iterable
-from operator import attrgetter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ._checks import describe
+from ._typing import FloatArray
+from .datasets import Split
 from .network import Evaluation, Network
+from .source import Source
 
 
 class Ensemble:
@@ -47,9 +51,7 @@ class Ensemble:
 
     __slots__ = ("_networks", "__weakref__")
 
-    networks = property(attrgetter("_networks"))
-
-    def __init__(self, networks):
+    def __init__(self, networks: Iterable[Network]) -> None:
         try:
             entries = iter(networks) if isinstance(networks, Iterable) else None
         except Exception:       # whatever a stranger's __iter__ raises
@@ -69,8 +71,13 @@ class Ensemble:
             listed = " and ".join(f"{shape}, {n} classes, {dtype}" for shape, n, dtype in sorted(kinds))
             raise ValueError(f"networks must have one image shape, number of classes and dtype, but got {listed}")
 
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """tuple of Network: the members, referred to."""
+        return self._networks
+
     @classmethod
-    def from_snapshots(cls, network, snapshots):
+    def from_snapshots(cls, network: Network, snapshots: Sequence[Mapping[str, ArrayLike]]) -> Self:
         """One network for each set of parameters.
 
         Parameters
@@ -103,13 +110,13 @@ class Ensemble:
             networks.append(member)
         return cls(networks)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.networks)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Ensemble of {len(self)}: {self.networks[0]!r}" + (len(self) > 1) * ", ..."
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike | Split | Source) -> FloatArray:
         """The mean of the networks' probabilities.
 
         Parameters
@@ -129,7 +136,8 @@ class Ensemble:
         """
         return self._mean(self._sources(X))
 
-    def _sources(self, X, labels=None, needs_labels=False):
+    def _sources(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None,
+                 needs_labels: bool = False) -> list[Source]:
         """What each network takes of the images, which are converted and checked once."""
         first, *others = self.networks
         source = first._source(X, labels, needs_labels)
@@ -137,13 +145,14 @@ class Ensemble:
             return [source] * len(self)
         return [source, *(network._source(source.pixels) for network in others)]
 
-    def _mean(self, sources):
-        total = 0.0
+    def _mean(self, sources: list[Source]) -> FloatArray:
+        total: NDArray[np.float64] = np.zeros(())
         for network, source in zip(self.networks, sources):
             total = total + network.predict_proba(source).astype(np.float64)
-        return (total / len(self)).astype(self.networks[0].dtype)
+        mean: FloatArray = (total / len(self)).astype(self.networks[0].dtype)
+        return mean
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike | Split | Source) -> NDArray[np.int64]:
         """The class that is most probable in the mean.
 
         Parameters
@@ -160,9 +169,10 @@ class Ensemble:
         TypeError, ValueError
             As :meth:`predict_proba`.
         """
-        return self.predict_proba(X).argmax(axis=1)
+        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
+        return classes
 
-    def evaluate(self, X, labels=None):
+    def evaluate(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None) -> Evaluation:
         """Loss and accuracy of the mean.
 
         Parameters
@@ -187,6 +197,7 @@ class Ensemble:
         """
         sources = self._sources(X, labels, needs_labels=True)
         labels, probabilities = sources[0].labels, self._mean(sources)
+        assert labels is not None
         true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         loss = float(-np.log(np.maximum(true, np.finfo(probabilities.dtype).tiny)).mean())
         return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == labels)))

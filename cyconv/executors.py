@@ -14,9 +14,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FrameType
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from ._checks import check_choice, check_integer, describe
 from ._signals import Handled, Interrupted
@@ -26,10 +29,14 @@ MAX_BREAKS = 3
 PATIENCE = 10.0  # seconds in which processes that are to end may write what they have
 NO_MAIN_GUARD = 113  # exit status of a process that came back here while it imported the script
 
+_Call = TypeVar("_Call", bound=tuple[Any, ...])
+_Result = TypeVar("_Result")
+Opener: TypeAlias = Callable[[], contextlib.AbstractContextManager[Executor | None]]
+
 _PACKAGES = {"dask": "distributed", "mpi": "mpi4py"}
 
 
-def executor_opener(kind, n_workers=1, address=None):
+def executor_opener(kind: str, n_workers: int = 1, address: str | None = None) -> Opener:
     """What opens an executor of the kind, and a fresh one each time it is called.
 
     Parameters
@@ -87,7 +94,8 @@ def executor_opener(kind, n_workers=1, address=None):
     return partial({"process": _processes, "mpi": _mpi, "serial": _serial}[kind], n_workers)
 
 
-def spread(function, calls, opened, max_breaks=MAX_BREAKS):
+def spread(function: Callable[..., _Result], calls: Iterable[_Call], opened: Opener,
+           max_breaks: int = MAX_BREAKS) -> Generator[tuple[_Call, _Result], None, None]:
     """Call ``function`` with every tuple of arguments; yield each result as it is there.
 
     What was lost with its worker (the process was killed, the node went away)
@@ -140,13 +148,14 @@ def spread(function, calls, opened, max_breaks=MAX_BREAKS):
                 yield pending.pop(key), result
 
 
-def _pass(function, pending, executor):
+def _pass(function: Callable[..., _Result], pending: dict[int, _Call],
+          executor: Executor | None) -> Iterator[tuple[int, _Result]]:
     """One executor's worth of results: ``(key, result)`` of every call that it did not lose."""
     if executor is None:
         for key in list(pending):
             yield key, function(*pending[key])
         return
-    keys = {}
+    keys: dict[Future[_Result], int] = {}
     with contextlib.suppress(BrokenExecutor):  # what could not be submitted stays pending
         for key, call in pending.items():
             keys[executor.submit(function, *call)] = key
@@ -163,26 +172,26 @@ def _pass(function, pending, executor):
                 future.cancel()
 
 
-def _error_of(future):
+def _error_of(future: Future[Any]) -> BaseException | None:
     try:
         return future.exception()
     except CancelledError as error:
         return error
 
 
-def _losses():
+def _losses() -> tuple[type[BaseException], ...]:
     """How executors tell that a call's worker is gone: it says nothing against the call."""
     scheduler = sys.modules.get("distributed.scheduler")
     killed = (scheduler.KilledWorker,) if scheduler else ()
     return BrokenExecutor, CancelledError, Interrupted, *killed  # Interrupted: a worker's own SIGTERM
 
 
-def _serial(n_workers):
+def _serial(n_workers: int) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _processes(n_workers):
+def _processes(n_workers: int) -> Iterator[Executor]:
     _check_main_module()
     context = _SpawnContext()
     pool = _Pool(n_workers, context, initializer=_begin_worker)
@@ -214,15 +223,15 @@ def _processes(n_workers):
 class _SpawnContext(SpawnContext):
     """Remembers the processes it made."""
 
-    def __init__(self):
-        self.processes = []
+    def __init__(self) -> None:
+        self.processes: list[SpawnProcess] = []
 
-    def Process(self, *arguments, **options):
+    def Process(self, *arguments: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
         self.processes.append(super().Process(*arguments, **options))
         return self.processes[-1]
 
 
-def _check_main_module():
+def _check_main_module() -> None:
     """End a child that would start processes while it imports the script; refuse a script that none can import."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(NO_MAIN_GUARD)
@@ -230,7 +239,8 @@ def _check_main_module():
     path = getattr(main, "__file__", None)
     if path is None or getattr(main, "__spec__", None) is not None:
         return  # a notebook, python -c or python -m
-    if not os.path.exists(os.path.join(multiprocessing.process.ORIGINAL_DIR, path)):
+    begun_in = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    if not os.path.exists(os.path.join(begun_in, path)):
         raise RuntimeError(
             f"processes must be started by a script that each of them can import, but there is no file {path}"
         )
@@ -243,38 +253,40 @@ class _Pool(ProcessPoolExecutor):
     the processes ended.
     """
 
-    def submit(self, function, /, *arguments):
+    def submit(self, function: Callable[..., _Result], /, *arguments: Any) -> Future[_Result]:  # type: ignore[override]
         return super().submit(_call, function, *arguments)
 
 
-def _call(function, *arguments):
+def _call(function: Callable[..., _Result], *arguments: Any) -> _Result:
     try:
         with Handled(_interrupt):
             return function(*arguments)
     except Interrupted as stop:
-        os._exit(128 + stop.signum)
+        os._exit(128 + (stop.signum or signal.SIGTERM))
 
 
-def _interrupt(signum, frame):
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     signal.signal(signum, signal.SIG_IGN)  # once is enough
     error = Interrupted("the work was ended")
     error.signum = signum
     raise error
 
 
-def _begin_worker():
+def _begin_worker() -> None:
     """Ctrl-C is the parent's to act on; and no worker outlives its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent():
-    multiprocessing.parent_process().join()
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
 @contextlib.contextmanager
-def _dask(n_workers, address):
+def _dask(n_workers: int, address: str | None) -> Iterator[Executor]:
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
@@ -300,17 +312,17 @@ class _DaskExecutor(Executor):
     lost with a worker and the call, made again, failed or was cancelled.
     """
 
-    def __init__(self, client):
+    def __init__(self, client: Any) -> None:
         self._client = client
 
-    def submit(self, function, /, *arguments):
+    def submit(self, function: Callable[..., _Result], /, *arguments: Any) -> Future[_Result]:  # type: ignore[override]
         remote = self._client.submit(function, *arguments, pure=False)
-        future = Future()
+        future: Future[_Result] = Future()
         future.add_done_callback(lambda future: future.cancelled() and remote.cancel())
         self._client.loop.add_callback(self._follow, remote, future)
         return future
 
-    async def _follow(self, remote, future):
+    async def _follow(self, remote: Any, future: Future[Any]) -> None:
         result = error = None
         try:
             result = await self._client.gather(remote, asynchronous=True)
@@ -325,7 +337,7 @@ class _DaskExecutor(Executor):
 
 
 @contextlib.contextmanager
-def _mpi(n_workers):
+def _mpi(n_workers: int) -> Iterator[Executor]:
     from mpi4py.futures import MPIPoolExecutor
 
     executor = MPIPoolExecutor(n_workers)

@@ -13,24 +13,29 @@ import hashlib
 import multiprocessing
 import re
 import warnings
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._checks import check_choice, check_flag, check_integer, describe
 from ._files import check_path, load_arrays, save_arrays
 from ._progress import is_watched
+from ._signals import Interrupted
+from ._typing import FloatArray, JsonDict, Sizes, StrPath
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .datasets import Dataset, load_cifar10, make_shapes
 from .ensemble import Ensemble
-from .executors import executor_opener, spread
+from .executors import Opener, executor_opener, spread
 from .history import CURVES, History
 from .network import Network
 from .schedule import CyclicSchedule
 from .threads import set_num_threads
-from .trainer import CyclicTrainer, DivergenceError, Interrupted
+from .trainer import CyclicTrainer, DivergenceError
 
 _KIND, _VERSION = "run", 1
 _STATES = ("complete", "interrupted", "diverged")
@@ -81,9 +86,9 @@ class Run:
 
     name: str
     label: str = ""
-    filter_size: int | tuple = 4
-    n_filters: int | tuple = 10
-    n_hidden: int | tuple = 50
+    filter_size: int | Sizes = 4
+    n_filters: int | Sizes = 10
+    n_hidden: int | Sizes = 50
     dtype: str = "float32"
     eta_min: float = 1e-5
     eta_max: float = 1e-1
@@ -104,7 +109,7 @@ class Run:
     log_every: int = 100
     n_train_evaluated: int | None = 5000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise ValueError(f"name must be 1 to 100 letters, digits or ._-, but got {describe(self.name)}")
         if not isinstance(self.label, str):
@@ -112,27 +117,27 @@ class Run:
         object.__setattr__(self, "label", self.label or self.name)
 
     @property
-    def stem(self):
+    def stem(self) -> str:
         """str: what the names of the run's files hold."""
         return f"{self.name}-seed{self.seed}"
 
     @property
-    def augmentation(self):
+    def augmentation(self) -> Augmentation | None:
         """Augmentation or None."""
         augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
         return None if augmentation == NO_AUGMENTATION else augmentation
 
-    def schedule(self):
+    def schedule(self) -> CyclicSchedule:
         """The run's `CyclicSchedule`."""
         return CyclicSchedule(eta_min=self.eta_min, eta_max=self.eta_max, step_size=self.step_size,
                               n_cycles=self.n_cycles, growth=self.growth, eta_max_decay=self.eta_max_decay)
 
-    def network(self, image_shape=(3, 32, 32), n_classes=10):
+    def network(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Network:
         """The run's `Network`, not trained yet."""
         return Network(filter_size=self.filter_size, n_filters=self.n_filters, n_hidden=self.n_hidden,
                        seed=self.seed, dtype=self.dtype, image_shape=image_shape, n_classes=n_classes)
 
-    def trainer(self, image_shape=(3, 32, 32), n_classes=10):
+    def trainer(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> CyclicTrainer:
         """A `CyclicTrainer` with the run's network, before its first step."""
         return CyclicTrainer(
             self.network(image_shape, n_classes), self.schedule(), batch_size=self.batch_size, l2=self.l2,
@@ -140,7 +145,7 @@ class Run:
             dropout=self.dropout, augmentation=self.augmentation, snapshots=self.snapshots,
         )
 
-    def check(self, image_shape=(3, 32, 32), n_classes=10):
+    def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
         """Raise TypeError or ValueError now if any setting would be refused later; return the run."""
         self.trainer(image_shape, n_classes)
         check_integer("log_every", self.log_every, 1)
@@ -148,13 +153,13 @@ class Run:
             check_integer("n_train_evaluated", self.n_train_evaluated, 1)
         return self
 
-    def to_dict(self):
+    def to_dict(self) -> JsonDict:
         """dict: the settings as JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value
                 for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, settings):
+    def from_dict(cls, settings: JsonDict) -> Self:
         """The run that `to_dict` described.
 
         Raises
@@ -169,7 +174,7 @@ class Run:
         return cls(**{**settings, **lists})
 
 
-def _architecture(part, number, filter_size, n_filters, growth):
+def _architecture(part: int, number: str, filter_size: int, n_filters: int, growth: float) -> Run:
     return Run(
         name=f"part{part}-f{filter_size}-nf{n_filters}",
         label=f"{number}: f={filter_size}, nf={n_filters}",
@@ -195,7 +200,7 @@ LONGER_TRAINING = (
 )
 
 
-def over_seeds(runs, n_seeds, first=0):
+def over_seeds(runs: Sequence[Run], n_seeds: int, first: int = 0) -> list[Run]:
     """Every run with every seed ``first``, ``first + 1``, …: all runs of one seed, then of the next.
 
     Examples
@@ -235,30 +240,31 @@ class DataSource:
     protocol: str = "full"
     small: bool = False
 
-    def __post_init__(self):
-        check_choice("protocol", self.protocol, ("full", "batch1"))
-        check_flag("small", self.small)
-        if self.folder is not None:
-            object.__setattr__(self, "folder", str(check_path("folder", self.folder)))
+    def __init__(self, folder: StrPath | None = None, protocol: str = "full", small: bool = False) -> None:
+        check_choice("protocol", protocol, ("full", "batch1"))
+        check_flag("small", small)
+        object.__setattr__(self, "folder", None if folder is None else str(check_path("folder", folder)))
+        object.__setattr__(self, "protocol", protocol)
+        object.__setattr__(self, "small", small)
 
-    def load(self):
+    def load(self) -> Dataset:
         """The `Dataset`; the same object for the same source, not a copy."""
         return _load(self)
 
 
 @lru_cache(maxsize=1)
-def _load(source):
+def _load(source: DataSource) -> Dataset:
     if source.folder is None:
         sizes = (10000, 1000 if source.protocol == "full" else 10000, 2000)
         return make_shapes(*(size // 10 if source.small else size for size in sizes))
-    batches = {} if source.protocol == "full" else {"train_batches": (1,), "validation_batches": (2,)}
+    train, validation = ((1, 2, 3, 4, 5), None) if source.protocol == "full" else ((1,), (2,))
     with warnings.catch_warnings():
         if multiprocessing.parent_process() is not None:
             warnings.simplefilter("ignore")  # what there is to say of the files, one process says
-        return load_cifar10(Path(source.folder), **batches)
+        return load_cifar10(Path(source.folder), train_batches=train, validation_batches=validation)
 
 
-def describe_data(data):
+def describe_data(data: Dataset) -> JsonDict:
     """What a results file says about a `Dataset`.
 
     Returns
@@ -304,27 +310,27 @@ class Result:
     """
 
     run: Run
-    data: dict
+    data: JsonDict
     history: History
     n_parameters: int
-    filters: list
+    filters: list[FloatArray]
     state: str = "complete"
     message: str = ""
-    test: dict | None = None
-    confusion: np.ndarray | None = None
+    test: dict[str, float] | None = None
+    confusion: NDArray[np.int64] | None = None
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         """bool: whether the run reached its end."""
         return self.state == "complete"
 
     @property
-    def updates_per_second(self):
+    def updates_per_second(self) -> float:
         """float: update steps per second of update time, evaluation not counted."""
         steps = self.history.last_step or 0
         return steps / self.history.update_time if self.history.update_time > 0 else 0.0
 
-    def document(self):
+    def document(self) -> JsonDict:
         """dict: everything but the filters, as JSON values."""
         return {
             **self._header(),
@@ -333,11 +339,11 @@ class Result:
             "history": self.history.to_dict(),
         }
 
-    def _header(self):
+    def _header(self) -> JsonDict:
         return {"run": self.run.to_dict(), "data": self.data, "n_parameters": self.n_parameters,
                 "state": self.state, "message": self.message, "test": self.test}
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write the result as one ``.npz``, atomically and without pickle.
 
         Raises
@@ -352,7 +358,7 @@ class Result:
         save_arrays(path, _KIND, _VERSION, {**self._header(), "history": self.history.header()}, arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> Self:
         """Read what `save` wrote.
 
         Raises
@@ -377,7 +383,7 @@ class Result:
                 test=header["test"],
                 confusion=arrays.get("confusion"),
             )
-            if result.complete and not {"loss", "accuracy"} <= set(result.test):
+            if result.complete and not {"loss", "accuracy"} <= set(result.test or ()):
                 raise ValueError("it is complete, but holds no test accuracy")
             return result
         except (KeyError, TypeError, ValueError) as error:
@@ -395,7 +401,7 @@ class RunInterrupted(Interrupted):
         What there was by then of the run that it met, if it met one.
     """
 
-    def __init__(self, message, signum=None, result=None):
+    def __init__(self, message: str, signum: int | None = None, result: Result | None = None) -> None:
         super().__init__(message)
         self.signum = signum
         self.result = result
@@ -411,37 +417,39 @@ class RunFiles:
     'history-narrow-seed0.csv'
     """
 
-    folder: Path | str
+    folder: Path
     run: Run
 
     #: Patterns of all the names below, for whoever clears a folder.
     PATTERNS = ("run-*.npz", "checkpoint-*.npz", "network-*.npz", "history-*.csv")
 
-    def __post_init__(self):
-        object.__setattr__(self, "folder", check_path("folder", self.folder))
+    def __init__(self, folder: StrPath, run: Run) -> None:
+        object.__setattr__(self, "folder", check_path("folder", folder))
+        object.__setattr__(self, "run", run)
 
     @property
-    def result(self):
+    def result(self) -> Path:
         """Path: the `Result`; once it is there, the run is finished."""
         return self.folder / f"run-{self.run.stem}.npz"
 
     @property
-    def checkpoint(self):
+    def checkpoint(self) -> Path:
         """Path: the trainer's checkpoint, while the run is not finished."""
         return self.folder / f"checkpoint-{self.run.stem}.npz"
 
     @property
-    def network(self):
+    def network(self) -> Path:
         """Path: the trained `Network`."""
         return self.folder / f"network-{self.run.stem}.npz"
 
     @property
-    def history(self):
+    def history(self) -> Path:
         """Path: the `History` as CSV."""
         return self.folder / f"history-{self.run.stem}.csv"
 
 
-def run_experiment(run, data, folder=None, resume=False, progress=None, threads=None):
+def run_experiment(run: Run, data: Dataset | DataSource, folder: StrPath | None = None, resume: bool = False,
+                   progress: bool | None = None, threads: int | None = None) -> Result:
     """Train as described, then read the test split once.
 
     Parameters
@@ -494,8 +502,9 @@ def run_experiment(run, data, folder=None, resume=False, progress=None, threads=
     try:
         trainer.fit(
             data.train, data.validation, log_every=run.log_every, n_train_evaluated=run.n_train_evaluated,
-            progress=progress and f"{run.label}, seed {run.seed}", checkpoint=files and files.checkpoint,
-            checkpoint_every=files and max(500, trainer.schedule.total_steps // 20),
+            progress=progress and f"{run.label}, seed {run.seed}",
+            checkpoint=None if files is None else files.checkpoint,
+            checkpoint_every=None if files is None else max(500, trainer.schedule.total_steps // 20),
         )
     except Interrupted as stop:
         _note_end(result, trainer, files, "interrupted", str(stop))
@@ -514,7 +523,8 @@ def run_experiment(run, data, folder=None, resume=False, progress=None, threads=
     return result
 
 
-def run_all(runs, data, opened=executor_opener("serial"), **options):
+def run_all(runs: Iterable[Run], data: Dataset | DataSource, opened: Opener = executor_opener("serial"),
+            **options: Any) -> Generator[Result, None, None]:
     """Carry out many runs; yield each `Result` as it is there.
 
     Parameters
@@ -559,14 +569,15 @@ def run_all(runs, data, opened=executor_opener("serial"), **options):
     return _results(runs, data, opened, options)
 
 
-def _results(runs, data, opened, options):
+def _results(runs: list[Run], data: Dataset | DataSource, opened: Opener,
+             options: dict[str, Any]) -> Generator[Result, None, None]:
     calls = [(run, data) for run in runs]
     with contextlib.closing(spread(partial(run_experiment, **options), calls, opened)) as results:
         for _, result in results:
             yield result
 
 
-def longest_first(runs):
+def longest_first(runs: Iterable[Run]) -> list[Run]:
     """The runs by what their updates take, by estimate: begun so, several at a time end at about the same time.
 
     Examples
@@ -577,7 +588,7 @@ def longest_first(runs):
     return sorted(runs, key=_length, reverse=True)
 
 
-def _length(run):
+def _length(run: Run) -> int:
     """How often weights meet inputs."""
     network = run.network()
     _, height, width = network.image_shape
@@ -586,7 +597,7 @@ def _length(run):
     return run.schedule().total_steps * run.batch_size * per_image
 
 
-def _finished(files, about):
+def _finished(files: RunFiles, about: JsonDict) -> Result:
     """The result in the folder, if it is this run's on these data."""
     result = Result.load(files.result)
     if result.run != files.run or result.data["fingerprint"] != about["fingerprint"]:
@@ -595,7 +606,7 @@ def _finished(files, about):
     return result
 
 
-def _resumed(files, data):
+def _resumed(files: RunFiles, data: Dataset) -> CyclicTrainer:
     """The trainer of the checkpoint in the folder, if it is this run's."""
     trainer = CyclicTrainer.resume(files.checkpoint)
     fresh = files.run.trainer(data.train.images.shape[1:], len(data.class_names))
@@ -606,19 +617,19 @@ def _resumed(files, data):
     return trainer
 
 
-def _filters(network):
+def _filters(network: Network) -> list[FloatArray]:
     names = [name for name in network.parameters if name.startswith("conv.") and name.endswith("weight")]
     return [np.array(network.parameters[name]) for name in names]
 
 
-def _note_end(result, trainer, files, state, message):
+def _note_end(result: Result, trainer: CyclicTrainer, files: RunFiles | None, state: str, message: str) -> None:
     result.state, result.message = state, message
     result.filters = _filters(trainer.network)
     if files:
         result.history.to_csv(files.history, data_set=result.data["name"])
 
 
-def _read_test(trainer, data):
+def _read_test(trainer: CyclicTrainer, data: Dataset) -> tuple[dict[str, float], NDArray[np.int64]]:
     """Loss and accuracy on the test split, and the confusion matrix: its one reading."""
     network, test = trainer.network, data.test
     source = network.prepare(test.images, test.labels, normalizer=network.normalizer)

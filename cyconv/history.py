@@ -1,13 +1,16 @@
 """What a training run logged: curves, learning rates and times."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from csv import writer
 from dataclasses import make_dataclass
+from typing import Any, Literal, Self, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from ._checks import as_array, check_array, check_integer, check_real, describe
 from ._files import atomic_write, load_arrays, save_arrays
+from ._typing import AnyArray, JsonDict, StrPath
 
 CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "update_steps",
           "learning_rates")
@@ -15,9 +18,12 @@ TIMES = ("training_time", "update_time", "evaluation_time")
 
 _KIND, _VERSION = "history", 1
 _Point = make_dataclass("_Point", CURVES)
+_CurveOfFloats: TypeAlias = Literal["cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val",
+                                    "learning_rates"]
+_Time: TypeAlias = Literal["training_time", "update_time", "evaluation_time"]
 
 
-class History(Mapping):
+class History(Mapping[str, Any]):
     """Curves over the logged update steps, and how long the run took.
 
     A read-only mapping: ``history[key]`` gives a curve as an array with one
@@ -54,14 +60,15 @@ class History(Mapping):
 
     __slots__ = ("_points", *TIMES, "complete", "__weakref__")
 
-    def __init__(self):
-        self._points = []   # a tuple each, in the order of CURVES: no exception may leave half of one
-        self.training_time = 0.0
-        self.update_time = 0.0
-        self.evaluation_time = 0.0
-        self.complete = False
+    def __init__(self) -> None:
+        # A tuple each, in the order of CURVES: no exception may leave half of one.
+        self._points: list[tuple[Any, ...]] = []
+        self.training_time: float = 0.0
+        self.update_time: float = 0.0
+        self.evaluation_time: float = 0.0
+        self.complete: bool = False
 
-    def append(self, step, learning_rate, train, validation):
+    def append(self, step: int, learning_rate: float, train: Iterable[float], validation: Iterable[float]) -> None:
         """Add one point.
 
         Parameters
@@ -79,7 +86,8 @@ class History(Mapping):
         """
         last = self.last_step
         step = check_integer("step", step, 0 if last is None else last + 1)
-        point = {"update_steps": step, "learning_rates": check_real("learning_rate", learning_rate, 0)}
+        rate = check_real("learning_rate", learning_rate, 0)
+        point: dict[str, float] = {"update_steps": step, "learning_rates": rate}
         for name, suffix, evaluation in (("train", "train", train), ("validation", "val", validation)):
             try:
                 loss, cost, accuracy = evaluation
@@ -91,16 +99,28 @@ class History(Mapping):
         self._points.append(tuple(point[key] for key in CURVES))
 
     @property
-    def last_step(self):
+    def last_step(self) -> int | None:
         """int or None: the step of the last point."""
         return self._points[-1][CURVES.index("update_steps")] if self._points else None
 
     @property
-    def n_points(self):
+    def n_points(self) -> int:
         """int: how many points were logged."""
         return len(self._points)
 
-    def __getitem__(self, key):
+    @overload
+    def __getitem__(self, key: _CurveOfFloats) -> NDArray[np.float64]: ...
+
+    @overload
+    def __getitem__(self, key: Literal["update_steps"]) -> NDArray[np.int64]: ...
+
+    @overload
+    def __getitem__(self, key: _Time) -> float: ...
+
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+
+    def __getitem__(self, key: str) -> Any:
         if isinstance(key, str) and key in TIMES:
             return getattr(self, key)
         if not isinstance(key, str) or key not in CURVES:
@@ -109,41 +129,41 @@ class History(Mapping):
         values = [point[column] for point in self._points]
         return np.array(values, dtype=np.int64 if key == "update_steps" else np.float64)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(CURVES + TIMES)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(CURVES + TIMES)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
         return self.keys() == other.keys() and all(np.array_equal(value, other[key]) for key, value in self.items())
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
         """One dataclass for each point, which is what ``pandas.DataFrame(history)`` can make its rows of."""
         points = np.empty(self.n_points, dtype=object)
         points[:] = [_Point(*values) for values in self._points]
         return points if dtype is None else points.astype(dtype)
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
         state = {name: getattr(self, name) for name in ("_points", *TIMES, "complete")}
         return None, {**state, "_points": list(self._points)}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
         return f"<History: {self.n_points} points to step {self.last_step}, {self.training_time:.1f} s, {state}>"
 
-    def header(self):
+    def header(self) -> JsonDict:
         """dict: what is not a curve, as JSON values."""
         return {"complete": self.complete, **{key: getattr(self, key) for key in TIMES}}
 
-    def to_dict(self):
+    def to_dict(self) -> JsonDict:
         """dict: every curve as a list, the times and ``complete``, as JSON values."""
         return {**{key: self[key].tolist() for key in CURVES}, **self.header()}
 
     @classmethod
-    def from_arrays(cls, header, curves):
+    def from_arrays(cls, header: object, curves: Mapping[str, AnyArray]) -> Self:
         """Rebuild a history from `header()` and its curves.
 
         Raises
@@ -174,7 +194,7 @@ class History(Mapping):
             )
         return history
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write the history as one ``.npz``, atomically and without pickle.
 
         Parameters
@@ -190,7 +210,7 @@ class History(Mapping):
         save_arrays(path, _KIND, _VERSION, {"history": self.header()}, {key: self[key] for key in CURVES})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> Self:
         """Read what `save` wrote.
 
         Raises
@@ -206,7 +226,7 @@ class History(Mapping):
         except (TypeError, ValueError) as error:
             raise ValueError(f"path must be a cyconv history file, but {path} is damaged: {error}") from None
 
-    def to_csv(self, path, data_set=None):
+    def to_csv(self, path: StrPath, data_set: str | None = None) -> None:
         """Write one row per logged point under a row of key names, atomically.
 
         The columns are ``update_steps``, ``learning_rates`` and the six

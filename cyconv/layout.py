@@ -13,30 +13,47 @@ by patch; the first hidden layer's columns follow.
 """
 
 import math
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ._checks import check_integer, describe
 from ._kernels.processor import (
-    DENSE_BIAS, DENSE_PANEL, FILTER_BIAS, FILTER_ROW, LINE_FLOATS, PAD, PANEL, PATCH_BIAS, PATCH_PANEL, TILE_ROWS, UNITS_PAD)
+    DENSE_BIAS,
+    DENSE_PANEL,
+    FILTER_BIAS,
+    FILTER_ROW,
+    LINE_FLOATS,
+    PAD,
+    PANEL,
+    PATCH_BIAS,
+    PATCH_PANEL,
+    TILE_ROWS,
+    UNITS_PAD,
+)
+from ._typing import FloatArray, ImageShape, Parameters, Sizes
 
 RING_BYTES = 2**21      # of all activation buffers together: more than a core's own cache
 GUARD_BYTES = 2**18     # behind each scratch, never touched: cores read ahead, many images beyond the last one of
                         # theirs, and would take lines from the neighbour that writes them
 MAX_ELEMENTS = 2**40    # of parameters or workspace: far below any index's overflow
 
+_Task: TypeAlias = tuple[int, int, int, int]     # kind, layer, begin, width
 
-def padded(n, multiple=PAD):
+
+def padded(n: int, multiple: int = PAD) -> int:
     """``n`` rounded up to a multiple."""
     return -(-n // multiple) * multiple
 
 
-def is_patch_inner(n_patches):
+def is_patch_inner(n_patches: int) -> bool:
     """Whether patches run along the vector lanes: not where padding them would cost more than half as much again."""
     return 2 * padded(n_patches) <= 3 * n_patches
 
 
-def as_sizes(name, value):
+def as_sizes(name: str, value: Any) -> Sizes:
     """An integer or a sequence of them, as a tuple of positive integers."""
     if isinstance(value, (str, bytes, dict)) or (isinstance(value, np.ndarray) and value.ndim != 1):
         raise TypeError(f"{name} must be an integer or a sequence of integers, but got {describe(value)}")
@@ -64,20 +81,21 @@ class Layout:
         Whether names carry no number: ``conv.weight`` rather than ``conv.0.weight``.
     """
 
-    def __init__(self, image_shape, filter_size, n_filters, n_hidden, n_classes, single_filter, single_hidden):
+    def __init__(self, image_shape: ImageShape, filter_size: Sizes, n_filters: Sizes, n_hidden: Sizes, n_classes: int,
+                 single_filter: bool, single_hidden: bool) -> None:
         self.image_shape = image_shape
         self.n_classes = n_classes
-        self.size = 0
-        self.names = []             # (public name, kind, index) in order
-        self.branches = []
+        self.size: int = 0
+        self.names: list[tuple[str, str, int]] = []     # (public name, kind, index) in order
+        self.branches: list[dict[str, int]] = []
         n_inputs = 0
         for f, n in zip(filter_size, n_filters):
             branch = self._branch(f, n)
             branch["column"] = n_inputs
             n_inputs += padded(n * (branch["ld_x"] if branch["patch_inner"] else branch["n_patches"]))
             self.branches.append(branch)
-        self.ld = [row_length(n_inputs)]
-        self.dense = []
+        self.ld: list[int] = [row_length(n_inputs)]
+        self.dense: list[dict[str, int]] = []
         for units in (*n_hidden, n_classes):
             self.dense.append(self._dense(units, n_inputs))
             n_inputs = padded(units)
@@ -86,12 +104,12 @@ class Layout:
         if self.size > MAX_ELEMENTS:
             raise MemoryError(f"a network must have fewer than 2**40 parameters, but this one needs {self.size}")
 
-    def _take(self, count):
+    def _take(self, count: int) -> int:
         start = self.size
         self.size += padded(count)
         return start
 
-    def _branch(self, filter_size, n_filters):
+    def _branch(self, filter_size: int, n_filters: int) -> dict[str, int]:
         channels, height, width = self.image_shape
         n_patches = (height // filter_size) * (width // filter_size)
         n_values = channels * filter_size**2
@@ -107,13 +125,13 @@ class Layout:
         branch["bias"] = self._take(padded(n_filters, UNITS_PAD))
         return branch
 
-    def _dense(self, n_units, n_inputs):
+    def _dense(self, n_units: int, n_inputs: int) -> dict[str, int]:
         dense = {"n_units": n_units, "n_inputs": n_inputs, "ld_w": row_length(n_inputs)}
         dense["weight"] = self._take(padded(n_units, UNITS_PAD) * dense["ld_w"])
         dense["bias"] = self._take(padded(n_units, UNITS_PAD))
         return dense
 
-    def _name_all(self, single_filter, single_hidden):
+    def _name_all(self, single_filter: bool, single_hidden: bool) -> None:
         for i in range(len(self.branches)):
             prefix = "conv" if single_filter else f"conv.{i}"
             self.names += [(f"{prefix}.weight", "filter", i), (f"{prefix}.bias", "filter_bias", i)]
@@ -122,7 +140,7 @@ class Layout:
             prefix = "output" if last else "hidden" if single_hidden else f"hidden.{i}"
             self.names += [(f"{prefix}.weight", "dense", i), (f"{prefix}.bias", "dense_bias", i)]
 
-    def shape(self, kind, i):
+    def shape(self, kind: str, i: int) -> tuple[int, ...]:
         """Shape of a parameter as users see it."""
         if kind.startswith("filter"):
             branch = self.branches[i]
@@ -138,24 +156,24 @@ class Layout:
         return (self.dense[i]["n_units"], n_inputs)
 
     @property
-    def shapes(self):
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """Public name -> shape, in order."""
         return {name: self.shape(kind, i) for name, kind, i in self.names}
 
     @property
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         """How many numbers are trained."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
-    def transposes(self, kernels, itemsize):
+    def transposes(self, kernels: ModuleType, itemsize: int) -> bool:
         """Whether evaluation transposes a layer's weights, to skip zeros."""
         return any(_is_transposed(dense, kernels, itemsize) for dense in self.dense)
 
-    def weights(self, store):
+    def weights(self, store: FloatArray) -> list[FloatArray]:
         """Each weight matrix in the kernels' array, with its padding."""
         return [self._matrix(store, kind, i) for _, kind, i in self.names if not kind.endswith("bias")]
 
-    def _matrix(self, store, kind, i):
+    def _matrix(self, store: FloatArray, kind: str, i: int) -> FloatArray:
         """A weight matrix as it lies in the kernels' array: (units or filters, row with its padding)."""
         if kind == "filter":
             branch = self.branches[i]
@@ -166,7 +184,7 @@ class Layout:
             start, rows, ld = dense["weight"], dense["n_units"], dense["ld_w"]
         return store[start:start + rows * ld].reshape(rows, ld)
 
-    def _pieces(self, store, kind, i):
+    def _pieces(self, store: FloatArray, kind: str, i: int) -> Iterator[tuple[slice, FloatArray, tuple[int, ...]]]:
         """Pairs (view of the public array's columns, view of the store) for one parameter."""
         shape = self.shape(kind, i)
         if kind == "filter":
@@ -195,7 +213,7 @@ class Layout:
                 yield slice(begin, begin + n_f * n_p), view, (rows, n_f, n_p)
                 begin += n_f * n_p
 
-    def pack(self, mapping, store):
+    def pack(self, mapping: Mapping[str, FloatArray], store: FloatArray) -> None:
         """Write public arrays into the kernels' array."""
         for name, kind, i in self.names:
             array = mapping[name].reshape(self.shape(kind, i)[0], -1) if "bias" not in kind else mapping[name]
@@ -203,7 +221,7 @@ class Layout:
                 part = array[:, columns] if array.ndim == 2 else array
                 view[...] = part.reshape(view.shape)
 
-    def unpack(self, store):
+    def unpack(self, store: FloatArray) -> Parameters:
         """The kernels' array as new public arrays."""
         mapping = {}
         for name, kind, i in self.names:
@@ -212,7 +230,7 @@ class Layout:
             mapping[name] = np.ascontiguousarray(np.concatenate(parts, axis=-1)).reshape(self.shape(kind, i))
         return mapping
 
-    def block_size(self, batch_size, itemsize):
+    def block_size(self, batch_size: int, itemsize: int) -> int:
         """Images in a block of the training step.
 
         At most as few as keep a block's activations in cache; more where the
@@ -229,7 +247,8 @@ class Layout:
         share = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
         return next(size for size in sizes if share[size] <= 1.05 * min(share.values()))
 
-    def plan(self, kernels, batch_size, n_threads, itemsize, evaluation=False, transposes=False):
+    def plan(self, kernels: ModuleType, batch_size: int, n_threads: int, itemsize: int, evaluation: bool = False,
+             transposes: bool = False) -> tuple[dict[str, Any], list[_Task], int]:
         """The description that the kernels' ``read_plan`` takes, with the workspace's size.
 
         Parameters
@@ -296,7 +315,7 @@ class Layout:
             raise MemoryError(f"a batch of {batch_size} images needs a workspace of {total} numbers, more than 2**40")
         return plan, tasks, total
 
-    def tasks(self):
+    def tasks(self) -> list[_Task]:
         """The tiles of phase two, (kind, layer, begin, width): the large panels first."""
         panels, rest = [], []
         for i, dense in enumerate(self.dense):
@@ -315,27 +334,27 @@ class Layout:
 class _Cursor:
     """Hands out padded ranges of an array, one after the other."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.used = 0
 
-    def take(self, count):
+    def take(self, count: int) -> int:
         start = self.used
         self.used += padded(count)
         return start
 
 
-def _is_transposed(dense, kernels, itemsize):
-    return dense["n_units"] >= kernels.fewest_transposed(itemsize)
+def _is_transposed(dense: dict[str, int], kernels: ModuleType, itemsize: int) -> bool:
+    return bool(dense["n_units"] >= kernels.fewest_transposed(itemsize))
 
 
-def _panels(kind, layer, n_inputs):
+def _panels(kind: int, layer: int, n_inputs: int) -> list[_Task]:
     """One panel, or an even number of them: for two threads."""
     count = -(-n_inputs // PANEL)
     width = padded(-(-n_inputs // (count + count % 2 if count > 1 else 1)))
     return [(kind, layer, begin, min(width, n_inputs - begin)) for begin in range(0, n_inputs, width)]
 
 
-def row_length(n):
+def row_length(n: int) -> int:
     """``n`` elements padded to an odd number of cache lines of 64 bytes (floats).
 
     Rows a power of two apart would fall into the same few sets of the cache.

@@ -1,8 +1,10 @@
 """The learning-rate range test: which learning rates a cyclical schedule should move between."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import ops
 from ._checks import check_integer, check_real, describe
@@ -35,15 +37,16 @@ class LrRangeResult:
         Whether the test ended early.
     """
 
-    learning_rates: np.ndarray
-    costs: np.ndarray
-    smoothed: np.ndarray
+    learning_rates: NDArray[np.float64]
+    costs: NDArray[np.float64]
+    smoothed: NDArray[np.float64]
     eta_min: float | None
     eta_max: float | None
     diverged: bool
 
 
-def lr_range_test(network, source, eta_low=1e-5, eta_high=1.0, n_steps=500, batch_size=100, l2=0.0, seed=0):
+def lr_range_test(network: Network, source: Split | Source, eta_low: float = 1e-5, eta_high: float = 1.0,
+                  n_steps: int = 500, batch_size: int = 100, l2: float = 0.0, seed: int = 0) -> LrRangeResult:
     r"""Train a copy of a network while the learning rate rises, and watch the cost.
 
     The learning rate rises geometrically from ``eta_low`` to ``eta_high``.
@@ -123,7 +126,7 @@ def lr_range_test(network, source, eta_low=1e-5, eta_high=1.0, n_steps=500, batc
     return LrRangeResult(rates, costs, smoothed, eta_min, eta_max, diverged=len(costs) < n_steps)
 
 
-def geometric_mean_range(results):
+def geometric_mean_range(results: Sequence[LrRangeResult]) -> tuple[float, float] | None:
     """The range that several range tests of one architecture suggest together.
 
     Parameters
@@ -137,10 +140,13 @@ def geometric_mean_range(results):
         suggest any; None where none does.
     """
     ends = np.array([(found.eta_min, found.eta_max) for found in results if found.eta_min is not None])
-    return tuple(np.exp(np.log(ends).mean(axis=0)).tolist()) if len(ends) else None
+    if not len(ends):
+        return None
+    low, high = np.exp(np.log(ends).mean(axis=0)).tolist()
+    return low, high
 
 
-def _as_source(network, source):
+def _as_source(network: Network, source: Split | Source) -> Source:
     if isinstance(source, Source):
         return source
     if not isinstance(source, Split):
@@ -149,7 +155,8 @@ def _as_source(network, source):
     return network.prepare(source.images, source.labels, normalizer=normalizer)
 
 
-def _train(network, source, rates, window, batch_size, l2, seed):
+def _train(network: Network, source: Source, rates: NDArray[np.float64], window: int, batch_size: int, l2: float,
+           seed: int) -> NDArray[np.float64]:
     """Costs up to the end or to divergence."""
     per_epoch = len(source) // batch_size
     costs, step = np.empty(0), 0
@@ -168,7 +175,7 @@ def _train(network, source, rates, window, batch_size, l2, seed):
     return costs
 
 
-def _divergence(costs, window):
+def _divergence(costs: NDArray[np.float64], window: int) -> int | None:
     """The first step that counts as diverged, or None."""
     finite = np.isfinite(costs)
     end = len(costs) if finite.all() else int(np.argmin(finite))
@@ -180,15 +187,17 @@ def _divergence(costs, window):
     return None if end == len(costs) else end
 
 
-def _smooth(costs, window):
+def _smooth(costs: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Mean over ``window`` steps around each; towards the ends over fewer, still in the middle of them."""
     sums = np.concatenate([[0.0], np.cumsum(costs)])
     places = np.arange(len(costs))
     half = np.minimum(window // 2, np.minimum(places, len(costs) - 1 - places))
-    return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
+    means: NDArray[np.float64] = (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
+    return means
 
 
-def _suggest(rates, costs, smoothed, window):
+def _suggest(rates: NDArray[np.float64], costs: NDArray[np.float64], smoothed: NDArray[np.float64],
+             window: int) -> tuple[float, float] | tuple[None, None]:
     """eta_min and eta_max as `lr_range_test` defines them."""
     start = costs[:window].mean()
     inside = slice(window // 2, len(smoothed) - window // 2)  # where the mean is over a whole window

@@ -2,15 +2,17 @@
 
 import threading
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import ops
-from ._checks import as_array, check_array, check_finite, check_integer, check_real, describe
+from ._checks import as_array, check_array, check_finite, check_integer, check_memory, check_real, describe
 from ._files import load_arrays, save_arrays
 from ._kernels.processor import MAX_BRANCHES, MAX_HIDDEN
+from ._typing import FloatArray, ImageShape, IntArray, JsonDict, Parameters, Sizes, SizesLike, StrPath
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .datasets import Normalizer, Split
 from .layout import Layout, as_sizes
@@ -44,7 +46,8 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
-def _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes):
+def _lay_out(filter_size: SizesLike, n_filters: SizesLike, n_hidden: SizesLike, image_shape: Sequence[int],
+             n_classes: int) -> Layout:
     """Check an architecture and draw its plan, without taking any memory for it."""
     image_shape = ops.check_image_shape(image_shape)
     sizes, filters, hidden = (as_sizes(name, _size_or_sizes(name, value)) for name, value in (
@@ -61,7 +64,7 @@ def _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes):
     return Layout(image_shape, sizes, filters, hidden, n_classes, np.ndim(filter_size) == 0, np.ndim(n_hidden) == 0)
 
 
-def _size_or_sizes(name, value):
+def _size_or_sizes(name: str, value: Any) -> Any:
     """``value``, if it can be an integer or a sequence of them at all."""
     try:
         scalar = as_array(name, value).ndim == 0
@@ -70,7 +73,11 @@ def _size_or_sizes(name, value):
     return check_integer(name, value, 1, 2**31 - 1) if scalar else value
 
 
-def _check_normalizer(value, image_shape):
+def _as_json(sizes: int | Sizes) -> int | list[int]:
+    return list(sizes) if isinstance(sizes, tuple) else sizes
+
+
+def _check_normalizer(value: object, image_shape: ImageShape) -> None:
     if value is None:
         return
     if not isinstance(value, Normalizer):
@@ -129,38 +136,51 @@ class Network:
     (2, 10)
     """
 
-    def __init__(self, filter_size, n_filters, n_hidden, seed=0, dtype="float32", image_shape=(3, 32, 32),
-                 n_classes=10):
+    filter_size: int | Sizes
+    n_filters: int | Sizes
+    n_hidden: int | Sizes
+    seed: int
+    dtype: np.dtype[np.floating]
+    image_shape: ImageShape
+    n_classes: int
+    normalizer: Normalizer | None
+
+    def __init__(self, filter_size: SizesLike, n_filters: SizesLike, n_hidden: SizesLike, seed: int = 0,
+                 dtype: DTypeLike = "float32", image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> None:
         self._layout = _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes)
         self.image_shape = self._layout.image_shape
         self.n_classes = self._layout.n_classes
         self.filter_size, self.n_filters, self.n_hidden = (
-            as_sizes(name, value) if np.ndim(value) else int(value)
+            as_sizes(name, value) if np.ndim(value) else as_sizes(name, value)[0]
             for name, value in (("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
         self.seed = ops.check_seed(seed)
         self.dtype = ops.check_float_dtype(dtype)
         self.normalizer = None
         # Twice: while they are drawn, the initial numbers lie in arrays of their own.
-        ops.check_memory("a network of these sizes", 2 * self._layout.size * self.dtype.itemsize)
+        check_memory("a network of these sizes", 2 * self._layout.size * self.dtype.itemsize)
         self._store = ops.aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
-        self._velocity = None
+        self._velocity: FloatArray | None = None
         self._lock = threading.RLock()
-        self._workspaces = {}
-        self._evaluates = None      # workspace and normalisation that evaluation has made ready, with these parameters
-        self._may_skip = None       # whether evaluation with these parameters may skip zeros; None: not looked at
+        self._workspaces: dict[bool, tuple[Any, ...]] = {}
+        # Workspace and normalisation that evaluation has made ready, with these parameters.
+        self._evaluates: tuple[Any, Any] | None = None
+        # Whether evaluation with these parameters may skip zeros; None: not looked at.
+        self._may_skip: bool | None = None
         self._initialise()
 
-    def __setattr__(self, name, value):
-        """What the kernels rely on stays as it was checked, and a misspelt name is not set in silence."""
-        fixed = name in _FIXED and name in self.__dict__
-        unknown = type(self) is Network and name not in _FIXED and not name.startswith("_")     # subclasses add theirs
-        if name == "normalizer":
-            _check_normalizer(value, self.image_shape)
-        elif fixed or unknown:
-            raise AttributeError(f"{name} of a network cannot be changed, but got {describe(value)}")
-        object.__setattr__(self, name, value)
+    if not TYPE_CHECKING:   # to a type checker, it would let every name be set
+        def __setattr__(self, name: str, value: object) -> None:
+            """What the kernels rely on stays as it was checked, and a misspelt name is not set in silence."""
+            fixed = name in _FIXED and name in self.__dict__
+            # Subclasses add their own.
+            unknown = type(self) is Network and name not in _FIXED and not name.startswith("_")
+            if name == "normalizer":
+                _check_normalizer(value, self.image_shape)
+            elif fixed or unknown:
+                raise AttributeError(f"{name} of a network cannot be changed, but got {describe(value)}")
+            object.__setattr__(self, name, value)
 
-    def _initialise(self):
+    def _initialise(self) -> None:
         arrays = {}
         for i, (name, shape) in enumerate(self._layout.shapes.items()):
             arrays[name] = np.zeros(shape, self.dtype)
@@ -173,40 +193,37 @@ class Network:
                 flat[begin:end] = numbers * np.sqrt(2.0 * shape[0] / flat.size)
         self._layout.pack(arrays, self._store)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (f"Network(filter_size={self.filter_size}, n_filters={self.n_filters}, n_hidden={self.n_hidden}, "
                 f"seed={self.seed}, dtype='{self.dtype}', image_shape={self.image_shape}, n_classes={self.n_classes})")
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__, _store=np.array(self._store), _workspaces={}, _evaluates=None, _may_skip=None)
         del state["_lock"]
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._store = ops.aligned_zeros(self._layout.size, self.dtype, "this network")
         self._store[:] = state["_store"]
         self._lock = threading.RLock()
 
     @property
-    def architecture(self):
+    def architecture(self) -> JsonDict:
         """The constructor's arguments as JSON values: ``Network(**net.architecture)`` is its untrained twin."""
-        def as_json(value):
-            return list(value) if isinstance(value, tuple) else value
-
         return {
-            "filter_size": as_json(self.filter_size), "n_filters": as_json(self.n_filters),
-            "n_hidden": as_json(self.n_hidden), "seed": self.seed, "dtype": str(self.dtype),
+            "filter_size": _as_json(self.filter_size), "n_filters": _as_json(self.n_filters),
+            "n_hidden": _as_json(self.n_hidden), "seed": self.seed, "dtype": str(self.dtype),
             "image_shape": list(self.image_shape), "n_classes": self.n_classes,
         }
 
     @property
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         """How many numbers are trained."""
         return self._layout.n_parameters
 
     @property
-    def parameters(self):
+    def parameters(self) -> Parameters:
         """All parameters, in PyTorch's names and layouts.
 
         Returns
@@ -222,13 +239,13 @@ class Network:
         with self._lock:
             return self._public(self._store)
 
-    def _public(self, store):
+    def _public(self, store: FloatArray) -> Parameters:
         arrays = self._layout.unpack(store)
         for array in arrays.values():
             array.flags.writeable = False
         return arrays
 
-    def set_parameters(self, mapping):
+    def set_parameters(self, mapping: Mapping[str, ArrayLike]) -> None:
         """Replace all parameters.
 
         Parameters
@@ -247,7 +264,7 @@ class Network:
             self._evaluates = self._may_skip = None
             self._store = store     # at once: no exception may leave half of them
 
-    def _checked(self, name, mapping):
+    def _checked(self, name: str, mapping: Mapping[str, ArrayLike]) -> Parameters:
         shapes = self._layout.shapes
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{name} must be a dict of arrays, but got {describe(mapping)}")
@@ -262,19 +279,19 @@ class Network:
             arrays[key] = check_finite(f"{name}[{key!r}]", array)
         return arrays
 
-    def _packed(self, arrays, what):
+    def _packed(self, arrays: Parameters, what: str) -> FloatArray:
         """A new store of these arrays; its padding is zero."""
         store = ops.aligned_zeros(self._layout.size, self.dtype, what)
         self._layout.pack(arrays, store)
         return store
 
     @property
-    def velocity(self):
+    def velocity(self) -> Parameters | None:
         """The momentum's velocity, named and laid out as :attr:`parameters`; None before any momentum."""
         with self._lock:
             return None if self._velocity is None else self._public(self._velocity)
 
-    def set_velocity(self, mapping):
+    def set_velocity(self, mapping: Mapping[str, ArrayLike] | None) -> None:
         """Replace the momentum's velocity; None forgets it.
 
         Parameters
@@ -291,7 +308,7 @@ class Network:
         with self._lock:
             self._velocity = velocity
 
-    def copy(self):
+    def copy(self) -> Self:
         """An independent network with the same parameters, velocity and normaliser."""
         twin = type(self)(**self.architecture)
         with self._lock:
@@ -300,7 +317,7 @@ class Network:
             twin.normalizer = self.normalizer
         return twin
 
-    def prepare(self, images, labels, normalizer=None):
+    def prepare(self, images: ArrayLike, labels: ArrayLike | None, normalizer: Normalizer | None = None) -> Source:
         """Check images and labels once, for many calls.
 
         Parameters
@@ -332,11 +349,12 @@ class Network:
         """
         return Source(self, images, labels, normalizer)
 
-    def _source(self, X, labels=None, needs_labels=False):
+    def _source(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None,
+                needs_labels: bool = False) -> Source:
         if isinstance(X, Split):
             if labels is not None:
                 raise ValueError("labels must be left out with a Split, which has its own, but they were given")
-            X, labels = X.images, X.labels
+            return self._source(X.images, X.labels)
         if not isinstance(X, Source):
             source = Source(self, X, labels, name="X")
         else:
@@ -354,7 +372,7 @@ class Network:
             raise ValueError("labels must be given, but got None")
         return source
 
-    def _workspace(self, batch_size, evaluation, transposes=False):
+    def _workspace(self, batch_size: int, evaluation: bool, transposes: bool = False) -> tuple[Any, ...]:
         """Plan, tasks, memory and team for a batch size; the last of each kind is kept."""
         n_threads = ops.threads_for_call()
         key = (batch_size, n_threads, transposes)
@@ -368,7 +386,8 @@ class Network:
             self._workspaces[evaluation] = kept
         return kept[1:]
 
-    def _run_forward(self, source, labels, probabilities):
+    def _run_forward(self, source: Source, labels: NDArray[np.int32] | None,
+                     probabilities: FloatArray | None) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         with self._lock:
             # Of float images nothing is kept from one call to the next.
             transposes = source.pixels is not None and self._transposes()
@@ -384,21 +403,21 @@ class Network:
                 self._evaluates = memory, source.kernel_arguments()[2:]
         return losses, correct
 
-    def _transposes(self):
+    def _transposes(self) -> bool:
         """Whether evaluation may skip zeros: there is a layer for it, and no weight that is not finite."""
         if self._may_skip is None:
             self._may_skip = (self._layout.transposes(ops.kernels, self.dtype.itemsize)
                               and bool(np.isfinite(self._store).all()))
         return self._may_skip
 
-    def _is_ready(self, memory, source):
+    def _is_ready(self, memory: FloatArray, source: Source) -> bool:
         """Whether the workspace holds what evaluation makes of the filters and the normaliser beforehand."""
         if source.pixels is None or self._evaluates is None:
             return False
         ready_memory, ready = self._evaluates
         return memory is ready_memory and all(map(np.array_equal, ready, source.kernel_arguments()[2:]))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike | Split | Source) -> FloatArray:
         """Probabilities of the classes.
 
         Parameters
@@ -421,7 +440,7 @@ class Network:
         self._run_forward(source, None, probabilities)
         return probabilities
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike | Split | Source) -> NDArray[np.int64]:
         """The most probable class of each image.
 
         Parameters
@@ -438,9 +457,10 @@ class Network:
         TypeError, ValueError
             As :meth:`predict_proba`.
         """
-        return self.predict_proba(X).argmax(axis=1)
+        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
+        return classes
 
-    def evaluate(self, X, labels=None, l2=0.0):
+    def evaluate(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None, l2: float = 0.0) -> Evaluation:
         """Loss, cost and accuracy.
 
         Parameters
@@ -468,12 +488,12 @@ class Network:
         loss = float(losses.mean())
         return Evaluation(loss, loss + l2 * self.penalty() if l2 else loss, float(correct.mean()))
 
-    def penalty(self):
+    def penalty(self) -> float:
         """The sum of the squares of all weights, biases left out."""
         with self._lock:
             return sum(map(ops.sum_of_squares, self._layout.weights(self._store)))      # padding is zero
 
-    def forward(self, X):
+    def forward(self, X: ArrayLike | Split | Source) -> dict[str, FloatArray]:
         """Every layer's output, for looking at.
 
         Parameters
@@ -515,7 +535,8 @@ class Network:
         activations["probabilities"], _ = ops.softmax_cross_entropy_forward(x, np.zeros(len(x), np.int32))
         return activations
 
-    def loss_and_gradients(self, X, labels, l2=0.0, label_smoothing=0.0):
+    def loss_and_gradients(self, X: ArrayLike | Split | Source, labels: ArrayLike | None, l2: float = 0.0,
+                           label_smoothing: float = 0.0) -> tuple[float, Parameters]:
         """The cost of a batch and its gradient, without an update.
 
         Parameters
@@ -548,14 +569,16 @@ class Network:
         targets = source.labels if labels is None else labels
         if targets is None:
             raise ValueError("labels must be given, but got None")
-        targets = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
+        checked = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
         gradient = ops.aligned_zeros(self._layout.size, self.dtype, "the gradient")
-        costs = self._train(source, targets, np.arange(source.n_images), np.ones(1), source.n_images, gradient,
+        costs = self._train(source, checked, np.arange(source.n_images), np.ones(1), source.n_images, gradient,
                             {"l2": l2, "gradients_only": True}, np.empty(1))
         return float(costs[0]), self._layout.unpack(gradient)
 
-    def train_steps(self, source, order, learning_rates, batch_size=100, l2=0.0, label_smoothing=0.0, momentum=0.0,
-                    dropout=0.0, augmentation=None, seed=0, first_step=0, out=None):
+    def train_steps(self, source: Source, order: ArrayLike, learning_rates: ArrayLike, batch_size: int = 100,
+                    l2: float = 0.0, label_smoothing: float = 0.0, momentum: float = 0.0, dropout: float = 0.0,
+                    augmentation: Augmentation | None = None, seed: int = 0, first_step: int = 0,
+                    out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Many updates in one call, with no Python between them.
 
         Update i uses the images ``order[i*batch_size:(i+1)*batch_size]``:
@@ -630,7 +653,7 @@ class Network:
             augmentation = NO_AUGMENTATION
         elif not isinstance(augmentation, Augmentation):
             raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
-        settings = {
+        settings: dict[str, Any] = {
             "l2": check_real("l2", l2, 0),
             "momentum": check_real("momentum", momentum, 0, 1, "[)"),
             "dropout": check_real("dropout", dropout, 0, 1, "[)"),
@@ -656,7 +679,9 @@ class Network:
                 sink = self._velocity
             return self._train(source, targets, order, rates, batch_size, sink, settings, out)
 
-    def _train(self, source, targets, order, rates, batch_size, sink, settings, costs):
+    def _train(self, source: Source, targets: tuple[Any, ...], order: IntArray, rates: NDArray[np.float64],
+               batch_size: int, sink: FloatArray | None, settings: Mapping[str, Any],
+               costs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Checked arguments to the kernel, in calls short enough that Ctrl-C is heard between them."""
         augmentation = settings.get("augmentation", NO_AUGMENTATION)
         settings = {
@@ -684,23 +709,24 @@ class Network:
                 asleep = train(
                     plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
                     order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
-                    costs[begin:end], losses, correct, squares, {**settings, "first_step": settings["first_step"] + begin},
+                    costs[begin:end], losses, correct, squares,
+                    {**settings, "first_step": settings["first_step"] + begin},
                     far and not alone, 1 if alone else size, team.spins)
                 team.note(end - begin, time.perf_counter() - start, asleep)
         return costs
 
-    def _has_few_operations(self, batch_size):
+    def _has_few_operations(self, batch_size: int) -> bool:
         """Whether threads far apart take longer over an update than one of them alone."""
         few = FAR_OPERATIONS + FAR_OPERATIONS_PER_PARAMETER * self.n_parameters
         return self._operations() * batch_size < few
 
-    def _operations(self):
+    def _operations(self) -> int:
         """Floating-point operations of one image's forward and backward pass, about."""
         filters = sum(b["n_filters"] * b["n_values"] * b["n_patches"] for b in self._layout.branches)
         dense = sum(d["n_units"] * d["n_inputs"] for d in self._layout.dense)
         return 4 * filters + 6 * dense
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write the network to one ``.npz`` file, atomically and without pickle.
 
         Parameters
@@ -720,7 +746,7 @@ class Network:
         save_arrays(path, "network", FORMAT_VERSION, {"architecture": self.architecture}, arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> Self:
         """Read what :meth:`save` wrote.
 
         Parameters

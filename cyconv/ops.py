@@ -14,8 +14,12 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import threads
 from ._checks import (
@@ -31,6 +35,7 @@ from ._checks import (
 )
 from ._kernels import processor
 from ._kernels.processor import ENTRY_BLOCK, LINE_FLOATS, PAD, UNITS_PAD
+from ._typing import AnyArray, FloatArray, ImageShape, IntArray, JsonDict
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .layout import is_patch_inner, padded
 
@@ -38,10 +43,11 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 PROBE_LINES = 512
 FAR = 10e-9             # seconds for a cache line to be written by one thread and read by another
 
-_distances = {}         # number of threads: when they were last looked at, and whether they are far apart
+# Number of threads: when they were last looked at, and whether they are far apart.
+_distances: dict[int, tuple[float, bool]] = {}
 
 
-def _choose_build():
+def _choose_build() -> tuple[str, ModuleType]:
     available = [name for name in processor.instruction_sets() if _is_built(name)]
     wanted = os.environ.get("CYCONV_ISA", "")
     if wanted and wanted not in available:
@@ -51,14 +57,16 @@ def _choose_build():
     return name, importlib.import_module(f"._kernels.{name}", __package__)
 
 
-def _is_built(name):
+def _is_built(name: str) -> bool:
     return name in json.loads(processor.build_flags() or "{}")
 
 
+instruction_set: str
+kernels: ModuleType
 instruction_set, kernels = _choose_build()
 
 
-def show_config():
+def show_config() -> JsonDict:
     """Print how the kernels were built and how they run; return the same as a dict.
 
     Returns
@@ -97,12 +105,12 @@ def show_config():
     return config
 
 
-def threads_for_call():
+def threads_for_call() -> int:
     """Threads for the next kernel: one where the build has no OpenMP."""
     return threads.threads_for_call() if processor.openmp_version() else 1
 
 
-def aligned_zeros(n, dtype, what):
+def aligned_zeros(n: int, dtype: DTypeLike, what: str) -> AnyArray:
     """A zeroed vector that begins on a cache line."""
     dtype = np.dtype(dtype)
     check_memory(what, n * dtype.itemsize + 64)
@@ -111,18 +119,18 @@ def aligned_zeros(n, dtype, what):
     return raw[start:start + n * dtype.itemsize].view(dtype)
 
 
-def new_array(what, shape, dtype):
+def new_array(what: str, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
     """An array of any contents, if this process can hold it."""
     check_memory(what, math.prod(shape) * np.dtype(dtype).itemsize)
     return np.empty(shape, dtype)
 
 
-def specialised(function, dtype):
+def specialised(function: Any, dtype: np.dtype[Any]) -> Any:
     """The float or double version of a kernel's entry."""
     return function["float" if dtype == np.float32 else "double"]
 
 
-def _same_dtype(**arrays):
+def _same_dtype(**arrays: FloatArray) -> np.dtype[np.floating]:
     """The dtype that all the named float arrays share."""
     names = list(arrays)
     first = arrays[names[0]].dtype
@@ -132,17 +140,17 @@ def _same_dtype(**arrays):
     return first
 
 
-def _require_images(name, array):
+def _require_images(name: str, array: AnyArray) -> None:
     if array.shape[0] == 0 or 0 in array.shape:
         raise ValueError(f"{name} must hold at least one image with pixels, but got {describe(array)}")
 
 
-def _require_filters(weight):
+def _require_filters(weight: AnyArray) -> None:
     if weight.shape[0] == 0:
         raise ValueError(f"weight must hold at least one filter, but got {describe(weight)}")
 
 
-def check_filter_size(filter_size, height, width, name="filter_size"):
+def check_filter_size(filter_size: int, height: int, width: int, name: str = "filter_size") -> int:
     """Return a filter width that divides the image."""
     f = check_integer(name, filter_size, 1, 2**31 - 1)
     if height % f or width % f:
@@ -150,7 +158,7 @@ def check_filter_size(filter_size, height, width, name="filter_size"):
     return f
 
 
-def _pad_last(what, array, width):
+def _pad_last(what: str, array: FloatArray, width: int) -> FloatArray:
     """A contiguous copy whose last axis is filled up with zeros to ``width``."""
     if array.shape[-1] == width:
         return np.ascontiguousarray(array)
@@ -160,7 +168,7 @@ def _pad_last(what, array, width):
     return out
 
 
-def _pad_rows(what, array):
+def _pad_rows(what: str, array: FloatArray) -> FloatArray:
     """A copy with zero rows up to a multiple of UNITS_PAD."""
     rows = padded(array.shape[0], UNITS_PAD)
     if array.shape[0] == rows:
@@ -171,7 +179,7 @@ def _pad_rows(what, array):
     return out
 
 
-def im2col(images, filter_size):
+def im2col(images: FloatArray, filter_size: int) -> FloatArray:
     """Cut images into non-overlapping patches, one column each.
 
     Parameters
@@ -204,7 +212,7 @@ def im2col(images, filter_size):
     return _gather(images, order, filter_size, None, None, None, NO_AUGMENTATION, 0, 0)
 
 
-def col2im(patches, image_shape, filter_size):
+def col2im(patches: FloatArray, image_shape: Sequence[int], filter_size: int) -> FloatArray:
     """Put patches back into images: the inverse of :func:`im2col`.
 
     Parameters
@@ -233,15 +241,18 @@ def col2im(patches, image_shape, filter_size):
     return images
 
 
-def check_image_shape(image_shape):
+def check_image_shape(image_shape: Sequence[int]) -> ImageShape:
     """Return (C, H, W) as positive integers."""
     shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else ()
     if (isinstance(shape, np.ndarray) and shape.ndim != 1) or len(shape) != 3:
         raise ValueError(f"image_shape must be (channels, height, width), but got {describe(image_shape)}")
-    return tuple(check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
+    channels, height, width = (check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
+    return channels, height, width
 
 
-def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0, centre=None):
+def gather_batch(images: NDArray[np.uint8], order: IntArray, filter_size: int, scale: FloatArray, offset: FloatArray,
+                 augmentation: Augmentation | None = None, seed: int = 0, epoch: int = 0,
+                 centre: FloatArray | None = None) -> FloatArray:
     """Normalise, augment and patchify a batch of stored images in one pass.
 
     Parameters
@@ -288,12 +299,13 @@ def gather_batch(images, order, filter_size, scale, offset, augmentation=None, s
                    check_seed(seed), check_integer("epoch", epoch, 0, 2**62))
 
 
-def check_seed(seed):
+def check_seed(seed: int) -> int:
     """Return a seed: any integer of 64 bits."""
     return check_integer("seed", seed, 0, 2**64 - 1)
 
 
-def _gather(images, order, filter_size, scale, offset, centre, augmentation, seed, epoch):
+def _gather(images: AnyArray, order: IntArray, filter_size: int, scale: FloatArray | None, offset: FloatArray | None,
+            centre: FloatArray | None, augmentation: Augmentation, seed: int, epoch: int) -> FloatArray:
     _, channels, height, width = images.shape
     f = check_filter_size(filter_size, height, width)
     dtype = images.dtype if scale is None else scale.dtype
@@ -313,7 +325,7 @@ def _gather(images, order, filter_size, scale, offset, centre, augmentation, see
     return patches
 
 
-def patch_matmul_forward(patches, weight, bias):
+def patch_matmul_forward(patches: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
     """Multiply patches by the filters, add the bias, apply ReLU.
 
     Parameters
@@ -354,7 +366,8 @@ def patch_matmul_forward(patches, weight, bias):
     return activations if width == n_patches else activations[:, :, :n_patches].copy()
 
 
-def patch_matmul_backward(d_activations, patches, activations):
+def patch_matmul_backward(d_activations: FloatArray, patches: FloatArray,
+                          activations: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Gradients of the filters and their biases.
 
     Parameters
@@ -394,7 +407,7 @@ def patch_matmul_backward(d_activations, patches, activations):
     return total[:n_filters * n_values].reshape(n_filters, n_values), total[n_filters * n_values:]
 
 
-def dense_forward(inputs, weight, bias, relu=True):
+def dense_forward(inputs: FloatArray, weight: FloatArray, bias: FloatArray, relu: bool = True) -> FloatArray:
     """A dense layer.
 
     Parameters
@@ -433,7 +446,8 @@ def dense_forward(inputs, weight, bias, relu=True):
     return outputs
 
 
-def dense_backward(d_outputs, inputs, weight, outputs=None):
+def dense_backward(d_outputs: FloatArray, inputs: FloatArray, weight: FloatArray,
+                   outputs: FloatArray | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Gradients of a dense layer.
 
     Parameters
@@ -484,7 +498,9 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
     return d_inputs, d_weight, d_bias
 
 
-def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets"):
+def check_targets(
+    targets: ArrayLike, n: int, n_classes: int, dtype: np.dtype[Any], label_smoothing: float, name: str = "targets",
+) -> tuple[NDArray[np.int32] | None, FloatArray | None, float, float]:
     """Return (labels, None, on, off) or (None, probabilities, 1, 0): on and off are smoothed labels."""
     array = as_array(name, targets)
     on, off = smoothed(label_smoothing, n_classes)
@@ -504,13 +520,15 @@ def check_targets(targets, n, n_classes, dtype, label_smoothing, name="targets")
     return None, np.ascontiguousarray(array / sums, dtype), 1.0, 0.0
 
 
-def smoothed(label_smoothing, n_classes):
+def smoothed(label_smoothing: float, n_classes: int) -> tuple[float, float]:
     """Target probability of the true class and of each other."""
     eps = check_real("label_smoothing", label_smoothing, 0, 1, "[)")
     return 1 - eps, eps / (n_classes - 1) if n_classes > 1 else 0.0
 
 
-def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
+def softmax_cross_entropy_forward(
+    logits: FloatArray, targets: IntArray | FloatArray, label_smoothing: float = 0.0,
+) -> tuple[FloatArray, NDArray[np.float64]]:
     """Probabilities and cross-entropy losses.
 
     Parameters
@@ -544,7 +562,8 @@ def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
     return table[:, :n_classes].copy(), losses
 
 
-def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
+def softmax_cross_entropy_backward(probabilities: FloatArray, targets: IntArray | FloatArray,
+                                   label_smoothing: float = 0.0) -> FloatArray:
     """Gradient of the mean loss with respect to the logits.
 
     Parameters
@@ -573,7 +592,7 @@ def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
     return d_logits[:, :n_classes].copy()
 
 
-def sum_of_squares(weight):
+def sum_of_squares(weight: FloatArray) -> float:
     """The sum of the squares of all elements, in double precision.
 
     Parameters
@@ -590,10 +609,10 @@ def sum_of_squares(weight):
         If the dtype is neither.
     """
     weight = check_array("weight", weight, (None,) * as_array("weight", weight).ndim, FLOATS)
-    return specialised(kernels.sum_of_squares, weight.dtype)(np.ascontiguousarray(weight).reshape(-1))
+    return float(specialised(kernels.sum_of_squares, weight.dtype)(np.ascontiguousarray(weight).reshape(-1)))
 
 
-def sgd_update(weight, gradient, learning_rate, l2=0.0):
+def sgd_update(weight: FloatArray, gradient: FloatArray, learning_rate: float, l2: float = 0.0) -> None:
     """One step of gradient descent with an L2 penalty, in place.
 
     ``w <- (1 - 2*learning_rate*l2)*w - learning_rate*gradient``
@@ -630,7 +649,7 @@ def sgd_update(weight, gradient, learning_rate, l2=0.0):
         weight[...] = flat.reshape(weight.shape)
 
 
-def _overlaps_itself(array):
+def _overlaps_itself(array: AnyArray) -> bool:
     """Whether two places of an array may be the same element: no cut or transposed one has such strides."""
     end = array.itemsize
     for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape) if n > 1):
@@ -640,15 +659,15 @@ def _overlaps_itself(array):
     return False
 
 
-def _overlap(a, b):
+def _overlap(a: AnyArray, b: AnyArray) -> bool:
     """Whether two arrays share an element; where that is too hard to tell, they are taken to."""
     try:
-        return np.shares_memory(a, b, max_work=100_000)
+        return np.shares_memory(a, b, max_work=100_000)     # type: ignore[arg-type]   # NumPy documents any number
     except np.exceptions.TooHardError:
         return True
 
 
-def shuffled_order(n, seed, epoch):
+def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order in which an epoch visits its images: a pure function of its arguments.
 
     Parameters
@@ -677,7 +696,7 @@ def shuffled_order(n, seed, epoch):
     return order
 
 
-def measure_peak_flops(dtype="float32", seconds=0.2):
+def measure_peak_flops(dtype: DTypeLike = "float32", seconds: float = 0.2) -> float:
     """Measure the rate of fused multiply-adds on the current number of threads.
 
     Parameters
@@ -700,14 +719,14 @@ def measure_peak_flops(dtype="float32", seconds=0.2):
     best, end = 0.0, time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
-        operations = probe(seed, 100_000, totals, n_threads)
+        operations: float = probe(seed, 100_000, totals, n_threads)
         now = time.perf_counter()
         best = max(best, operations / (now - start) / 1e9)
         if now >= end:
             return best
 
 
-def threads_are_far(n_threads):
+def threads_are_far(n_threads: int) -> bool:
     """Whether the threads' processors share no cache, so that every line which passes between them is expensive.
 
     A look takes some 50 microseconds and holds for a quarter of a second: a virtual machine's processors are moved
@@ -728,10 +747,10 @@ def threads_are_far(n_threads):
     return far
 
 
-def check_float_dtype(dtype):
+def check_float_dtype(dtype: DTypeLike | None) -> np.dtype[np.floating]:
     """Return float32 or float64 as a dtype."""
     try:
-        found = None if dtype is None else np.dtype(dtype)
+        found: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
     except Exception:       # whatever a stranger's dtype raises
         found = None
     if found is None or found not in FLOATS:

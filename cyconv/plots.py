@@ -6,25 +6,43 @@ else: no window system, no global state. A notebook shows it as a picture;
 remain apart for colour-blind readers; lines differ in their dashes as well.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_array, check_array, check_integer, check_real, describe
 from ._files import atomic_write, check_path
+from ._typing import AnyArray, IntArray, StrPath
 from .history import History
 from .lr_range import LrRangeResult, geometric_mean_range
+from .schedule import CyclicSchedule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_Parameters = ParamSpec("_Parameters")
+_T = TypeVar("_T")
+_MappingT = TypeVar("_MappingT", bound=Mapping[Any, Any])
+Steps: TypeAlias = Sequence[int] | IntArray
+LrRangeResults: TypeAlias = (
+    LrRangeResult | Sequence[LrRangeResult] | Mapping[str, LrRangeResult | Sequence[LrRangeResult]])
+Histories: TypeAlias = History | Sequence[History] | Mapping[str, History | Sequence[History]]
 
 DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), "-", (0, (5, 1.5)), (0, (1.5, 1)))
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), "-", (0, (5, 1.5)), (0, (1.5, 1)))
 _MARKS = "osD^vPX"
 _GREY = "#6b6b6b"
 
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -50,11 +68,11 @@ _STYLE = {
 }
 
 
-def _styled(draw):
+def _styled(draw: Callable[_Parameters, _T]) -> Callable[_Parameters, _T]:
     """Run a function that draws in this module's style, whatever matplotlib's settings are."""
 
     @functools.wraps(draw)
-    def styled(*arguments, **options):
+    def styled(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _T:
         from matplotlib import style
 
         with style.context(["default", _STYLE]):
@@ -64,12 +82,12 @@ def _styled(draw):
 
 
 @_styled
-def write_png(figure, file, dpi=DPI):
+def write_png(figure: Figure, file: IO[bytes], dpi: float = DPI) -> None:
     """Write ``figure`` to an open file as PNG, in this module's style."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
-def save_figure(figure, path):
+def save_figure(figure: Figure, path: StrPath) -> None:
     """Write ``figure`` to ``path`` as PNG with 150 dots per inch, atomically.
 
     Raises
@@ -81,7 +99,7 @@ def save_figure(figure, path):
         write_png(figure, file)
 
 
-def save_figures(figures, folder):
+def save_figures(figures: Mapping[str, Figure], folder: StrPath) -> list[str]:
     """Write figures to a folder, under names to which ``.png`` is added.
 
     Parameters
@@ -107,7 +125,7 @@ def save_figures(figures, folder):
 
 
 @_styled
-def plot_bars(groups, title, ylabel, percent=False):
+def plot_bars(groups: Mapping[str, float | Sequence[float]], title: str, ylabel: str, percent: bool = False) -> Figure:
     """Compare groups of runs: a bar at each mean, with every run as a dot.
 
     Parameters
@@ -129,13 +147,13 @@ def plot_bars(groups, title, ylabel, percent=False):
         If there is no group, or a group has no value or one that is not finite.
     """
     scale = 100 if percent else 1
-    groups = {str(label): scale * _values(f"groups[{label!r}]", values)
+    bars = {str(label): scale * _values(f"groups[{label!r}]", values)
               for label, values in _check_mapping("groups", groups).items()}
-    if not groups:
+    if not bars:
         raise ValueError("groups must hold at least one group, but got none")
-    figure, (axes,) = _figure(max(3.6, 1.7 + 1.15 * len(groups)), 3.6)
-    top = max(values.max() for values in groups.values())
-    for place, values in enumerate(groups.values()):
+    figure, (axes,) = _figure(max(3.6, 1.7 + 1.15 * len(bars)), 3.6)
+    top = max(values.max() for values in bars.values())
+    for place, values in enumerate(bars.values()):
         colour = COLOURS[place % len(COLOURS)]
         mean = values.mean()
         deviation = values.std(ddof=1) if len(values) > 1 else 0.0
@@ -148,24 +166,24 @@ def plot_bars(groups, title, ylabel, percent=False):
         text = _short(mean) if len(values) == 1 else f"{_short(mean)} ± {_short(deviation, like=mean)}"
         axes.annotate(text, (place, max(values.max(), mean + deviation)), xytext=(0, 5), fontsize=8.5,
                       textcoords="offset points", ha="center", va="bottom")
-    axes.set_xticks(range(len(groups)), [_in_lines(label) for label in groups])
+    axes.set_xticks(range(len(bars)), [_in_lines(label) for label in bars])
     axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.set_xlim(-0.6, len(bars) - 0.4)
     axes.set_ylim(0, 1.14 * top if top > 0 else 1)
     axes.set_ylabel(ylabel)
     axes.grid(axis="y")
-    _say_what_is_drawn(figure, groups)
+    _say_what_is_drawn(figure, bars)
     figure.suptitle(title)
     return figure
 
 
-def _in_lines(label, width=17):
+def _in_lines(label: str, width: int = 17) -> str:
     """A label as narrow as a bar's share of the axis."""
     return "\n".join(line for part in label.split(": ", 1) for line in textwrap.wrap(part, width))
 
 
 @_styled
-def plot_comparison(histories, title, boundaries=()):
+def plot_comparison(histories: Histories, title: str, boundaries: Steps = ()) -> Figure:
     """Loss and accuracy on training and validation data, runs against each other.
 
     Four panels: loss above, accuracy below; training left, validation right;
@@ -211,7 +229,8 @@ def plot_comparison(histories, title, boundaries=()):
 
 
 @_styled
-def plot_train_validation(histories, title, boundaries=None):
+def plot_train_validation(histories: Histories, title: str,
+                          boundaries: Steps | Mapping[str, Steps] | None = None) -> Figure:
     """How far training and validation part: one column per group of runs.
 
     Parameters
@@ -233,8 +252,7 @@ def plot_train_validation(histories, title, boundaries=None):
         If it is none of these, or a label has none.
     """
     histories = _in_groups("histories", histories, History)
-    if not isinstance(boundaries, Mapping):
-        boundaries = dict.fromkeys(histories, boundaries)
+    ends = boundaries if isinstance(boundaries, Mapping) else dict.fromkeys(histories, boundaries)
     count = len(histories)
     figure, axes = _figure(max(4.2, 1.2 + 2.2 * count), 5.2, 2, count, sharex="col", sharey="row")
     for column, (label, runs) in enumerate(histories.items()):
@@ -243,7 +261,7 @@ def plot_train_validation(histories, title, boundaries=None):
             _draw_curve(loss, runs, f"loss_{suffix}", place, name)
             _draw_curve(accuracy, runs, f"acc_{suffix}", place, name)
         for panel in (loss, accuracy):
-            _mark_cycles(panel, boundaries.get(label))
+            _mark_cycles(panel, ends.get(label))
             panel.grid(axis="y")
         loss.set_title(label)
         accuracy.set_xlabel("update step")
@@ -257,7 +275,7 @@ def plot_train_validation(histories, title, boundaries=None):
 
 
 @_styled
-def plot_gap(histories, title, boundaries=()):
+def plot_gap(histories: Histories, title: str, boundaries: Steps = ()) -> Figure:
     """How much larger the validation loss is than the training loss, runs against each other.
 
     Parameters
@@ -293,7 +311,7 @@ def plot_gap(histories, title, boundaries=()):
 
 
 @_styled
-def plot_lr_range(results, title):
+def plot_lr_range(results: LrRangeResults, title: str) -> Figure:
     """Learning-rate range tests: the cost while the learning rate rises, one panel for each network.
 
     Dots are the costs of single batches, lines their moving means, one of each
@@ -350,7 +368,8 @@ def plot_lr_range(results, title):
 
 
 @_styled
-def plot_panels(panels, title, xlabel, ylabel):
+def plot_panels(panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], title: str, xlabel: str,
+                ylabel: str) -> Figure:
     """Measured times against a size, one panel per kind, both axes logarithmic.
 
     Parameters
@@ -397,7 +416,7 @@ def plot_panels(panels, title, xlabel, ylabel):
 
 
 @_styled
-def plot_learning_rate(schedule, title):
+def plot_learning_rate(schedule: CyclicSchedule, title: str) -> Figure:
     """The learning rate over all update steps of a `CyclicSchedule`.
 
     Returns
@@ -422,7 +441,7 @@ def plot_learning_rate(schedule, title):
 
 
 @_styled
-def plot_filters(filters, title, columns=2):
+def plot_filters(filters: ArrayLike | Mapping[str, ArrayLike], title: str, columns: int = 2) -> Figure:
     """Learned filters as small colour images, the largest first.
 
     Each filter is scaled by its own largest weight: grey is zero, and a
@@ -451,7 +470,7 @@ def plot_filters(filters, title, columns=2):
     heights = [max(shapes[i:i + columns]) for i in range(0, len(shapes), columns)]
     size = 3.6 * columns, 0.4 + sum(3.4 * height + 0.35 for height in heights)
     figure, axes = _figure(*size, len(heights), columns, gridspec_kw={"height_ratios": heights})
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
     for panel, (label, mosaic) in zip(axes, mosaics.items()):
         panel.imshow(mosaic, interpolation="nearest")
         panel.set_title(label)
@@ -463,7 +482,7 @@ def plot_filters(filters, title, columns=2):
 
 
 @_styled
-def plot_confusion(confusion, class_names, title):
+def plot_confusion(confusion: ArrayLike, class_names: Sequence[str], title: str) -> Figure:
     """A confusion matrix: in each row, where the images of one class went.
 
     Parameters
@@ -501,7 +520,8 @@ def plot_confusion(confusion, class_names, title):
 
 
 @_styled
-def plot_search(rounds, title, chosen=None):
+def plot_search(rounds: Mapping[str, Mapping[float, Sequence[float]]], title: str,
+                chosen: float | None = None) -> Figure:
     """Validation accuracy against the weight decay λ on a logarithmic axis, rounds told apart.
 
     Parameters
@@ -526,8 +546,8 @@ def plot_search(rounds, title, chosen=None):
     for place, (label, groups) in enumerate(_check_mapping("rounds", rounds).items()):
         colour = COLOURS[place % len(COLOURS)]
         means = {}
-        for l2, values in sorted(groups.items()):
-            values = 100 * _values(f"rounds[{label!r}][{l2!r}]", values)
+        for l2, accuracies in sorted(groups.items()):
+            values = 100 * _values(f"rounds[{label!r}][{l2!r}]", accuracies)
             check_real("λ", l2, 0, None, "()")
             means[l2] = values.mean()
             if len(values) > 1:
@@ -548,7 +568,7 @@ def plot_search(rounds, title, chosen=None):
     return figure
 
 
-def _figure(width, height, rows=1, columns=1, **options):
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of this size in inches, and its axes as a flat list."""
     from ._figure import Figure
 
@@ -556,7 +576,7 @@ def _figure(width, height, rows=1, columns=1, **options):
     return figure, list(np.atleast_1d(figure.subplots(rows, columns, **options)).ravel())
 
 
-def _in_groups(name, value, kind):
+def _in_groups(name: str, value: Any, kind: type[_T]) -> dict[str, list[_T]]:
     """``value`` as a dict of label to list of ``kind``; what came without a label gets an empty one."""
     these = f"a {kind.__name__} or a sequence of them"
     if isinstance(value, kind) or not isinstance(value, Mapping):
@@ -568,7 +588,7 @@ def _in_groups(name, value, kind):
     return groups
 
 
-def _as_list(name, value, kind, wanted):
+def _as_list(name: str, value: Any, kind: type[_T], wanted: str) -> list[_T]:
     try:
         values = [value] if isinstance(value, kind) else list(value)
     except Exception:       # whatever a stranger's __iter__ raises
@@ -578,34 +598,35 @@ def _as_list(name, value, kind, wanted):
     return values
 
 
-def _check_mapping(name, value):
+def _check_mapping(name: str, value: _MappingT) -> _MappingT:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping, but got {describe(value)}")
     return value
 
 
-def _values(name, values):
+def _values(name: str, values: ArrayLike) -> NDArray[np.float64]:
     array = np.atleast_1d(as_array(name, values))
     if array.ndim != 1 or not array.size or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise ValueError(f"{name} must hold finite numbers, but got {describe(values)}")
     return array.astype(np.float64)
 
 
-def _pale(colour):
+def _pale(colour: str) -> tuple[float, float, float]:
     """The colour, half of it white."""
     from matplotlib.colors import to_rgb
 
-    return tuple(0.5 + 0.5 * part for part in to_rgb(colour))
+    red, green, blue = (0.5 + 0.5 * part for part in to_rgb(colour))
+    return red, green, blue
 
 
-def _short(number, like=None):
+def _short(number: float, like: float | None = None) -> str:
     """Three significant digits or so, with the decimals that ``like`` would have."""
     size = abs(number if like is None else like)
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2
     return f"{number:,.{decimals}f}"
 
 
-def _say_what_is_drawn(figure, groups):
+def _say_what_is_drawn(figure: Figure, groups: Mapping[str, NDArray[np.float64]]) -> None:
     sizes = {len(values) for values in groups.values()}
     if sizes == {1}:
         text = "one run each"
@@ -615,7 +636,8 @@ def _say_what_is_drawn(figure, groups):
     figure.supxlabel(text, fontsize=8, color=_GREY)
 
 
-def _draw_curve(axes, runs, key, place, label):
+def _draw_curve(axes: Axes, runs: Iterable[History], key: str | Callable[[History], NDArray[np.float64]], place: int,
+                label: str) -> None:
     """Mean over the runs at the steps they share, and the range as a band; a key may be a function of a history."""
     runs = [history for history in runs if history.n_points]
     if not runs:
@@ -634,7 +656,7 @@ def _draw_curve(axes, runs, key, place, label):
     axes.plot(steps, curves.mean(axis=0), color=colour, linestyle=DASHES[place % len(DASHES)], label=label)
 
 
-def _mark_cycles(axes, boundaries):
+def _mark_cycles(axes: Axes, boundaries: Steps | None) -> None:
     boundaries = () if boundaries is None else boundaries
     for i, step in enumerate(boundaries):
         axes.axvline(step, color="#b5b5b5", linewidth=0.8, zorder=0.5, label="_" * (i > 0) + "end of a cycle")
@@ -642,7 +664,7 @@ def _mark_cycles(axes, boundaries):
         axes.set_xlim(0, None)
 
 
-def _limit_loss(panels, histories, keys):
+def _limit_loss(panels: Sequence[Axes], histories: Mapping[str, Sequence[History]], keys: Sequence[str]) -> None:
     """Let a first, untrained loss not flatten all the rest of the curves."""
     all_runs = [history for runs in histories.values() for history in runs if history.n_points > 1]
     later = [history[key][max(1, history.n_points // 20):] for history in all_runs for key in keys]
@@ -654,7 +676,7 @@ def _limit_loss(panels, histories, keys):
     panels[0].set_ylim(max(0.0, low - margin), high + margin)  # the panels of a row share their scale
 
 
-def _mosaic(name, weights):
+def _mosaic(name: str, weights: ArrayLike) -> AnyArray:
     """The filters, each scaled to 0..1, on a white ground: (height, width, 3)."""
     weights = check_array(name, weights, ("n_filters", "channels", "f", "f"), (np.float32, np.float64))
     if not weights.size or weights.shape[1] not in (1, 3):

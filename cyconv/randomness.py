@@ -11,7 +11,12 @@ gamma is added and the finaliser applied. The compiled kernels hold the same
 chain (``_kernels/randomness.pxi``).
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
+
+from ._typing import IntArray
 
 INITIALISATION = 1
 SHUFFLE = 2
@@ -25,7 +30,7 @@ _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
 
 
-def random_bits(seed, purpose, *address):
+def random_bits(seed: int, purpose: int, *address: int | IntArray) -> NDArray[np.uint64]:
     """64 random bits for every address.
 
     Parameters
@@ -56,18 +61,18 @@ def random_bits(seed, purpose, *address):
     return np.asarray(bits)
 
 
-def _mix(z):
+def _mix(z: Any) -> Any:
     z = (z ^ (z >> np.uint64(30))) * _MULTIPLIER_1
     z = (z ^ (z >> np.uint64(27))) * _MULTIPLIER_2
     return z ^ (z >> np.uint64(31))
 
 
-def uniform(seed, purpose, *address):
+def uniform(seed: int, purpose: int, *address: int | IntArray) -> NDArray[np.float64]:
     """float64 numbers in [0, 1), multiples of 2**-53, one for every address."""
     return (random_bits(seed, purpose, *address) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def standard_normal(seed, purpose, *address):
+def standard_normal(seed: int, purpose: int, *address: int | IntArray) -> NDArray[np.float64]:
     """Normal float64 numbers, one for every address (Box & Muller 1958, the cosine half)."""
     radius = np.sqrt(-2.0 * np.log1p(-uniform(seed, purpose, *address, 0)))
     return radius * np.cos(2.0 * np.pi * uniform(seed, purpose, *address, 1))

@@ -1,16 +1,29 @@
 """Tables, statistics over seeds, and what a results file says about where it came from."""
 
+from __future__ import annotations
+
 import math
 import platform
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import combinations
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import ops
 from ._checks import as_array, describe
+from ._typing import JsonDict
+from .datasets import Dataset
+from .schedule import CyclicSchedule
 from .threads import get_num_threads
+
+if TYPE_CHECKING:
+    from .experiment import Result
+
+Numbers: TypeAlias = Sequence[float] | NDArray[np.floating]
 
 QUICK_REMARK = "A quick run, which only shows that everything works."
 INCOMPLETE_REMARK = "Incomplete: not every run reached its end."
@@ -21,7 +34,7 @@ NOISE_RULE = (
 _FEW_RUNS = 5  # so many stand one by one in a table
 
 
-def mean_and_deviation(values):
+def mean_and_deviation(values: Numbers) -> tuple[float, float | None]:
     """Mean and sample standard deviation; the deviation of one value is None.
 
     Parameters
@@ -42,20 +55,20 @@ def mean_and_deviation(values):
     >>> mean_and_deviation([0.5])
     (0.5, None)
     """
-    values = as_array("values", values)
-    if values.ndim != 1 or not values.size or values.dtype.kind not in "fiu":
-        raise ValueError(f"values must be at least one number, but got {describe(values)}")
-    values = values.astype(np.float64)
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
+    array = as_array("values", values)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "fiu":
+        raise ValueError(f"values must be at least one number, but got {describe(array)}")
+    array = array.astype(np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
 
 
-def describe_values(values):
+def describe_values(values: Numbers) -> JsonDict:
     """dict: ``mean``, ``standard_deviation`` and ``each`` of at least one number, as JSON values."""
     mean, deviation = mean_and_deviation(values)
     return {"mean": mean, "standard_deviation": deviation, "each": [float(value) for value in values]}
 
 
-def format_mean(values, decimals=2, scale=1.0):
+def format_mean(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
     """``"mean ± deviation"`` of the values times ``scale``; the mean alone for one value, a dash for none.
 
     Examples
@@ -72,7 +85,7 @@ def format_mean(values, decimals=2, scale=1.0):
     return text if deviation is None else f"{text} ± {deviation:,.{decimals}f}"
 
 
-def format_each(values, decimals=2, scale=1.0):
+def format_each(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
     """The values times ``scale``, one after the other; a dash for none.
 
     Examples
@@ -83,7 +96,7 @@ def format_each(values, decimals=2, scale=1.0):
     return ", ".join(f"{scale * value:,.{decimals}f}" for value in values) or "–"
 
 
-def format_table(header, rows, markdown=False):
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
     """A table as text: the first column to the left, the others to the right.
 
     Parameters
@@ -110,7 +123,7 @@ def format_table(header, rows, markdown=False):
         raise ValueError(f"rows must have {len(header)} cells each, as header has, but got {describe(rows)}")
     widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
 
-    def line(cells):
+    def line(cells: Sequence[str]) -> str:
         first, *others = (str(cell) for cell in cells)
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
         return "| " + " | ".join(cells) + " |" if markdown else "  ".join(cells).rstrip()
@@ -135,17 +148,17 @@ class Summary:
     name: str
     label: str
     n_parameters: int
-    seeds: list
-    test_accuracy: list
-    test_loss: list
-    validation_accuracy: list
-    loss_gap: list
-    ensemble_accuracy: list
-    training_time: list
-    updates_per_second: list
+    seeds: list[int]
+    test_accuracy: list[float]
+    test_loss: list[float]
+    validation_accuracy: list[float]
+    loss_gap: list[float]
+    ensemble_accuracy: list[float]
+    training_time: list[float]
+    updates_per_second: list[float]
     unfinished: int
 
-    def document(self):
+    def document(self) -> JsonDict:
         """dict: the numbers with their means and deviations, as JSON values."""
         measures = {}
         for key in ("test_accuracy", "test_loss", "validation_accuracy", "loss_gap", "ensemble_accuracy",
@@ -157,7 +170,7 @@ class Summary:
                 "seeds": self.seeds, "unfinished": self.unfinished, **measures}
 
 
-def summarise(results):
+def summarise(results: Iterable[Result]) -> list[Summary]:
     """Bring results together that differ in the seed alone.
 
     Parameters
@@ -169,22 +182,23 @@ def summarise(results):
     list of Summary
         In the order in which the names first come.
     """
-    groups = {}
+    groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.run.name, []).append(result)
     summaries = []
     for name, group in groups.items():
         done = sorted((result for result in group if result.complete), key=lambda result: result.run.seed)
+        tests = [result.test for result in done if result.test is not None]
         summaries.append(Summary(
             name=name,
             label=group[0].run.label,
             n_parameters=group[0].n_parameters,
             seeds=[r.run.seed for r in done],
-            test_accuracy=[r.test["accuracy"] for r in done],
-            test_loss=[r.test["loss"] for r in done],
+            test_accuracy=[test["accuracy"] for test in tests],
+            test_loss=[test["loss"] for test in tests],
             validation_accuracy=[float(r.history["acc_val"][-1]) for r in done],
             loss_gap=[float(r.history["loss_val"][-1] - r.history["loss_train"][-1]) for r in done],
-            ensemble_accuracy=[r.test["ensemble_accuracy"] for r in done if "ensemble_accuracy" in r.test],
+            ensemble_accuracy=[test["ensemble_accuracy"] for test in tests if "ensemble_accuracy" in test],
             training_time=[r.history.training_time for r in done],
             updates_per_second=[r.updates_per_second for r in done],
             unfinished=len(group) - len(done),
@@ -192,7 +206,7 @@ def summarise(results):
     return summaries
 
 
-def ensemble_row(summary, n_snapshots):
+def ensemble_row(summary: Summary, n_snapshots: int) -> Summary:
     """What a configuration's ensembles gave on test data, as a row of its own beside the single networks'.
 
     Parameters
@@ -214,15 +228,16 @@ def ensemble_row(summary, n_snapshots):
         updates_per_second=[])
 
 
-def by_label(results):
+def by_label(results: Iterable[Result]) -> dict[str, list[Result]]:
     """dict: the results under the label of their run, in the order in which the labels first come."""
-    groups = {}
+    groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.run.label, []).append(result)
     return groups
 
 
-def summary_table(summaries, markdown=False, first="architecture", gap=False):
+def summary_table(summaries: Sequence[Summary], markdown: bool = False, first: str = "architecture",
+                  gap: bool = False) -> str:
     """The table of `Summary` rows as text: mean ± standard deviation over seeds.
 
     Test accuracies of single runs stand beside their mean where no row has
@@ -263,7 +278,7 @@ def summary_table(summaries, markdown=False, first="architecture", gap=False):
     return format_table(header, rows, markdown)
 
 
-def pooled_deviation(groups):
+def pooled_deviation(groups: Iterable[Numbers]) -> float | None:
     r"""Standard deviation within groups, pooled over them.
 
     .. math:: s^2 = \sum_g (n_g - 1) s_g^2 / \sum_g (n_g - 1)
@@ -282,11 +297,11 @@ def pooled_deviation(groups):
     >>> round(pooled_deviation([[1.0, 3.0], [5.0, 7.0], [9.0]]), 6)
     1.414214
     """
-    groups = [np.asarray(values, dtype=np.float64) for values in groups if len(values) > 1]
-    if not groups:
+    arrays = [np.asarray(values, dtype=np.float64) for values in groups if len(values) > 1]
+    if not arrays:
         return None
-    squares = sum(float(np.square(values - values.mean()).sum()) for values in groups)
-    return math.sqrt(squares / sum(len(values) - 1 for values in groups))
+    squares = sum(float(np.square(array - array.mean()).sum()) for array in arrays)
+    return math.sqrt(squares / sum(len(array) - 1 for array in arrays))
 
 
 @dataclass(frozen=True)
@@ -302,11 +317,11 @@ class Difference:
     bound: float | None
 
     @property
-    def is_noise(self):
+    def is_noise(self) -> bool | None:
         """bool or None: whether it is at most two standard errors; None where that cannot be told."""
         return None if self.bound is None else abs(self.value) <= self.bound
 
-    def verdict(self, scale=100, unit=" points", decimals=2):
+    def verdict(self, scale: float = 100, unit: str = " points", decimals: int = 2) -> str:
         """str: whether it is noise, to go on a sentence with.
 
         Examples
@@ -320,7 +335,7 @@ class Difference:
         return f"{which} noise (two standard errors: {scale * self.bound:.{decimals}f}{unit})"
 
 
-def differences(groups):
+def differences(groups: Mapping[str, Numbers]) -> list[Difference]:
     """Differences between the means of all pairs of groups, with what they would have to exceed.
 
     The standard error of a difference is s √(1/n_a + 1/n_b) with the
@@ -352,7 +367,8 @@ def differences(groups):
     ]
 
 
-def noise_sentence(groups, quantity="test accuracy", scale=100, unit=" points", decimals=2):
+def noise_sentence(groups: Mapping[str, Numbers], quantity: str = "test accuracy", scale: float = 100,
+                   unit: str = " points", decimals: int = 2) -> str:
     """One sentence: which differences between groups are within noise.
 
     Parameters
@@ -377,9 +393,10 @@ def noise_sentence(groups, quantity="test accuracy", scale=100, unit=" points", 
     pairs = differences(groups)
     if not pairs:
         return f"There are no two groups whose {quantity} could be compared."
-    if pairs[0].bound is None:
+    bounds = [pair.bound for pair in pairs if pair.bound is not None]
+    if not bounds:
         return f"With one run each, it cannot be told which differences in {quantity} are noise."
-    low, high = (f"{scale * end(pair.bound for pair in pairs):.{decimals}f}" for end in (min, max))
+    low, high = (f"{scale * end(bounds):.{decimals}f}" for end in (min, max))
     errors = f"two standard errors ({low if low == high else low + ' to ' + high}{unit})"
     noise = [pair for pair in pairs if pair.is_noise]
     if not noise:
@@ -392,7 +409,7 @@ def noise_sentence(groups, quantity="test accuracy", scale=100, unit=" points", 
     return f"Within noise, that is, at most {errors} apart in {quantity}: {listed}{rest}."
 
 
-def describe_cycles(schedule):
+def describe_cycles(schedule: CyclicSchedule) -> str:
     """A schedule's cycles in a few words.
 
     Examples
@@ -414,7 +431,7 @@ def describe_cycles(schedule):
     return f"{count} cycles, each {growth:g} times as long as the one before"
 
 
-def describe_origin(data, quick=False, complete=True):
+def describe_origin(data: Dataset, quick: bool = False, complete: bool = True) -> str:
     """What a picture's title says about where its numbers come from.
 
     Parameters
@@ -430,7 +447,7 @@ def describe_origin(data, quick=False, complete=True):
     return text + "; quick run" * quick + "; incomplete" * (not complete)
 
 
-def remarks(quick, complete):
+def remarks(quick: bool, complete: bool) -> list[str]:
     """list of str: what a reader must know first, if anything."""
     return quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
 
@@ -440,39 +457,39 @@ class Section:
     """A table with its heading, what it shows in words, and the pictures that go with it."""
 
     heading: str
-    summaries: list
-    pictures: list
+    summaries: Sequence[Summary]
+    pictures: Sequence[str]
     first: str = "architecture"
     gap: bool = False
     conclusion: str = ""
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """str: which differences in test accuracy are within noise."""
         return noise_sentence({summary.label: summary.test_accuracy for summary in self.summaries})
 
-    def document(self):
+    def document(self) -> JsonDict:
         """dict: for the results file."""
         rows = [summary.document() for summary in self.summaries]
         conclusion = {"conclusion": self.conclusion} if self.conclusion else {}
         return {"heading": self.heading, "rows": rows, "noise": self.sentence, **conclusion}
 
-    def text(self):
+    def text(self) -> str:
         """str: for the terminal."""
         return "\n\n".join([self.heading, *self.body(markdown=False)])
 
-    def markdown(self):
+    def markdown(self) -> str:
         """str: for the summary file."""
         pictures = "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in self.pictures)
         return "\n\n".join([f"## {self.heading}", *self.body(markdown=True), pictures])
 
-    def body(self, markdown):
+    def body(self, markdown: bool) -> list[str]:
         """list of str: the table, and what it shows in words."""
         table = summary_table(self.summaries, markdown, self.first, self.gap)
         return [table, self.sentence, *([self.conclusion] if self.conclusion else [])]
 
 
-def summary_document(title, data, sections, remarks=()):
+def summary_document(title: str, data: Dataset, sections: Sequence[Section], remarks: Sequence[str] = ()) -> str:
     """The summary file: what ran on what, the sections, how to read them.
 
     Parameters
@@ -501,7 +518,8 @@ def summary_document(title, data, sections, remarks=()):
     ]) + "\n"
 
 
-def results_document(configuration, sections, results, complete, remarks=()):
+def results_document(configuration: JsonDict, sections: Sequence[Section], results: Sequence[Result], complete: bool,
+                     remarks: Sequence[str] = ()) -> JsonDict:
     """Everything there is to know about an experiment, as JSON values.
 
     Parameters
@@ -532,7 +550,7 @@ def results_document(configuration, sections, results, complete, remarks=()):
     }
 
 
-def describe_machine():
+def describe_machine() -> JsonDict:
     """The processor, and how this process uses it.
 
     Returns
@@ -550,7 +568,7 @@ def describe_machine():
     }
 
 
-def machine_sentence():
+def machine_sentence() -> str:
     """str: processor, threads, kernels and versions in one sentence."""
     machine = describe_machine()
     versions = ", ".join(f"{name} {version}" for name, version in describe_versions().items())
@@ -558,7 +576,7 @@ def machine_sentence():
             f"{machine['instruction_set']} kernels; {versions}.")
 
 
-def describe_versions():
+def describe_versions() -> dict[str, str]:
     """dict: versions of Python and of the packages that make up the numbers and pictures."""
     from . import __version__
 
@@ -566,7 +584,7 @@ def describe_versions():
     return {"cyconv": __version__, "python": platform.python_version(), **packages}
 
 
-def _processor_model():
+def _processor_model() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:

@@ -1,10 +1,13 @@
 """The cyclical learning rate: a pure function of the update step."""
 
-from operator import attrgetter
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._checks import as_array, check_integer, check_real, describe
+from ._typing import IntArray, JsonDict
 
 _MAX_STEPS = 2**53  # every step up to here is exact in float64
 _MAX_CYCLES = 100_000
@@ -67,14 +70,8 @@ class CyclicSchedule:
     __slots__ = ("_eta_min", "_eta_max", "_step_size", "_n_cycles", "_growth", "_eta_max_decay",
                  "_half_lengths", "_ends", "_starts", "_tops", "__weakref__")
 
-    eta_min = property(attrgetter("_eta_min"))
-    eta_max = property(attrgetter("_eta_max"))
-    step_size = property(attrgetter("_step_size"))
-    n_cycles = property(attrgetter("_n_cycles"))
-    growth = property(attrgetter("_growth"))
-    eta_max_decay = property(attrgetter("_eta_max_decay"))
-
-    def __init__(self, eta_min, eta_max, step_size, n_cycles, growth=2.0, eta_max_decay=1.0):
+    def __init__(self, eta_min: float, eta_max: float, step_size: int, n_cycles: int, growth: float = 2.0,
+                 eta_max_decay: float = 1.0) -> None:
         self._eta_min = check_real("eta_min", eta_min, 0)
         self._eta_max = check_real("eta_max", eta_max, 0)
         if self._eta_max < self._eta_min:
@@ -95,17 +92,47 @@ class CyclicSchedule:
             )
 
     @property
-    def total_steps(self):
+    def eta_min(self) -> float:
+        """float: the lowest learning rate."""
+        return self._eta_min
+
+    @property
+    def eta_max(self) -> float:
+        """float: the highest learning rate of the first cycle."""
+        return self._eta_max
+
+    @property
+    def step_size(self) -> int:
+        """int: half the first cycle, in update steps."""
+        return self._step_size
+
+    @property
+    def n_cycles(self) -> int:
+        """int: how many cycles."""
+        return self._n_cycles
+
+    @property
+    def growth(self) -> float:
+        """float: each cycle's length as a multiple of the one before."""
+        return self._growth
+
+    @property
+    def eta_max_decay(self) -> float:
+        """float: each cycle's top as a multiple of the one before."""
+        return self._eta_max_decay
+
+    @property
+    def total_steps(self) -> int:
         """int: number of update steps of all cycles; the last legal argument."""
         return int(self._ends[-1])
 
     @property
-    def cycle_boundaries(self):
+    def cycle_boundaries(self) -> NDArray[np.int64]:
         """ndarray of int64, shape (n_cycles,): the steps at which cycles end, `total_steps` included."""
         return self._ends.copy()
 
     @property
-    def settings(self):
+    def settings(self) -> JsonDict:
         """dict: the constructor's arguments, as JSON values."""
         return {
             "eta_min": self._eta_min,
@@ -116,7 +143,13 @@ class CyclicSchedule:
             "eta_max_decay": self._eta_max_decay,
         }
 
-    def __call__(self, step):
+    @overload
+    def __call__(self, step: int | np.integer) -> float: ...
+
+    @overload
+    def __call__(self, step: Sequence[int] | IntArray) -> NDArray[np.float64]: ...
+
+    def __call__(self, step: Any) -> float | NDArray[np.float64]:
         """Learning rate of the update at ``step``.
 
         Parameters
@@ -148,28 +181,29 @@ class CyclicSchedule:
             raise ValueError(f"step must lie in 0..{self.total_steps}, but got {bad}")
         return self._rates(steps.astype(np.int64))
 
-    def _rates(self, steps):
+    def _rates(self, steps: NDArray[np.int64] | np.int64) -> NDArray[np.float64]:
         cycle = np.minimum(np.searchsorted(self._ends, steps, side="right"), self._n_cycles - 1)
         half, top = self._half_lengths[cycle], self._tops[cycle]
         into = steps - self._starts[cycle]
         height = np.minimum(into, 2 * half - into) / half
         # A weighted mean, exact at both ends; rounding in between must not leave the band.
-        return np.clip((1.0 - height) * self._eta_min + height * top, self._eta_min, top)
+        rates: NDArray[np.float64] = np.clip((1.0 - height) * self._eta_min + height * top, self._eta_min, top)
+        return rates
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, CyclicSchedule):
             return NotImplemented
         return self.settings == other.settings
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(tuple(self.settings.values()))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         return f"CyclicSchedule({arguments})"
 
 
-def _half_lengths(step_size, n_cycles, growth):
+def _half_lengths(step_size: int, n_cycles: int, growth: float) -> NDArray[np.int64]:
     """Half-length of every cycle in whole steps, int64."""
     half_lengths, total = [], 0
     for cycle in range(n_cycles):

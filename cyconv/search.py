@@ -5,18 +5,24 @@ keeps the measurements on disk, `run_search` carries the search out, `rank`
 orders what was tried. The test split takes no part.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import json
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from ._checks import check_choice, check_integer, check_real, describe
 from ._files import check_path, write_json
-from .executors import executor_opener, spread
-from .experiment import Run
+from ._typing import JsonDict, StrPath
+from .executors import Opener, executor_opener, spread
+from .experiment import DataSource, Run
 from .randomness import SEARCH, uniform
 from .report import format_mean, format_table, pooled_deviation
 from .threads import set_num_threads
@@ -77,7 +83,7 @@ class Search:
     n_seeds: int = 3
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.run, Run):
             raise TypeError(f"run must be a Run, but got {describe(self.run)}")
         object.__setattr__(self, "low", check_real("low", self.low, 0, None, "(]"))
@@ -87,11 +93,11 @@ class Search:
         object.__setattr__(self, "seed", check_integer("seed", self.seed, 0))
 
     @property
-    def n_runs(self):
+    def n_runs(self) -> int:
         """int: of the whole search."""
         return self.n_rounds * self.n_samples * self.n_seeds
 
-    def range(self, round_, measurements):
+    def range(self, round_: int, measurements: Iterable[Measurement]) -> tuple[float, float]:
         """Where round ``round_`` (from 0) looks, given ``measurements`` of the earlier ones: ``(low, high)``."""
         if round_ == 0:
             return self.low, self.high
@@ -104,32 +110,33 @@ class Search:
         middle = min(max(middle, low + half), high - half)
         return math.exp(middle - half), math.exp(middle + half)
 
-    def values(self, round_, measurements):
+    def values(self, round_: int, measurements: Iterable[Measurement]) -> list[float]:
         """The values of λ that round ``round_`` tries: a list of floats, ascending."""
         low, high = np.log(self.range(round_, measurements))
         index = np.arange(self.n_samples)
         share = (index + uniform(self.seed, SEARCH, round_, index)) / self.n_samples
-        return np.exp(low + share * (high - low)).tolist()
+        values: list[float] = np.exp(low + share * (high - low)).tolist()
+        return values
 
-    def runs(self, round_, measurements):
+    def runs(self, round_: int, measurements: Iterable[Measurement]) -> list[Run]:
         """list of Run: every value of the round with every seed, all values with seed 0 first."""
         values = self.values(round_, measurements)
         seeds = range(self.n_seeds)
         return [dataclasses.replace(self.run, l2=l2, seed=seed) for seed in seeds for l2 in values]
 
-    def check(self, image_shape=(3, 32, 32), n_classes=10):
+    def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
         """Raise TypeError or ValueError now if a run would be refused later; return the search."""
         for l2 in (self.low, self.high):
             dataclasses.replace(self.run, l2=l2).check(image_shape, n_classes)
         return self
 
-    def to_dict(self):
+    def to_dict(self) -> JsonDict:
         """dict: the settings as JSON values."""
         return {**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
                 "run": self.run.to_dict()}
 
     @classmethod
-    def from_dict(cls, settings):
+    def from_dict(cls, settings: JsonDict) -> Self:
         """The search that `to_dict` described.
 
         Raises
@@ -170,7 +177,7 @@ class Measurement:
     training_accuracy: float | None
     training_time: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_integer("round", self.round, 0)
         check_real("l2", self.l2, 0)
         check_integer("seed", self.seed, 0)
@@ -182,12 +189,12 @@ class Measurement:
             check_real("training_accuracy", self.training_accuracy, 0, 1)
 
     @property
-    def key(self):
+    def key(self) -> tuple[int, float, int]:
         """tuple: what tells the runs of a search apart."""
         return self.round, self.l2, self.seed
 
 
-def describe_splits(source):
+def describe_splits(source: DataSource) -> dict[str, str]:
     """What a search says about the data of a `DataSource`: the test split is not looked at.
 
     Returns
@@ -199,7 +206,7 @@ def describe_splits(source):
     return {"name": data.name, "train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
 
 
-def measure(run, source, about, threads=None):
+def measure(run: Run, source: DataSource, about: Mapping[str, str], threads: int | None = None) -> JsonDict:
     """Train as described and look at the validation split at the end: a search's unit of work.
 
     Parameters
@@ -228,7 +235,7 @@ def measure(run, source, about, threads=None):
     if found != about:
         raise ValueError(f"source must be the search's data, {about['name']}, but a worker got others")
     trainer = run.trainer(data.train.images.shape[1:], len(data.class_names))
-    figures = {"validation_accuracy": 0.0, "validation_loss": None, "training_accuracy": None}
+    figures: dict[str, float | None] = {"validation_accuracy": 0.0, "validation_loss": None, "training_accuracy": None}
     state = "complete"
     try:
         history = trainer.fit(data.train, data.validation, log_every=run.log_every,
@@ -264,11 +271,12 @@ class Journal:
         another search or other data, or is damaged.
     """
 
-    def __init__(self, path, search, about, resume=False, overwrite=False):
-        self.path = check_path("path", path)
+    def __init__(self, path: StrPath, search: Search, about: Mapping[str, str], resume: bool = False,
+                 overwrite: bool = False) -> None:
+        self.path: Path = check_path("path", path)
         self.search = search
         self.about = about
-        self._held = {}
+        self._held: dict[tuple[int, float, int], Measurement] = {}
         if overwrite or not self.path.exists():
             return
         if not resume:
@@ -279,17 +287,17 @@ class Journal:
             self._held[measurement.key] = measurement
 
     @property
-    def measurements(self):
+    def measurements(self) -> list[Measurement]:
         """list of Measurement: in order of rounds, seeds and λ, whatever order they came in."""
         return sorted(self._held.values(), key=lambda m: (m.round, m.seed, m.l2))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._held)
 
-    def __contains__(self, key):
+    def __contains__(self, key: object) -> bool:
         return key in self._held
 
-    def add(self, measurement):
+    def add(self, measurement: Measurement) -> None:
         """Take a measurement in and write the file, atomically.
 
         Raises
@@ -308,7 +316,7 @@ class Journal:
         })
         self._held = held
 
-    def _read(self):
+    def _read(self) -> list[Measurement]:
         try:
             text = self.path.read_text(encoding="utf-8")
             document = json.loads(text)
@@ -330,7 +338,8 @@ class Journal:
         return measurements
 
 
-def run_search(search, source, journal, opened=executor_opener("serial"), threads=None):
+def run_search(search: Search, source: DataSource, journal: Journal, opened: Opener = executor_opener("serial"),
+               threads: int | None = None) -> Iterator[Measurement]:
     """Carry out what of a search the journal does not hold yet.
 
     Parameters
@@ -376,32 +385,33 @@ class Candidate:
 
     l2: float
     round: int
-    measurements: tuple
+    measurements: tuple[Measurement, ...]
 
     @property
-    def accuracies(self):
+    def accuracies(self) -> list[float]:
         """list of float: on the validation split, 0 of a run that diverged."""
         return [m.validation_accuracy for m in self.measurements]
 
     @property
-    def mean_accuracy(self):
+    def mean_accuracy(self) -> float:
         """float: mean validation accuracy over the seeds."""
         return sum(self.accuracies) / len(self.measurements)
 
     @property
-    def mean_loss(self):
+    def mean_loss(self) -> float:
         """float: on the validation split; infinity where a run diverged."""
         if self.n_diverged:
             return math.inf
-        return sum(m.validation_loss for m in self.measurements) / len(self.measurements)
+        losses = [m.validation_loss for m in self.measurements if m.validation_loss is not None]
+        return sum(losses) / len(losses)
 
     @property
-    def n_diverged(self):
+    def n_diverged(self) -> int:
         """int: runs that diverged."""
         return sum(m.state == "diverged" for m in self.measurements)
 
 
-def rank(measurements):
+def rank(measurements: Iterable[Measurement]) -> list[Candidate]:
     """Values of λ, the best first: by mean validation accuracy, then by validation loss.
 
     Parameters
@@ -412,7 +422,7 @@ def rank(measurements):
     -------
     list of Candidate
     """
-    groups = {}
+    groups: dict[tuple[float, int], list[Measurement]] = {}
     for measurement in measurements:
         groups.setdefault((measurement.l2, measurement.round), []).append(measurement)
     candidates = [Candidate(l2, round_, tuple(sorted(group, key=lambda m: m.seed)))
@@ -420,7 +430,7 @@ def rank(measurements):
     return sorted(candidates, key=lambda c: (-c.mean_accuracy, c.mean_loss, c.l2))
 
 
-def within_noise(ranking):
+def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
     """Which candidates are no worse than the best by more than noise.
 
     Noise is two standard errors of a difference of means, 2 s √(1/n_a + 1/n_b),
@@ -446,7 +456,7 @@ def within_noise(ranking):
             <= 2 * deviation * math.sqrt(1 / len(best.measurements) + 1 / len(c.measurements))]
 
 
-def ranking_table(ranking, n_seeds, markdown=False):
+def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = False) -> str:
     """The ranking as text: mean ± standard deviation over seeds, the best first.
 
     Parameters
@@ -476,8 +486,8 @@ def ranking_table(ranking, n_seeds, markdown=False):
             f"{candidate.round + 1}",
             count,
             format_mean(candidate.accuracies, scale=100),
-            format_mean([m.training_accuracy for m in done], scale=100),
-            format_mean([m.validation_loss for m in done], decimals=3),
+            format_mean([m.training_accuracy for m in done if m.training_accuracy is not None], scale=100),
+            format_mean([m.validation_loss for m in done if m.validation_loss is not None], decimals=3),
             "–" if close is None else "yes" if candidate in close else "no",
         ])
     return format_table(header, rows, markdown)

@@ -2,10 +2,17 @@
 
 import sys
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_images, check_array, check_finite, check_labels, describe
+from ._typing import AnyArray, FloatArray, ImageShape
+from .datasets import Normalizer
+
+if TYPE_CHECKING:
+    from .network import Network
 
 
 class Source:
@@ -22,7 +29,19 @@ class Source:
         Read-only.
     """
 
-    def __init__(self, network, images, labels, normalizer=None, name="images"):
+    n_images: int
+    labels: NDArray[np.int32] | None
+    pixels: NDArray[np.uint8] | None
+    values: FloatArray | None
+    scale: FloatArray | None
+    offset: FloatArray | None
+    centre: FloatArray | None
+    dtype: np.dtype[np.floating]
+    image_shape: ImageShape
+    n_classes: int
+
+    def __init__(self, network: "Network", images: ArrayLike, labels: ArrayLike | None,
+                 normalizer: Normalizer | None = None, name: str = "images") -> None:
         array = as_images(name, images, network.image_shape)
         if array.shape[0] == 0:
             raise ValueError(f"{name} must hold at least one image, but got {describe(array)}")
@@ -50,31 +69,33 @@ class Source:
             self.labels.flags.writeable = False
         self._sealed = True
 
-    def __setattr__(self, name, value):
-        """The kernels rely on what was checked here."""
-        if getattr(self, "_sealed", False):
-            raise AttributeError(f"{name} of a source cannot be changed, but got {describe(value)}")
-        object.__setattr__(self, name, value)
+    if not TYPE_CHECKING:   # to a type checker, it would let every name be set
+        def __setattr__(self, name: str, value: object) -> None:
+            """The kernels rely on what was checked here."""
+            if getattr(self, "_sealed", False):
+                raise AttributeError(f"{name} of a source cannot be changed, but got {describe(value)}")
+            object.__setattr__(self, name, value)
 
-    def _take_pixels(self, name, array, normalizer):
+    def _take_pixels(self, name: str, array: AnyArray, normalizer: Normalizer | None) -> None:
         if normalizer is None:
             raise ValueError(f"normalizer must be given where {name} are uint8 pixels, but the network has none")
-        for name in ("scale", "offset", "centre"):
-            values = check_array(f"normalizer.{name}", getattr(normalizer, name, None), self.image_shape)
-            setattr(self, name, check_finite(f"normalizer.{name}", np.ascontiguousarray(values, dtype=self.dtype)))
-        if not self.centre.any():
-            self.centre = None      # the kernels' faster ways subtract none
+        self.scale, self.offset, centre = (self._statistic(normalizer, part) for part in ("scale", "offset", "centre"))
+        self.centre = centre if centre.any() else None      # the kernels' faster ways subtract none
         self.pixels = np.ascontiguousarray(array)
 
-    def __len__(self):
+    def _statistic(self, normalizer: Normalizer, part: str) -> FloatArray:
+        values = check_array(f"normalizer.{part}", getattr(normalizer, part, None), self.image_shape)
+        return check_finite(f"normalizer.{part}", np.ascontiguousarray(values, dtype=self.dtype))
+
+    def __len__(self) -> int:
         return self.n_images
 
-    def kernel_arguments(self):
+    def kernel_arguments(self) -> tuple[Any, ...]:
         """pixels, values, scale, offset, centre: what the kernels take."""
         return self.pixels, self.values, self.scale, self.offset, self.centre
 
 
-def _look_like_pixels(values, normalizer):
+def _look_like_pixels(values: FloatArray, normalizer: Normalizer | None) -> bool:
     """Whether these floats are plainly pixels, from 0 to 255 or from 0 to 1, and were never normalised.
 
     Normalised images have negative values, as a rule in the first of them. Those that have none, of
@@ -86,12 +107,12 @@ def _look_like_pixels(values, normalizer):
     if lowest < 0 or lowest == highest or highest > 255:
         return False
     if normalizer is None:
-        return highest > 32
+        return bool(highest > 32)
     pixels = values[:16] * normalizer.std + normalizer.mean
-    return pixels.max() > 256 or (highest <= 1 and np.abs(pixels - np.rint(pixels)).max() > 0.05)
+    return bool(pixels.max() > 256 or (highest <= 1 and np.abs(pixels - np.rint(pixels)).max() > 0.05))
 
 
-def _warn(message):
+def _warn(message: str) -> None:
     """A UserWarning of the line that called into this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:

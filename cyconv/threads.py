@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 
 from . import _cgroups
 from ._checks import check_integer
@@ -18,14 +19,14 @@ WINDOW = 0.03           # seconds of work over which a way to share it is tried:
 REVIEW_AFTER = 1.0      # seconds of work for which the faster way is kept
 CROWDED = 0.1           # share of their time that threads sleep for each other once others use their processors
 
-_chosen = None
+_chosen: int | None = None
 _openmp_at_import = processor.openmp_max_threads()
-_last_quota = -math.inf, math.inf       # when it was read, and what it was
+_last_quota: tuple[float, float] = -math.inf, math.inf  # when it was read, and what it was
 _used_openmp = False
 _after_fork = False
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Set how many threads the kernels use. Results do not depend on it.
 
     Parameters
@@ -55,7 +56,7 @@ def set_num_threads(n):
     _chosen = check_integer("n", n, 1, MAX_THREADS)
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """How many threads the next call of a kernel will use.
 
     Unless :func:`set_num_threads` was called: what a program has told the
@@ -75,7 +76,7 @@ def get_num_threads():
     return min(_chosen if _chosen is not None else default_threads(), _limit())
 
 
-def threads_for_call():
+def threads_for_call() -> int:
     """As :func:`get_num_threads`; notes that OpenMP is about to start its threads."""
     global _used_openmp
     n = get_num_threads()
@@ -83,7 +84,7 @@ def threads_for_call():
     return n
 
 
-def default_threads():
+def default_threads() -> int:
     """The number of threads where none was chosen."""
     told = processor.openmp_max_threads()
     asked = _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
@@ -91,25 +92,25 @@ def default_threads():
         return min(told if told != _openmp_at_import else asked, _limit())
     if _in_worker():
         return 1
-    return max(1, min(processors(), _quota_lately(), _limit()))
+    return max(1, int(min(processors(), _quota_lately(), _limit())))
 
 
-def _limit():
+def _limit() -> int:
     return min(MAX_THREADS, max(1, processor.openmp_thread_limit()))
 
 
-def _positive(text):
+def _positive(text: str) -> int:
     """The number that a text of the system's holds; 0 if it holds none."""
     return int(text) if re.fullmatch(r"\s*[0-9]{1,18}\s*", text) else 0
 
 
-def _in_worker():
+def _in_worker() -> bool:
     """Whether multiprocessing started this process: its siblings share the processors."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
 
 
-def processors():
+def processors() -> int:
     """How many this process may run on."""
     bound = processor.openmp_bound_processors()     # the affinity mask then shows but the calling thread's
     if bound:
@@ -119,7 +120,7 @@ def processors():
     return os.cpu_count() or 1
 
 
-def _quota_lately():
+def _quota_lately() -> float:
     """As :func:`_quota`, read again once it is older than QUOTA_HOLDS."""
     global _last_quota
     now = time.monotonic()
@@ -128,20 +129,20 @@ def _quota_lately():
     return _last_quota[1]
 
 
-def _quota(root=_cgroups.ROOT, membership=_cgroups.MEMBERSHIP):
+def _quota(root: Path = _cgroups.ROOT, membership: Path = _cgroups.MEMBERSHIP) -> float:
     """Processors that the control group's quota amounts to, rounded up; infinity where there is none."""
     return min(map(_group_quota, _cgroups.folders("cpu", root, membership)), default=math.inf)
 
 
-def _group_quota(folder):
+def _group_quota(folder: Path) -> float:
     limit, _, period = _cgroups.read(folder / "cpu.max").strip().partition(" ")
     if not limit:
         limit, period = _cgroups.read(folder / "cpu.cfs_quota_us"), _cgroups.read(folder / "cpu.cfs_period_us")
-    limit, period = _positive(limit), _positive(period)
-    return math.ceil(limit / period) if limit and period else math.inf
+    quota, per = _positive(limit), _positive(period)
+    return math.ceil(quota / per) if quota and per else math.inf
 
 
-def _forked():
+def _forked() -> None:
     global _after_fork
     _after_fork = _after_fork or _used_openmp
 
@@ -167,7 +168,7 @@ class Team:
         How many there are.
     """
 
-    def __init__(self, n_threads):
+    def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
         self._ways = [(n_threads, SPINS)]
         while n_threads > 1:
@@ -175,25 +176,26 @@ class Team:
             n_threads //= 2
         if self.n_threads > 1:
             self._ways.append((1, 0))
-        self._paces = [None] * len(self._ways)      # what each got done in a second, when it was last used
+        # What each got done in a second, when it was last used.
+        self._paces: list[float | None] = [None] * len(self._ways)
         self._way = self._turn = 0
         self._begin(WINDOW)
 
-    def _begin(self, seconds):
+    def _begin(self, seconds: float) -> None:
         self._seconds_wanted = seconds
         self._work = self._seconds = self._asleep = 0.0
 
     @property
-    def size(self):
+    def size(self) -> int:
         """int: how many threads to use for the next call."""
         return self._ways[self._way][0]
 
     @property
-    def spins(self):
+    def spins(self) -> int:
         """int: for how many pauses each should wait before it sleeps."""
         return self._ways[self._way][1]
 
-    def note(self, work, seconds, asleep):
+    def note(self, work: float, seconds: float, asleep: float) -> None:
         """Take in a call's work, in a unit that stays the same, its time, and how long threads slept for each other."""
         self._work += work
         self._seconds += seconds
@@ -207,7 +209,7 @@ class Team:
         elif None in self._paces:
             self._way = self._paces.index(None)
             self._begin(WINDOW)
-        elif self._way != (best := self._paces.index(max(self._paces))):
+        elif self._way != (best := self._paces.index(max(filter(None, self._paces)))):
             self._way = best
             self._begin(REVIEW_AFTER)
         else:

@@ -5,15 +5,18 @@ import dataclasses
 import signal
 import time
 import warnings
-from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Self, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import ops
 from ._checks import check_array, check_finite, check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_watched
 from ._signals import Abort, Interrupted, SignalsNoted
+from ._typing import JsonDict, Parameters, StrPath
 from .augmentation import Augmentation
 from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
 from .datasets import Normalizer, Split
@@ -36,8 +39,18 @@ class DivergenceError(FloatingPointError):
         The schedule's value there.
     """
 
-    step = None
-    learning_rate = None
+    step: int | None = None
+    learning_rate: float | None = None
+
+
+class _Options(TypedDict):
+    batch_size: int
+    l2: float
+    label_smoothing: float
+    momentum: float
+    dropout: float
+    seed: int
+    augmentation: Augmentation | None
 
 
 class CyclicTrainer:
@@ -105,20 +118,9 @@ class CyclicTrainer:
     __slots__ = ("_network", "_schedule", "_described_schedule", "_options", "_keeps_snapshots", "_history",
                  "_snapshots", "_updates", "_fingerprints", "_ended", "__weakref__")
 
-    network = property(attrgetter("_network"))
-    schedule = property(attrgetter("_schedule"))
-    history = property(attrgetter("_history"))
-    snapshots = property(attrgetter("_snapshots"))
-    batch_size = property(lambda self: self._options["batch_size"])
-    l2 = property(lambda self: self._options["l2"])
-    label_smoothing = property(lambda self: self._options["label_smoothing"])
-    seed = property(lambda self: self._options["seed"])
-    momentum = property(lambda self: self._options["momentum"])
-    dropout = property(lambda self: self._options["dropout"])
-    augmentation = property(lambda self: self._options["augmentation"])
-
-    def __init__(self, network, schedule, batch_size=100, l2=0.0, label_smoothing=0.0, seed=0,
-                 momentum=0.0, dropout=0.0, augmentation=None, snapshots=False):
+    def __init__(self, network: Network, schedule: CyclicSchedule, batch_size: int = 100, l2: float = 0.0,
+                 label_smoothing: float = 0.0, seed: int = 0, momentum: float = 0.0, dropout: float = 0.0,
+                 augmentation: Augmentation | None = None, snapshots: bool = False) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a Network, but got {describe(network)}")
         if not isinstance(schedule, CyclicSchedule):
@@ -128,7 +130,7 @@ class CyclicTrainer:
         self._network = network
         self._schedule = schedule
         self._described_schedule = _describe_schedule(schedule)
-        self._options = {
+        self._options: _Options = {
             "batch_size": check_integer("batch_size", batch_size, 1),
             "l2": check_real("l2", l2, 0),
             "label_smoothing": check_real("label_smoothing", label_smoothing, 0, 1, "[)"),
@@ -139,26 +141,82 @@ class CyclicTrainer:
         }
         self._keeps_snapshots = check_flag("snapshots", snapshots)
         self._history = History()
-        self._snapshots = []
+        self._snapshots: list[Parameters] = []
         # The last updates: the first one's step, and their costs, which the kernel writes. What was made of them
         # is read from these alone, so that no exception, wherever it is raised, can part step and parameters.
-        self._updates = 0, np.empty(0)
-        self._fingerprints = None
-        self._ended = None  # why fit has nothing more to do
+        self._updates: tuple[int, NDArray[np.float64]] = 0, np.empty(0)
+        self._fingerprints: dict[str, str] | None = None
+        self._ended: str | None = None  # why fit has nothing more to do
 
-    def __setattr__(self, name, value):
-        if not name.startswith("_") and hasattr(CyclicTrainer, name):
-            raise AttributeError(f"{name} of a trainer is given when it is made, but got {describe(value)} now")
-        super().__setattr__(name, value)
+    if not TYPE_CHECKING:   # to a type checker, it would let every name be set
+        def __setattr__(self, name: str, value: object) -> None:
+            if not name.startswith("_") and hasattr(CyclicTrainer, name):
+                raise AttributeError(f"{name} of a trainer is given when it is made, but got {describe(value)} now")
+            super().__setattr__(name, value)
 
     @property
-    def step(self):
+    def network(self) -> Network:
+        """Network: trained in place."""
+        return self._network
+
+    @property
+    def schedule(self) -> CyclicSchedule:
+        """CyclicSchedule: its learning rates."""
+        return self._schedule
+
+    @property
+    def history(self) -> History:
+        """History: what was logged so far."""
+        return self._history
+
+    @property
+    def snapshots(self) -> list[Parameters]:
+        """list of dict of str to ndarray: the parameters at the cycle ends so far, if asked for."""
+        return self._snapshots
+
+    @property
+    def batch_size(self) -> int:
+        """int: images of an update."""
+        return self._options["batch_size"]
+
+    @property
+    def l2(self) -> float:
+        """float: λ."""
+        return self._options["l2"]
+
+    @property
+    def label_smoothing(self) -> float:
+        """float: ε."""
+        return self._options["label_smoothing"]
+
+    @property
+    def seed(self) -> int:
+        """int: of shuffling, dropout and augmentation."""
+        return self._options["seed"]
+
+    @property
+    def momentum(self) -> float:
+        """float: μ."""
+        return self._options["momentum"]
+
+    @property
+    def dropout(self) -> float:
+        """float: probability that a hidden unit is dropped."""
+        return self._options["dropout"]
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """Augmentation or None: what happens to training images."""
+        return self._options["augmentation"]
+
+    @property
+    def step(self) -> int:
         """int: updates done so far."""
         first, costs = self._updates
         return first + int(np.count_nonzero(costs != _TO_COME))
 
     @property
-    def settings(self):
+    def settings(self) -> JsonDict:
         """dict: the constructor's arguments as JSON values; network and schedule by their own settings.
 
         A schedule of a subclass stands there with its class's name and some of its learning rates.
@@ -172,8 +230,9 @@ class CyclicTrainer:
             "snapshots": self._keeps_snapshots,
         }
 
-    def fit(self, train, validation, log_every=50, checkpoint=None, checkpoint_every=None, progress=None,
-            n_train_evaluated=None):
+    def fit(self, train: Split, validation: Split, log_every: int = 50, checkpoint: StrPath | None = None,
+            checkpoint_every: int | None = None, progress: bool | str | None = None,
+            n_train_evaluated: int | None = None) -> History:
         """Train to the schedule's end, from wherever this trainer stands.
 
         Unless the network has a normaliser already, one is fitted to the
@@ -259,14 +318,14 @@ class CyclicTrainer:
                     if not self.history.complete:
                         run.train(progress)
                     elif checkpoint is not None:    # which an exception may have left out
-                        run.save(stop=False)
+                        run.save(checkpoint, stop=False)
         finally:
             signals.restore()   # again: an exception may have come in the middle of it
         if signals.received is not None:
             raise run.interruption()
         return self.history
 
-    def _check_split(self, name, split):
+    def _check_split(self, name: str, split: Split) -> None:
         if not isinstance(split, Split):
             raise TypeError(f"{name} must be a Split, but got {describe(split)}")
         if split.images.shape[1:] != tuple(self.network.image_shape):
@@ -280,7 +339,7 @@ class CyclicTrainer:
             )
 
     @classmethod
-    def resume(cls, path, schedule=None):
+    def resume(cls, path: StrPath, schedule: CyclicSchedule | None = None) -> Self:
         """The trainer whose checkpoint this is; its `fit` goes on with the same bits.
 
         Parameters
@@ -339,7 +398,7 @@ class CyclicTrainer:
             )
         return trainer
 
-    def _check_consistency(self):
+    def _check_consistency(self) -> None:
         last = self.history.last_step
         total = self.schedule.total_steps
         if self.step > total or (last is not None and last > self.step):
@@ -354,7 +413,8 @@ class CyclicTrainer:
 class _Run:
     """One call of `CyclicTrainer.fit`."""
 
-    def __init__(self, trainer, signals, log_every, checkpoint, checkpoint_every):
+    def __init__(self, trainer: CyclicTrainer, signals: SignalsNoted, log_every: int, checkpoint: Path | None,
+                 checkpoint_every: int | None) -> None:
         self.trainer = trainer
         self.signals = signals
         self.log_every = log_every
@@ -364,13 +424,14 @@ class _Run:
         self.ends = trainer.schedule.cycle_boundaries
         self.started = time.perf_counter() - trainer.history.training_time
         self.n_steps = 1  # of the next call of train_steps, adapted to its time
-        self.epoch = None  # whose order self.order is
+        self.epoch: int | None = None  # whose order self.order is
 
-    def note_time(self):
+    def note_time(self) -> None:
         self.trainer.history.training_time = time.perf_counter() - self.started
 
-    def interruption(self, and_then=""):
+    def interruption(self, and_then: str = "") -> Interrupted:
         signum = self.signals.received
+        assert signum is not None
         error = Interrupted(
             f"training was interrupted by {signal.Signals(signum).name} "
             f"after {self.trainer.step} of {self.total} update steps{and_then}"
@@ -378,7 +439,7 @@ class _Run:
         error.signum = int(signum)
         return error
 
-    def prepare(self, train, validation, n_train_evaluated):
+    def prepare(self, train: Split, validation: Split, n_train_evaluated: int | None) -> None:
         """Check the data's identity and lay them out; nothing of the trainer's is changed."""
         trainer = self.trainer
         network = trainer.network
@@ -402,7 +463,7 @@ class _Run:
         self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
 
-    def train(self, progress):
+    def train(self, progress: bool | str | None) -> None:
         """Update, log and save until the end or a signal.
 
         An exception may end this anywhere: each thing is done if it is still to do, whoever begins here again.
@@ -426,7 +487,7 @@ class _Run:
                         history.complete = True
                     stop = self.signals.received is not None
                     if self.checkpoint and (stop or history.complete or self.is_due(first)):
-                        self.save(stop)
+                        self.save(self.checkpoint, stop)
                     if history.complete:
                         trainer._ended = f"this one has done its {self.total} steps"
                     if stop or history.complete:
@@ -435,7 +496,7 @@ class _Run:
         finally:
             self.note_time()
 
-    def look_back(self):
+    def look_back(self) -> None:
         """See what the last updates came to, and keep a snapshot at a cycle's end."""
         trainer = self.trainer
         first, costs = trainer._updates
@@ -447,7 +508,7 @@ class _Run:
             self.check_finite()
             trainer.snapshots.append(trainer.network.parameters)
 
-    def log(self, bar):
+    def log(self, bar: ProgressBar) -> None:
         """Evaluate both splits, if this step is to be logged and was not yet."""
         trainer, history = self.trainer, self.trainer.history
         step = trainer.step
@@ -465,27 +526,27 @@ class _Run:
         history.append(step, rate, train, validation)
         bar.note(f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %")
 
-    def is_due(self, first):
+    def is_due(self, first: int) -> bool:
         step = self.trainer.step
         if step == first:
             return False
         return step in self.ends if self.checkpoint_every is None else step % self.checkpoint_every == 0
 
-    def save(self, stop):
+    def save(self, path: Path, stop: bool) -> None:
         trainer = self.trainer
         self.check_finite()
         self.note_time()
         try:
-            write_checkpoint(self.checkpoint, Checkpoint(
+            write_checkpoint(path, Checkpoint(
                 trainer.network, trainer.settings, trainer.step, trainer.history, trainer.snapshots,
-                trainer._fingerprints,
+                self.fingerprints,
             ))
         except OSError as error:
             if not stop:
                 raise
             raise self.interruption(f", and the checkpoint is missing: {error}") from error
 
-    def update(self, bar):
+    def update(self, bar: ProgressBar) -> None:
         """One call of train_steps, which crosses no step where something else is to happen."""
         trainer, options = self.trainer, self.trainer._options
         step, batch_size = trainer.step, options["batch_size"]
@@ -505,7 +566,7 @@ class _Run:
         self.n_steps = max(1, min(4 * self.n_steps, int(n * _CALL_SECONDS / max(seconds, 1e-9))))
         bar.update(n)
 
-    def next_stop(self):
+    def next_stop(self) -> int:
         step = self.trainer.step
         stops = [self.ends[np.searchsorted(self.ends, step, side="right")]]
         for period in (self.steps_per_epoch, self.log_every, self.checkpoint_every):
@@ -513,14 +574,14 @@ class _Run:
                 stops.append((step // period + 1) * period)
         return int(min(stops))
 
-    def check_finite(self):
+    def check_finite(self) -> None:
         """Refuse to keep parameters that an update has just blown up, before a cost could show it."""
         network = self.trainer.network
         kept = [network.parameters, network.velocity or {}]
         if not all(np.isfinite(values).all() for mapping in kept for values in mapping.values()):
             self.diverge("a parameter", self.trainer.step)
 
-    def diverge(self, what, step):
+    def diverge(self, what: str, step: int) -> NoReturn:
         rate = self.trainer.schedule(step)
         error = DivergenceError(
             f"training diverged: {what} is not finite at update step {step} (learning rate {rate:.6g}); "
@@ -531,7 +592,7 @@ class _Run:
         raise error
 
 
-def _describe_schedule(schedule):
+def _describe_schedule(schedule: CyclicSchedule) -> JsonDict:
     """A schedule as JSON values: its settings; of a subclass also its name and the learning rates at some steps."""
     if type(schedule) is CyclicSchedule:
         return schedule.settings
@@ -545,7 +606,7 @@ def _describe_schedule(schedule):
     return {**schedule.settings, "class": type(schedule).__name__, "learning_rates": rates.tolist()}
 
 
-def _recorded_schedule(recorded, given, path):
+def _recorded_schedule(recorded: JsonDict, given: CyclicSchedule | None, path: StrPath) -> CyclicSchedule:
     """The schedule that a checkpoint describes: its own, or the given one if it is the same."""
     settings = {name: value for name, value in recorded.items() if name not in ("class", "learning_rates")}
     if given is None and "class" in recorded:

@@ -140,7 +140,8 @@ def compiled(module):
 def promised(stub):
     """The same of a stub, as type checkers read it."""
     nodes = ast.parse((Path(_kernels.__file__).parent / stub).read_text()).body
-    functions = {node.name: [argument.arg for argument in node.args.args] for node in nodes if isinstance(node, ast.FunctionDef)}
+    functions = {node.name: [argument.arg for argument in node.args.args]
+                 for node in nodes if isinstance(node, ast.FunctionDef)}
     return functions, {node.target.id for node in nodes if isinstance(node, ast.AnnAssign)}
 
 

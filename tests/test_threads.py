@@ -122,7 +122,8 @@ def test_threads_that_share_a_processor_sleep_for_each_other(environment):
 
 
 @linux
-@pytest.mark.parametrize("environment", [{"OMP_DYNAMIC": "true"}, {"OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_THREAD_LIMIT": "2"}])
+@pytest.mark.parametrize("environment", [
+    {"OMP_DYNAMIC": "true"}, {"OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_THREAD_LIMIT": "2"}])
 def test_teams_may_be_smaller_than_was_asked(environment):
     """Nobody waits for threads that the runtime did not start."""
     found = run_program("processes.py", "python_threads", OMP_NUM_THREADS="4", **environment)

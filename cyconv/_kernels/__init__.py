@@ -24,12 +24,12 @@ import os
 _FOLDER = os.path.dirname(__file__)
 
 
-def _is_built():
+def _is_built() -> bool:
     suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
     return any(name.startswith("processor.") and name.endswith(suffixes) for name in os.listdir(_FOLDER))
 
 
-def _load_openmp():
+def _load_openmp() -> None:
     """Load OpenMP's runtime with a short spin.
 
     Its threads spin for some 20 microseconds once a parallel loop is done, and not for milliseconds: beside other busy

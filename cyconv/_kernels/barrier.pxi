@@ -3,7 +3,7 @@
 # What is done
 #   The last thread to arrive begins the next generation; the others spin for `spins` pauses, then sleep in the kernel
 #   until it begins. On processors of their own, threads should spin for longer than those of balanced phases usually
-#   wait; beside other busy processes not at all: a thread that spins keeps the processor from the very one that it waits
+#   wait; beside other busy processes not at all: a thread that spins keeps the processor from the one that it waits
 #   for, and one that sleeps is scheduled before those that do not. OpenMP runtimes spin for milliseconds unless their
 #   environment says otherwise before they are loaded.
 #

@@ -1,5 +1,7 @@
 # The entries of each instruction set's module. Those that take floats are fused: `name["float"]`, `name["double"]`.
 # The constants that processor.pyi names stand in these modules as well.
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,7 +96,7 @@ def softmax_cross_entropy_backward(
     d_logits: NDArray[np.floating],
 ) -> None: ...
 def train(
-    plan: dict,
+    plan: dict[str, Any],
     tasks: NDArray[np.int64],
     params: NDArray[np.floating],
     state: NDArray[np.floating] | None,
@@ -114,13 +116,13 @@ def train(
     losses: NDArray[np.float64],
     correct: NDArray[np.int32],
     squares: NDArray[np.float64],
-    settings: dict,
+    settings: dict[str, Any],
     thread_local: bool,
     n_threads: int,
     spins: int,
 ) -> float: ...
 def evaluate(
-    plan: dict,
+    plan: dict[str, Any],
     params: NDArray[np.floating],
     workspace: NDArray[np.floating],
     pixels: NDArray[np.uint8] | None,

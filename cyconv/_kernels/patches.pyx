@@ -17,7 +17,7 @@
 #   other; what lies there is patch after patch with f values each, and is scattered into f streams.
 #   For uint8 images of 32 x 32 without augmentation or centre (gather_pixels): what GROUP patches hold of a row of
 #   theirs is read as words of up to four bytes, one a patch, and a word's bytes are shifted out one after the other:
-#   each gives GROUP neighbours of X. Scale and offset are scattered likewise beforehand (`tables`). Patches of one pixel
+#   each gives GROUP neighbours of X. Scale and offset are scattered likewise beforehand (`tables`). Patches of a pixel
 #   are the image in its own order. Both ways give the same bits: a value is one multiply-add.
 #
 # Ownership

@@ -47,7 +47,7 @@ cdef struct Plan:
     idx[MAX_DENSE + 1] grad             # their gradients; the convolution's only where
     bint keep_grad                      # phase two needs it, for a patch-major branch
     bint thread_local                   # the convolution's output and its patches are in the scratch
-    idx buffers, n_buffers, buffer_size # in the workspace: the ring
+    idx buffers, n_buffers, buffer_size  # in the workspace: the ring
     idx h, d_h                          # in the scratch: the convolution's output, and its gradient
     idx scratch, scratch_size           # thread 0's scratch, and the size of each
     idx rows, z                         # in the scratch

@@ -2,7 +2,7 @@
 #
 # What is computed
 #   phase_two   Each tile of a matrix of weights sums its gradient over the whole batch in registers and applies the
-#               update rule at once (update.pyx), so that no gradient array is ever written. The partial filter gradients
+#               update rule at once (update.pyx), so that no gradient array is ever written. Partial filter gradients
 #               are added over the blocks and applied.
 #
 # Layout
@@ -81,8 +81,9 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const UpdateRule* rule
             weight = dense.weight + task.begin
             a = layer_rows(plan, plan.act, buffer, l, 0) + task.begin
             shape = layer_shape(plan, l, batch.size)
-            batch.squares[t] = dense_step(&shape, task.width, grad, a, True, rule, params + weight, state + weight,
-                                          sums, a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
+            batch.squares[t] = dense_step(
+                &shape, task.width, grad, a, True, rule, params + weight, state + weight, sums,
+                a + next_panel(plan, tasks, t, batch.n_threads) if rule.streams else NULL)
         else:
             sum_rows(batch.size, 1, 0, dense.n_units, grad, plan.ld[l + 1], sums)
             apply_bias(rule, dense.n_units, sums, params + dense.bias, state + dense.bias)

@@ -2,14 +2,15 @@
 
 import gzip
 import zlib
-from pathlib import PurePosixPath
+from collections.abc import Container, Iterator
+from pathlib import Path, PurePosixPath
 
 _BLOCK = 512
 _MAX_BYTES = 2**28  # CIFAR-10's archives expand to about 186 million bytes
 _CHUNK = 2**20
 
 
-def read_members(path, names, buffer):
+def read_members(path: Path, names: Container[str], buffer: memoryview) -> Iterator[tuple[str, memoryview]]:
     """Yield ``(name, contents)`` of the wanted files in a ``.tar.gz``, in the archive's order.
 
     The archive is read once, from its beginning to its end, so that gzip's
@@ -39,7 +40,7 @@ def read_members(path, names, buffer):
         raise ValueError(f"it is no gzip archive, or a damaged one: {error}") from None
 
 
-def _members(stream, names, buffer):
+def _members(stream: gzip.GzipFile, names: Container[str], buffer: memoryview) -> Iterator[tuple[str, memoryview]]:
     position = 0
     while True:
         header = stream.read(_BLOCK)
@@ -63,7 +64,7 @@ def _members(stream, names, buffer):
             raise ValueError(f"it expands to more than {_MAX_BYTES} bytes")
 
 
-def _read_header(header):
+def _read_header(header: bytes) -> tuple[str | None, int, bytes]:
     """Name (None where no plain file of ours can be), size and type of a member."""
     try:
         stored = int(header[148:156].strip(b" \0"), 8)
@@ -77,7 +78,7 @@ def _read_header(header):
     return parts[-1] if ours else None, size, header[156:157]
 
 
-def _read(stream, name, view):
+def _read(stream: gzip.GzipFile, name: str, view: memoryview) -> None:
     """Fill ``view`` from the stream, piece by piece: one large read would make a copy."""
     for start in range(0, len(view), _CHUNK):
         piece = view[start:start + _CHUNK]
@@ -85,7 +86,7 @@ def _read(stream, name, view):
             raise ValueError(f"its member {name} is cut short")
 
 
-def _skip(stream, size):
+def _skip(stream: gzip.GzipFile, size: int) -> None:
     while size > 0:
         piece = stream.read(min(size, _CHUNK))
         if not piece:

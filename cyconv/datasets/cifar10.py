@@ -7,13 +7,15 @@ import contextlib
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._checks import check_integer, describe
 from .._files import check_path
+from .._typing import IntArray, StrPath
 from .archive import read_members
 from .split import Dataset, Split
 from .unpickler import read_pickle
@@ -48,7 +50,9 @@ _ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batch
              "cifar-10-batches-py-target_archive", "cifar-10-batches-py_archive", "cifar-10-batches-py")
 
 
-def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, validation_batches=None):
+def load_cifar10(folder: StrPath, train_batches: Sequence[int] | IntArray = (1, 2, 3, 4, 5),
+                 validation_size: int | None = None,
+                 validation_batches: Sequence[int] | IntArray | None = None) -> Dataset:
     """Read CIFAR-10 from its published files.
 
     Binary files are preferred to Python ones. No pickle is executed (see
@@ -124,7 +128,7 @@ def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, va
 
     n_test = counts.pop()
     n_fit = len(images) - n_test  # images that train or validate
-    if validation_batches is None:
+    if validation_size is not None:
         if validation_size >= n_fit:
             raise ValueError(
                 f"validation_size must be less than the {n_fit} images of train_batches, "
@@ -149,7 +153,7 @@ def load_cifar10(folder, train_batches=(1, 2, 3, 4, 5), validation_size=None, va
     )
 
 
-def find_cifar10(data=None):
+def find_cifar10(data: StrPath | None = None) -> Path | None:
     """Look for CIFAR-10 where people keep it.
 
     In each place the batch files may lie at the top, in the published
@@ -178,7 +182,7 @@ def find_cifar10(data=None):
     FileNotFoundError
         If ``data`` or ``CYCONV_DATA`` is given and holds no CIFAR-10.
     """
-    named = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
+    named: dict[str, StrPath | None] = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
     for name, value in named.items():
         if value is not None:
             path = check_path(name, value)
@@ -186,19 +190,19 @@ def find_cifar10(data=None):
                 raise FileNotFoundError(f"{name} must be {_WANTED}, but there is none at {path}")
             return path
     keras = _user_folder("KERAS_HOME", "~/.keras")
-    for path in (Path("data"), cache_folder(), keras and keras / "datasets"):
-        if path is not None and _find(path, (*range(1, 6), _TEST)) is not None:
-            return path
+    for place in (Path("data"), cache_folder(), keras and keras / "datasets"):
+        if place is not None and _find(place, (*range(1, 6), _TEST)) is not None:
+            return place
     return None
 
 
-def cache_folder():
+def cache_folder() -> Path | None:
     """The folder ``cyconv`` in the user's cache folder, whether it exists or not; None if there is no home folder."""
     base = _user_folder("XDG_CACHE_HOME", "~/.cache")
     return base and base / "cyconv"
 
 
-def _user_folder(variable, default):
+def _user_folder(variable: str, default: str) -> Path | None:
     """The folder that an environment variable names, or else one in the home folder; None if there is neither."""
     for base in (os.environ.get(variable, ""), default):
         with contextlib.suppress(ValueError):   # a home folder that nobody knows
@@ -211,7 +215,7 @@ def _user_folder(variable, default):
 _WANTED = "a folder of CIFAR-10's batch files, its parent, or one of the published .tar.gz archives"
 
 
-def _check_batches(name, value):
+def _check_batches(name: str, value: Sequence[int] | IntArray) -> tuple[int, ...]:
     sequence = value.ndim == 1 if isinstance(value, np.ndarray) else isinstance(value, Sequence)
     if isinstance(value, (str, bytes)) or not sequence:
         raise TypeError(f"{name} must be a sequence of batch numbers, but got {describe(value)}")
@@ -221,11 +225,11 @@ def _check_batches(name, value):
     return batches
 
 
-def _file_name(batch):
+def _file_name(batch: int) -> str:
     return "test_batch" if batch == _TEST else f"data_batch_{batch}"
 
 
-def _find(path, batches, some=False):
+def _find(path: Path, batches: Iterable[int], some: bool = False) -> tuple[Path, str | None] | None:
     """The first ``(place, suffix)`` at ``path`` that has all of the batches (or some); else None."""
     if os.path.isfile(path):
         return path, None
@@ -240,7 +244,7 @@ def _find(path, batches, some=False):
     return None
 
 
-def _locate(path, batches):
+def _locate(path: Path, batches: Iterable[int]) -> tuple[Path, str | None]:
     """Where to read: an archive (suffix None), or a folder and its files' suffix."""
     found = _find(path, batches)
     if found is not None:
@@ -254,9 +258,9 @@ def _locate(path, batches):
     raise FileNotFoundError(f"folder must hold {', '.join(names)}, but {place} has no {missing}")
 
 
-def _read_files(place, suffix, wanted):
+def _read_files(place: Path, suffix: str | None, wanted: Iterable[str]) -> Iterator[tuple[str, memoryview]]:
     """Yield ``(file name, contents)`` of the wanted batches, one at a time, all in one buffer."""
-    buffer = memoryview(np.empty(_MAX_FILE_BYTES, np.uint8))
+    buffer = np.empty(_MAX_FILE_BYTES, np.uint8).data
     try:
         if suffix is None:
             names = {f"{name}{suffix}" for name in wanted for suffix in _FORMATS}
@@ -282,15 +286,15 @@ class _Contents:
     fewer images are moved together at the end.
     """
 
-    def __init__(self, batches):
+    def __init__(self, batches: Sequence[int]) -> None:
         self.slots = {_file_name(batch): slot for slot, batch in enumerate(batches)}
         self.images = np.empty((len(batches) * _MAX_IMAGES, *_IMAGE_SHAPE), np.uint8)
-        self.labels = [None] * len(batches)
-        self.foreign = []
+        self.labels: dict[int, NDArray[np.int64]] = {}
+        self.foreign: list[str] = []
 
-    def add(self, name, raw, place):
+    def add(self, name: str, raw: memoryview, place: Path) -> None:
         slot = self.slots[name.removesuffix(".bin")]
-        if self.labels[slot] is not None:
+        if slot in self.labels:
             return  # an archive that holds both versions, or a file twice: the first counts
         try:
             pixels, labels = _parse_binary(raw) if name.endswith(".bin") else _parse_python(raw)
@@ -304,36 +308,37 @@ class _Contents:
         if not _is_published(name, raw, pixels, labels):
             self.foreign.append(name)
 
-    def joined(self, place):
+    def joined(self, place: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[int]]:
         """Images and labels of all batches in order, and how many each has."""
-        missing = [name for name, slot in self.slots.items() if self.labels[slot] is None]
+        missing = [name for name, slot in self.slots.items() if slot not in self.labels]
         if missing:
             raise FileNotFoundError(
                 f"folder must hold {', '.join(self.slots)}, but {place} has no {', '.join(missing)}"
             )
-        counts = [len(labels) for labels in self.labels]
+        in_order = [self.labels[slot] for slot in self.slots.values()]
+        counts = [len(labels) for labels in in_order]
         end = counts[0]
         for slot, count in enumerate(counts[1:], start=1):
             start = slot * _MAX_IMAGES
             if start != end:
                 self.images[end:end + count] = self.images[start:start + count]
             end += count
-        labels = np.concatenate(self.labels)
+        labels = np.concatenate(in_order)
         self.images.flags.writeable = labels.flags.writeable = False
         return self.images[:end], labels, counts
 
 
-def _is_published(name, raw, pixels, labels):
+def _is_published(name: str, raw: memoryview, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
     """Whether a file is a published one, or a Python file that holds what the published binary one does."""
     if name.endswith(".bin"):
         return hashlib.sha1(raw, usedforsecurity=False).hexdigest() == _PUBLISHED[name]
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() == _PUBLISHED[name]:
         return True
-    records = np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1)
-    return hashlib.sha1(np.ascontiguousarray(records), usedforsecurity=False).hexdigest() == _PUBLISHED[f"{name}.bin"]
+    records = np.ascontiguousarray(np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1))
+    return hashlib.sha1(records.data, usedforsecurity=False).hexdigest() == _PUBLISHED[f"{name}.bin"]
 
 
-def _parse_binary(raw):
+def _parse_binary(raw: memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pixels (n, 3072) and labels (n,) of a ``.bin`` file: a label byte and 3,072 pixel bytes per image."""
     n_images, rest = divmod(len(raw), 1 + _N_PIXELS)
     if rest or not 1 <= n_images <= _MAX_IMAGES:
@@ -345,7 +350,7 @@ def _parse_binary(raw):
     return records[:, 1:], labels
 
 
-def _parse_python(raw):
+def _parse_python(raw: memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pixels (n, 3072) and labels (n,) of a pickled batch."""
     batch = read_pickle(raw)
     pixels, labels = batch.get("data"), batch.get("labels")

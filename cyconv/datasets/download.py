@@ -8,10 +8,13 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
+from typing import IO
 
 from .._checks import check_flag, describe
 from .._files import check_path, locked, regular_file, sync_folder
 from .._progress import ProgressBar, is_watched
+from .._typing import StrPath
 
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
 PUBLISHED_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
@@ -22,7 +25,7 @@ _CHUNK = 2**18
 _TIMEOUT = 30.0  # seconds without a byte
 
 
-def download_cifar10(folder, url=None, progress=None):
+def download_cifar10(folder: StrPath, url: str | None = None, progress: bool | None = None) -> Path:
     """Download CIFAR-10's binary archive (170 MB) and verify its checksum.
 
     What has arrived waits in ``cifar-10-binary.tar.gz.part``, so that a call
@@ -90,7 +93,7 @@ def download_cifar10(folder, url=None, progress=None):
     return archive
 
 
-def _download(url, target, progress):
+def _download(url: str, target: Path, progress: bool | None) -> None:
     """Fetch into a part beside ``target`` what it lacks, and rename it once it is whole and right."""
     name = f"{ARCHIVE_NAME}.part"
     part, _ = regular_file(name, target.with_name(name))
@@ -115,7 +118,7 @@ def _download(url, target, progress):
     sync_folder(target.parent)
 
 
-def _check_url(url):
+def _check_url(url: str | None) -> str:
     name = "url"
     if url is None:
         name, url = "CYCONV_CIFAR10_URL", os.environ.get("CYCONV_CIFAR10_URL") or PUBLISHED_URL
@@ -132,12 +135,12 @@ def _check_url(url):
     return url
 
 
-def _md5(path):
+def _md5(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _fetch(url, file, progress):
+def _fetch(url: str, file: IO[bytes], progress: bool | None) -> None:
     """Append to ``file`` what it lacks of the archive."""
     start = file.tell()
     if start >= _N_BYTES:
@@ -167,18 +170,19 @@ def _fetch(url, file, progress):
         _receive(response, file, start, url, progress)
 
 
-def _empty(file):
+def _empty(file: IO[bytes]) -> None:
     file.seek(0)
     file.truncate()
 
 
-def _continues(response, start):
+def _continues(response: http.client.HTTPResponse, start: int) -> bool:
     """Whether the server sends the rest, and not everything from the beginning."""
     sent = response.headers.get("Content-Range", "")
     return response.status == http.HTTPStatus.PARTIAL_CONTENT and sent.startswith(f"bytes {start}-")
 
 
-def _receive(response, file, position, url, progress):
+def _receive(response: http.client.HTTPResponse, file: IO[bytes], position: int, url: str,
+             progress: bool | None) -> None:
     shown = is_watched() if progress is None else progress
     with ProgressBar(shown, total=_N_BYTES, initial=position, unit="B", unit_scale=True, desc=ARCHIVE_NAME) as bar:
         while position < _N_BYTES:
@@ -201,11 +205,11 @@ def _receive(response, file, position, url, progress):
             )
 
 
-def _broken_off(url, position, reason):
+def _broken_off(url: str, position: int, reason: str) -> ConnectionError:
     return ConnectionError(
         f"{url} broke off after {position} of {_N_BYTES} bytes ({reason}); a second call goes on from there"
     )
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", None) or error) or type(error).__name__

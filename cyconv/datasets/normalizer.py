@@ -1,6 +1,9 @@
 """Normalisation with the training split's per-pixel mean and standard deviation."""
 
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .._checks import as_pixels, check_array, check_finite, describe
 
@@ -44,7 +47,13 @@ class Normalizer:
     array([[[1., 1.]]], dtype=float32)
     """
 
-    def __init__(self, mean, std):
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    centre: NDArray[np.float64]
+
+    def __init__(self, mean: ArrayLike, std: ArrayLike) -> None:
         mean = _check_statistic("mean", mean)
         std = check_array("std", _check_statistic("std", std), mean.shape)
         if not (std > 0).all():
@@ -64,11 +73,12 @@ class Normalizer:
             value.flags.writeable = False
             object.__setattr__(self, name, value)
 
-    def __setattr__(self, name, value):
-        raise AttributeError(f"{name} of a normalizer cannot be changed, but got {describe(value)}")
+    if not TYPE_CHECKING:   # to a type checker, it would let every name be set
+        def __setattr__(self, name: str, value: object) -> None:
+            raise AttributeError(f"{name} of a normalizer cannot be changed, but got {describe(value)}")
 
     @classmethod
-    def fit(cls, images):
+    def fit(cls, images: ArrayLike) -> Self:
         """The normaliser that gives these images mean 0 and standard deviation 1 at each pixel.
 
         The sums are exact, so the result depends neither on the images' order
@@ -105,7 +115,7 @@ class Normalizer:
         variance = (n * total_of_squares.astype(object) - exact * exact).astype(np.float64) / float(n) ** 2
         return cls(total / n, np.where(variance > 0, np.sqrt(variance), 1.0))
 
-    def __call__(self, images):
+    def __call__(self, images: ArrayLike) -> NDArray[np.float32]:
         """Normalise images.
 
         Parameters
@@ -128,14 +138,14 @@ class Normalizer:
         values += self.offset.astype(np.float32)
         return values
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"Normalizer(mean {self.mean.mean():.1f}, standard deviation {self.std.mean():.1f} "
             f"on average over {self.mean.shape})"
         )
 
 
-def _check_statistic(name, value):
+def _check_statistic(name: str, value: ArrayLike) -> NDArray[np.float64]:
     array = check_array(name, value, ("channels", "height", "width"))
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be real numbers, but got {describe(array)}")

@@ -6,7 +6,10 @@ quotients, square roots) touch the pixels, no sine and no sum over arrays, so
 the same seed gives the same bytes on every machine.
 """
 
+from typing import TypeAlias
+
 import numpy as np
+from numpy.typing import NDArray
 
 from .._checks import check_integer, check_memory
 from ..randomness import SHAPES, random_bits
@@ -16,6 +19,9 @@ CLASS_NAMES = ("circle", "square", "triangle", "ring", "cross", "star", "crescen
 
 # Tangent of half the angle of each class's hatching: 0, 36, 72, -36 and -72 degrees, each for two classes.
 _HATCHING = np.array([0, 0.325, 0.727, -0.325, -0.727, 0, 0.325, 0.727, -0.325, -0.727], np.float32)
+
+_Floats: TypeAlias = NDArray[np.floating]    # float32
+_Range: TypeAlias = tuple[float, float]
 
 _SIZE = 32
 _BLOCK = 128  # images drawn at once: what one step touches stays in cache
@@ -34,7 +40,7 @@ _NOISE = (10.0, 40.0)  # half the width of the noise, in grey levels
 _STROKES = ((7.0, 0.8), (5.0, 1.2), (1.5, 1.5))  # half length and half width of the distractors
 
 
-def make_shapes(n_train=10000, n_validation=1000, n_test=2000, seed=0):
+def make_shapes(n_train: int = 10000, n_validation: int = 1000, n_test: int = 2000, seed: int = 0) -> Dataset:
     """Draw the embedded synthetic data set.
 
     Ten classes of shapes, each hatched in its own direction, varied in
@@ -68,15 +74,15 @@ def make_shapes(n_train=10000, n_validation=1000, n_test=2000, seed=0):
     >>> data.train.images.shape, data.name
     ((20, 3, 32, 32), 'shapes (synthetic)')
     """
-    sizes = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
-    sizes = [check_integer(name, size, 1, 10**6) for name, size in sizes.items()]
+    asked = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
+    sizes = [check_integer(name, size, 1, 10**6) for name, size in asked.items()]
     check_memory("n_train + n_validation + n_test images", sum(sizes) * (3 * _SIZE**2 + 8))
     seed = check_integer("seed", seed)
-    splits = [_make_split(size, seed, split) for split, size in enumerate(sizes)]
-    return Dataset(*splits, class_names=CLASS_NAMES, name="shapes (synthetic)")
+    train, validation, test = (_make_split(size, seed, split) for split, size in enumerate(sizes))
+    return Dataset(train, validation, test, class_names=CLASS_NAMES, name="shapes (synthetic)")
 
 
-def _make_split(n_images, seed, split):
+def _make_split(n_images: int, seed: int, split: int) -> Split:
     images = np.empty((n_images, 3, _SIZE, _SIZE), np.uint8)
     labels = np.empty(n_images, np.int64)
     for start in range(0, n_images, _BLOCK):
@@ -87,7 +93,7 @@ def _make_split(n_images, seed, split):
     return Split(images, labels)
 
 
-def _labels(index, seed, split):
+def _labels(index: NDArray[np.int64], seed: int, split: int) -> NDArray[np.int64]:
     """Every ten images in a row are a random order of the ten classes."""
     keys = random_bits(seed, SHAPES, split, 0, (index // 10)[:, None], np.arange(10))
     return np.argsort(keys, axis=1, kind="stable")[np.arange(len(index)), index % 10]
@@ -96,27 +102,27 @@ def _labels(index, seed, split):
 class _Draws:
     """Uniform float32 numbers of shape (n, 1), taken one after another."""
 
-    def __init__(self, index, seed, split):
+    def __init__(self, index: NDArray[np.int64], seed: int, split: int) -> None:
         bits = random_bits(seed, SHAPES, split, 1, index[:, None], np.arange(_N_DRAWS))
         self._numbers = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         self._next = 0
 
-    def __call__(self, low=0.0, high=1.0):
+    def __call__(self, low: float = 0.0, high: float = 1.0) -> _Floats:
         number = self._numbers[:, self._next, None]
         self._next += 1
         return np.float32(low) + np.float32(high - low) * number
 
-    def colour(self):
+    def colour(self) -> _Floats:
         return np.stack([self() for _ in range(3)], axis=1)
 
-    def direction(self, low=-1.0, high=1.0, about=0):
+    def direction(self, low: float = -1.0, high: float = 1.0, about: _Floats | int = 0) -> tuple[_Floats, _Floats]:
         """(cosine, sine) of an angle whose half has a tangent from about + low to about + high."""
         t = self(low, high) + about
         scale = 1 / (1 + t * t)
         return (1 - t * t) * scale, 2 * t * scale
 
 
-def _draw(index, labels, seed, split):
+def _draw(index: NDArray[np.int64], labels: NDArray[np.int64], seed: int, split: int) -> NDArray[np.uint8]:
     """uint8 images (n, 3, 32, 32)."""
     draws = _Draws(index, seed, split)
     row = np.arange(_SIZE, dtype=np.float32) - np.float32((_SIZE - 1) / 2)
@@ -144,7 +150,7 @@ def _draw(index, labels, seed, split):
     return canvas.astype(np.uint8).reshape(-1, 3, _SIZE, _SIZE)
 
 
-def _background(draws, x, y):
+def _background(draws: _Draws, x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
     """A gradient between two colours plus stripes (n, 3, 1024), and its middle colour (n, 3, 1)."""
     first, second = draws.colour(), draws.colour()
     cosine, sine = draws.direction()
@@ -157,17 +163,19 @@ def _background(draws, x, y):
     return canvas, np.float32(0.5) * (first + second)
 
 
-def _stripes(draws, x, y, frequency, tilt=(-1.0, 1.0), about=0):
+def _stripes(draws: _Draws, x: _Floats, y: _Floats, frequency: _Range, tilt: _Range = (-1.0, 1.0),
+             about: _Floats | int = 0) -> _Floats:
     """A triangular plane wave in [-0.5, 0.5]; its frequency is in periods per pixel."""
     cosine, sine = draws.direction(*tilt, about)
-    frequency = draws(*frequency)
-    phase = (cosine * frequency) * x + (sine * frequency) * y
+    per_pixel = draws(*frequency)
+    phase = (cosine * per_pixel) * x + (sine * per_pixel) * y
     phase += draws()
     phase -= np.floor(phase)
-    return np.abs(2 * phase - 1) - np.float32(0.5)
+    wave: _Floats = np.abs(2 * phase - 1)
+    return wave - np.float32(0.5)
 
 
-def _local(draws, x, y, offset, tilt):
+def _local(draws: _Draws, x: _Floats, y: _Floats, offset: _Range, tilt: _Range) -> tuple[_Floats, _Floats]:
     """Pixel coordinates around a centre that is offset from the image's, rotated."""
     cosine, sine = draws.direction(*tilt)
     centre_x, centre_y = draws(*offset), draws(*offset)
@@ -178,7 +186,7 @@ def _local(draws, x, y, offset, tilt):
     return u, v
 
 
-def _paint(canvas, distance, colour, opacity):
+def _paint(canvas: _Floats, distance: _Floats, colour: _Floats, opacity: _Floats) -> None:
     """Blend a colour over the pixels whose signed distance to a shape is negative."""
     image, pixel = np.nonzero(distance < 0.5)
     cover = np.minimum(np.float32(0.5) - distance[image, pixel], 1)
@@ -188,7 +196,7 @@ def _paint(canvas, distance, colour, opacity):
         canvas[image, channel, pixel] = below + (colour[image, channel, 0] - below) * cover
 
 
-def _noise(index, seed, split):
+def _noise(index: NDArray[np.int64], seed: int, split: int) -> _Floats:
     """float32 noise in [-1, 1): the sum of two random bytes per value, a triangular density."""
     n_values = 3 * _SIZE * _SIZE
     words = random_bits(seed, SHAPES, split, 2, index[:, None], np.arange(n_values // 4))
@@ -203,35 +211,36 @@ def _noise(index, seed, split):
 # origin; exact or slightly small, which is all that smooth edges need.
 
 
-def _length(u, v):
+def _length(u: _Floats, v: _Floats) -> _Floats:
     return np.sqrt(u * u + v * v)
 
 
-def _box(u, v, half_width, half_height):
+def _box(u: _Floats, v: _Floats, half_width: float, half_height: float) -> _Floats:
     return np.maximum(np.abs(u) - np.float32(half_width), np.abs(v) - np.float32(half_height))
 
 
-def _circle(u, v):
+def _circle(u: _Floats, v: _Floats) -> _Floats:
     return _length(u, v) - np.float32(0.85)
 
 
-def _square(u, v):
+def _square(u: _Floats, v: _Floats) -> _Floats:
     return _box(u, v, 0.78, 0.78)
 
 
-def _triangle(u, v):
+def _triangle(u: _Floats, v: _Floats) -> _Floats:
     return np.maximum(np.abs(u) * np.float32(0.8660254) + v * np.float32(0.5), -v) - np.float32(0.58)
 
 
-def _ring(u, v):
-    return np.abs(_length(u, v) - np.float32(0.75)) - np.float32(0.22)
+def _ring(u: _Floats, v: _Floats) -> _Floats:
+    from_middle: _Floats = np.abs(_length(u, v) - np.float32(0.75))
+    return from_middle - np.float32(0.22)
 
 
-def _cross(u, v):
+def _cross(u: _Floats, v: _Floats) -> _Floats:
     return np.minimum(_box(u, v, 1.0, 0.3), _box(u, v, 0.3, 1.0))
 
 
-def _star(u, v):
+def _star(u: _Floats, v: _Floats) -> _Floats:
     """Five points: mirrored into one tenth of the plane, the outline is one straight line."""
     u, v = np.abs(u), v.copy()
     for normal_u, normal_v in ((0.809017, -0.58778525), (-0.809017, -0.58778525)):
@@ -241,21 +250,24 @@ def _star(u, v):
     return np.abs(u) * np.float32(0.8) + (v - np.float32(1.1)) * np.float32(0.42)
 
 
-def _crescent(u, v):
-    return np.maximum(_length(u, v) - np.float32(0.95), np.float32(0.75) - _length(u - np.float32(0.45), v))
+def _crescent(u: _Floats, v: _Floats) -> _Floats:
+    outer, inner = _length(u, v) - np.float32(0.95), np.float32(0.75) - _length(u - np.float32(0.45), v)
+    distance: _Floats = np.maximum(outer, inner)
+    return distance
 
 
-def _bar(u, v):
+def _bar(u: _Floats, v: _Floats) -> _Floats:
     return _box(u, v, 1.05, 0.4)
 
 
-def _corner(u, v):
+def _corner(u: _Floats, v: _Floats) -> _Floats:
     upright = _box(u + np.float32(0.5), v, 0.3, 0.85)
     return np.minimum(upright, _box(u, v + np.float32(0.55), 0.8, 0.3))
 
 
-def _frame(u, v):
-    return np.abs(_box(u, v, 0.66, 0.66)) - np.float32(0.2)
+def _frame(u: _Floats, v: _Floats) -> _Floats:
+    from_middle: _Floats = np.abs(_box(u, v, 0.66, 0.66))
+    return from_middle - np.float32(0.2)
 
 
 _OUTLINES = (_circle, _square, _triangle, _ring, _cross, _star, _crescent, _bar, _corner, _frame)

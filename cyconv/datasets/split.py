@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .._checks import as_labels, as_pixels, describe
 
@@ -40,27 +41,27 @@ class Split:
     (2, (2, 3, 32, 32))
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
 
-    def __post_init__(self):
-        images = as_pixels("images", self.images)
+    def __init__(self, images: ArrayLike, labels: ArrayLike) -> None:
+        images = as_pixels("images", images)
         if images.size == 0:
             raise ValueError(f"images must hold at least one image, but got {describe(images)}")
-        labels = as_labels("labels", self.labels, len(images))
+        labels = as_labels("labels", labels, len(images))
         if labels.min() < 0 or labels.max() >= 2**31:
             wrong = labels.min() if labels.min() < 0 else labels.max()
             raise ValueError(f"labels must be class indices in [0, 2**31), but got {wrong}")
         object.__setattr__(self, "images", np.ascontiguousarray(images))
         object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Split({len(self)} images of shape {self.images.shape[1:]})"
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """The SHA-256 of shape, pixels and labels as 64 hexadecimal digits.
 
         Two splits have the same fingerprint when they hold the same images
@@ -72,17 +73,17 @@ class Split:
         if constant and self in _fingerprints:
             return _fingerprints[self]
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(self.images)
-        digest.update(self.labels.astype("<i8", copy=False))
+        digest.update(self.images.data)
+        digest.update(self.labels.astype("<i8", copy=False).data)
         if constant:
             _fingerprints[self] = digest.hexdigest()
         return digest.hexdigest()
 
 
-_fingerprints = weakref.WeakKeyDictionary()  # of constant splits
+_fingerprints: weakref.WeakKeyDictionary[Split, str] = weakref.WeakKeyDictionary()  # of constant splits
 
 
-def _is_constant(array):
+def _is_constant(array: object) -> bool:
     """Whether neither the array nor one that it is a view of can be written to."""
     while isinstance(array, np.ndarray):
         if array.flags.writeable:
@@ -114,33 +115,33 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    class_names: tuple
+    class_names: tuple[str, ...]
     name: str
 
-    def __post_init__(self):
-        names = self.class_names
+    def __init__(self, train: Split, validation: Split, test: Split, class_names: Sequence[str], name: str) -> None:
+        names = class_names
         if (isinstance(names, str) or not isinstance(names, Sequence)
-                or not all(isinstance(name, str) for name in names)):
+                or not all(isinstance(each, str) for each in names)):
             raise TypeError(f"class_names must be a sequence of str, but got {describe(names)}")
-        object.__setattr__(self, "class_names", tuple(names))
-        if not isinstance(self.name, str):
-            raise TypeError(f"name must be a str, but got {describe(self.name)}")
-        for name in ("train", "validation", "test"):
-            split = getattr(self, name)
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, but got {describe(name)}")
+        for which, split in (("train", train), ("validation", validation), ("test", test)):
             if not isinstance(split, Split):
-                raise TypeError(f"{name} must be a Split, but got {describe(split)}")
-            if split.images.shape[1:] != self.train.images.shape[1:]:
+                raise TypeError(f"{which} must be a Split, but got {describe(split)}")
+            if split.images.shape[1:] != train.images.shape[1:]:
                 raise ValueError(
-                    f"{name} must hold images of shape {self.train.images.shape[1:]} as train does, "
+                    f"{which} must hold images of shape {train.images.shape[1:]} as train does, "
                     f"but got {describe(split.images)}"
                 )
-            if split.labels.max() >= len(self.class_names):
+            if split.labels.max() >= len(names):
                 raise ValueError(
-                    f"{name} must hold labels in 0..{len(self.class_names) - 1}, one per class name, "
-                    f"but got {split.labels.max()}"
+                    f"{which} must hold labels in 0..{len(names) - 1}, one per class name, but got {split.labels.max()}"
                 )
+            object.__setattr__(self, which, split)
+        object.__setattr__(self, "class_names", tuple(names))
+        object.__setattr__(self, "name", name)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"Dataset({self.name!r}: {len(self.train)} training, {len(self.validation)} validation "
             f"and {len(self.test)} test images of {len(self.class_names)} classes)"

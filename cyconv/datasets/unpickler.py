@@ -20,8 +20,12 @@ Instructions: https://github.com/python/cpython/blob/main/Lib/pickletools.py
 import math
 import re
 import struct
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
+
+from .._typing import AnyArray
 
 _MAX_INSTRUCTIONS = 1_000_000  # the published files take about 50,000
 
@@ -40,18 +44,18 @@ for _core in ("numpy.core", "numpy._core"):     # NumPy 1 and 2
 class _Array:
     """An array whose contents may still be to come."""
 
-    def __init__(self, value=None):
+    def __init__(self, value: AnyArray | None = None) -> None:
         self.value = value
 
 
 class _Dtype:
     """A dtype of integers; its byte order comes later, and may say nothing."""
 
-    def __init__(self, kind):
-        self.value = np.dtype(kind)
+    def __init__(self, kind: str) -> None:
+        self.value: np.dtype[Any] = np.dtype(kind)
 
 
-def read_pickle(raw):
+def read_pickle(raw: bytes | memoryview) -> dict[str, Any]:
     """The dictionary that a pickled CIFAR-10 batch holds.
 
     Parameters
@@ -85,22 +89,22 @@ def read_pickle(raw):
     return {_text(key): entry.value if isinstance(entry, _Array) else entry for key, entry in value.items()}
 
 
-def _text(string):
+def _text(string: str | bytes | memoryview) -> str:
     return string if isinstance(string, str) else str(bytes(string), "latin1")
 
 
 class _Reader:
     """A stack machine for the instructions in ``_INSTRUCTIONS``."""
 
-    def __init__(self, raw):
+    def __init__(self, raw: bytes | memoryview) -> None:
         self.raw = memoryview(raw)
         self.at = 0
-        self.stack = []
-        self.marks = []
-        self.memo = {}
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
         self.encoded = 0
 
-    def read(self):
+    def read(self) -> Any:
         for _ in range(_MAX_INSTRUCTIONS):
             code = self.raw[self.at]
             self.at += 1
@@ -114,7 +118,7 @@ class _Reader:
             instruction(self)
         raise ValueError(f"it holds more than {_MAX_INSTRUCTIONS} pickle instructions")
 
-    def take(self, size):
+    def take(self, size: int) -> memoryview:
         """The next ``size`` bytes, not copied."""
         if size < 0 or size > len(self.raw) - self.at:
             raise ValueError("it is cut short")
@@ -122,10 +126,11 @@ class _Reader:
         self.at += size
         return piece
 
-    def number(self, layout):
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+    def number(self, layout: str) -> int:
+        number: int = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+        return number
 
-    def line(self, longest=100):
+    def line(self, longest: int = 100) -> bytes:
         """The text up to the end of the line, as bytes."""
         size = 128
         while True:
@@ -138,104 +143,104 @@ class _Reader:
                 raise ValueError(f"it is cut short, or has a line longer than {longest} letters")
             size *= 2
 
-    def number_line(self):
+    def number_line(self) -> int:
         line = self.line()
         if not re.fullmatch(rb"-?[0-9]+L?", line):
             raise ValueError("it is damaged (a number that is none)")
         return {b"00": False, b"01": True}.get(line, int(line.removesuffix(b"L")))
 
-    def since_mark(self):
+    def since_mark(self) -> list[Any]:
         mark = self.marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]
         return items
 
-    def protocol(self):
+    def protocol(self) -> None:
         version = self.number("<B")
         if version > 5:
             raise ValueError(f"it is a pickle of protocol {version}")
 
-    def mark(self):
+    def mark(self) -> None:
         self.marks.append(len(self.stack))
 
-    def put(self, number):
+    def put(self, number: int) -> None:
         self.memo[number] = self.stack[-1]
 
-    def memoize(self):
+    def memoize(self) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def get(self, number):
+    def get(self, number: int) -> None:
         self.stack.append(self.memo[number])
 
-    def string(self, layout):
+    def string(self, layout: str) -> None:
         piece = self.take(self.number(layout))
         self.stack.append(bytes(piece) if len(piece) < 256 else piece)
 
-    def text(self, layout):
+    def text(self, layout: str) -> None:
         self.stack.append(str(self.take(self.number(layout)), "utf-8", "surrogatepass"))
 
-    def text_line(self):
+    def text_line(self) -> None:
         self.stack.append(str(self.line(len(self.raw)), "raw-unicode-escape"))
 
-    def long(self):
+    def long(self) -> None:
         self.stack.append(int.from_bytes(self.take(self.number("<B")), "little", signed=True))
 
-    def tuple(self, size):
+    def tuple(self, size: int) -> None:
         items = tuple(self.stack[-size:])
         if len(items) != size:
             raise ValueError("it is damaged (a tuple without its items)")
         self.stack[-size:] = [items]
 
-    def tuple_since_mark(self):
+    def tuple_since_mark(self) -> None:
         self.stack.append(tuple(self.since_mark()))
 
-    def list_since_mark(self):
+    def list_since_mark(self) -> None:
         self.stack.append(self.since_mark())
 
-    def dict_since_mark(self):
+    def dict_since_mark(self) -> None:
         items = self.since_mark()
         self.stack.append({})
         self.set_pairs(items)
 
-    def append(self):
+    def append(self) -> None:
         item = self.stack.pop()
         _expect(self.stack[-1], list).append(item)
 
-    def appends(self):
+    def appends(self) -> None:
         items = self.since_mark()
         _expect(self.stack[-1], list).extend(items)
 
-    def set_item(self):
+    def set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self.set_pairs([key, value])
 
-    def set_items(self):
+    def set_items(self) -> None:
         self.set_pairs(self.since_mark())
 
-    def set_pairs(self, items):
+    def set_pairs(self, items: list[Any]) -> None:
         into = _expect(self.stack[-1], dict)
         if len(items) % 2:
             raise ValueError("it is damaged (a key without its value)")
         for key, value in zip(items[::2], items[1::2]):
             into[_expect(key, (str, bytes))] = value
 
-    def name_in_text(self):
+    def name_in_text(self) -> None:
         self.push_name(str(self.line(), "ascii"), str(self.line(), "ascii"))
 
-    def name_on_stack(self):
+    def name_on_stack(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         self.push_name(_expect(module, str), _expect(name, str))
 
-    def push_name(self, module, name):
+    def push_name(self, module: str, name: str) -> None:
         if (module, name) not in _NAMES:
             full_name = f"{module}.{name}"[:80]
             raise ValueError(f"it names {full_name!a}, which no CIFAR-10 batch needs, and was not run")
         self.stack.append(_NAMES[module, name])
 
-    def reduce(self):
+    def reduce(self) -> None:
         arguments, function = _expect(self.stack.pop(), tuple), self.stack.pop()
         if function is _RECONSTRUCT and arguments[0] is _NDARRAY:
-            made = _Array()
+            made: Any = _Array()
         elif function is _FROMBUFFER:
             made = _Array(_array(*arguments))
         elif function is _SCALAR:
@@ -257,10 +262,10 @@ class _Reader:
             raise ValueError("it calls something that no CIFAR-10 batch needs, which was not run")
         self.stack.append(made)
 
-    def build(self):
+    def build(self) -> None:
         state, target = _expect(self.stack.pop(), tuple), self.stack[-1]
         if isinstance(target, _Dtype):
-            order = _text(_expect(state[1], (str, bytes)))
+            order: Any = _text(_expect(state[1], (str, bytes)))
             if order not in ("<", ">", "|", "="):
                 raise ValueError("it holds an array in a byte order that is none")
             target.value = target.value.newbyteorder(order)
@@ -271,7 +276,7 @@ class _Reader:
         _expect(target, _Array).value = _array(content, dtype, shape, "F" if fortran is True else "C")
 
 
-def _array(content, dtype, shape, order="C", axes=None):
+def _array(content: Any, dtype: Any, shape: Any, order: str = "C", axes: Any = None) -> AnyArray:
     """The array that the arguments of NumPy's own functions describe; nothing is copied."""
     content, dtype = _expect(content, (bytes, memoryview)), _expect(dtype, _Dtype).value
     lengths = tuple(_expect(length, int) for length in _expect(shape, tuple))
@@ -286,17 +291,20 @@ def _array(content, dtype, shape, order="C", axes=None):
     return array.reshape(lengths, order="F" if order == "F" else "C")
 
 
-def _expect(value, kind):
+_Instruction: TypeAlias = Callable[[_Reader], object]
+
+
+def _expect(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
         raise TypeError
     return value
 
 
-def _push(value):
+def _push(value: Any) -> _Instruction:
     return lambda reader: reader.stack.append(value)
 
 
-_INSTRUCTIONS = {
+_INSTRUCTIONS: dict[int, _Instruction] = {
     0x80: _Reader.protocol,
     0x95: lambda reader: reader.take(8),  # FRAME
     ord("("): _Reader.mark,

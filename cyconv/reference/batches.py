@@ -1,12 +1,15 @@
 """Batches: the order of the images, and their normalised, augmented patches."""
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cyconv._typing import AnyArray, FloatArray, IntArray
+from cyconv.augmentation import Augmentation
 from cyconv.randomness import AUGMENTATION, SHUFFLE, random_bits
 from cyconv.reference.convolution import im2col
 
 
-def shuffled_order(n, seed, epoch):
+def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order in which an epoch visits n images: the Fisher-Yates shuffle of addressed random numbers.
 
     Parameters
@@ -32,7 +35,9 @@ def shuffled_order(n, seed, epoch):
     return order
 
 
-def gather_batch(images, order, filter_size, scale, offset, augmentation=None, seed=0, epoch=0, centre=None):
+def gather_batch(images: NDArray[np.uint8], order: IntArray, filter_size: int, scale: FloatArray, offset: FloatArray,
+                 augmentation: Augmentation | None = None, seed: int = 0, epoch: int = 0,
+                 centre: FloatArray | None = None) -> FloatArray:
     """Patches of the chosen images, normalised and augmented on the way.
 
     Parameters
@@ -65,10 +70,12 @@ def gather_batch(images, order, filter_size, scale, offset, augmentation=None, s
     return im2col(gather_images(images, order, scale, offset, augmentation, seed, epoch, centre), filter_size)
 
 
-def gather_images(images, order, scale, offset, augmentation, seed, epoch, centre=None):
+def gather_images(images: AnyArray, order: IntArray, scale: FloatArray | None, offset: FloatArray | None,
+                  augmentation: Augmentation | None, seed: int, epoch: int,
+                  centre: FloatArray | None = None) -> FloatArray:
     """What :func:`gather_batch` cuts up, (len(order), C, H, W); without a scale, the images as they are."""
-    batch = images[order]
-    if scale is not None:
+    batch: AnyArray = images[order]
+    if scale is not None and offset is not None:
         batch = (batch if centre is None else batch - centre) * scale + offset
     if augmentation is not None:
         bits = random_bits(seed, AUGMENTATION, epoch, order).tolist()
@@ -76,7 +83,7 @@ def gather_images(images, order, scale, offset, augmentation, seed, epoch, centr
     return batch
 
 
-def _augment(image, augmentation, bits):
+def _augment(image: FloatArray, augmentation: Augmentation, bits: int) -> FloatArray:
     """Shift, mirror and cut one normalised image (C, H, W) as its 64 random bits say; gaps become zero."""
     _, height, width = image.shape
     shift, cutout = augmentation.shift, augmentation.cutout

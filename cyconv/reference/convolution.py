@@ -1,9 +1,13 @@
 """Patches, and the course's three ways to convolve with them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from cyconv._typing import FloatArray
 
-def im2col(images, filter_size):
+
+def im2col(images: FloatArray, filter_size: int) -> FloatArray:
     """Cut images into patches that do not overlap.
 
     Parameters
@@ -28,7 +32,7 @@ def im2col(images, filter_size):
     return tiles.transpose(0, 1, 3, 5, 2, 4).reshape(n, channels * f * f, -1)
 
 
-def col2im(patches, image_shape, filter_size):
+def col2im(patches: FloatArray, image_shape: Sequence[int], filter_size: int) -> FloatArray:
     """Put patches together again: the inverse of :func:`im2col`.
 
     Parameters
@@ -53,7 +57,7 @@ def col2im(patches, image_shape, filter_size):
     return tiles.transpose(0, 1, 4, 2, 5, 3).reshape(-1, channels, height, width)
 
 
-def convolve_loops(images, weight, bias):
+def convolve_loops(images: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
     """Convolve as the definition says: filter f at patch (py, px) of image n, one product after another.
 
     Parameters
@@ -85,7 +89,7 @@ def convolve_loops(images, weight, bias):
     return output
 
 
-def convolve_matmul(images, weight, bias):
+def convolve_matmul(images: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
     """Convolve with one matrix product per image, F M_X + b; arguments and result as :func:`convolve_loops`.
 
     Examples
@@ -99,7 +103,7 @@ def convolve_matmul(images, weight, bias):
     return output.reshape(n, n_filters, height // f, width // f)
 
 
-def convolve_einsum(images, weight, bias):
+def convolve_einsum(images: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
     """Convolve with one Einstein sum over all images; arguments and result as :func:`convolve_loops`.
 
     Examples
@@ -110,4 +114,5 @@ def convolve_einsum(images, weight, bias):
     n, channels, height, width = images.shape
     f = weight.shape[-1]
     tiles = images.reshape(n, channels, height // f, f, width // f, f)
-    return np.einsum("ncyixj,kcij->nkyx", tiles, weight, optimize=True) + bias[:, None, None]
+    output: FloatArray = np.einsum("ncyixj,kcij->nkyx", tiles, weight, optimize=True)
+    return output + bias[:, None, None]

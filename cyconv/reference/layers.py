@@ -1,9 +1,12 @@
 """The layers, each with its gradient beside it, and the update of a weight."""
 
 import numpy as np
+from numpy.typing import NDArray
+
+from cyconv._typing import FloatArray, IntArray
 
 
-def patch_matmul_forward(patches, weight, bias):
+def patch_matmul_forward(patches: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
     """Convolution of patches with bias and ReLU: H = max(0, F M_X + b).
 
     Parameters
@@ -25,7 +28,8 @@ def patch_matmul_forward(patches, weight, bias):
     return np.maximum(weight @ patches + bias[:, None], 0)
 
 
-def patch_matmul_backward(d_activations, patches, activations):
+def patch_matmul_backward(d_activations: FloatArray, patches: FloatArray,
+                          activations: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Gradients of :func:`patch_matmul_forward`: dF = Σ dA M_Xᵀ and db = Σ dA 1 with dA = dH ⊙ [H > 0].
 
     Parameters
@@ -51,7 +55,7 @@ def patch_matmul_backward(d_activations, patches, activations):
     return np.tensordot(d_sums, patches, axes=([0, 2], [0, 2])), d_sums.sum(axis=(0, 2))
 
 
-def dense_forward(inputs, weight, bias, relu=True):
+def dense_forward(inputs: FloatArray, weight: FloatArray, bias: FloatArray, relu: bool = True) -> FloatArray:
     """A dense layer, z = W x + b, followed by a ReLU unless told otherwise.
 
     Parameters
@@ -74,7 +78,8 @@ def dense_forward(inputs, weight, bias, relu=True):
     return np.maximum(outputs, 0) if relu else outputs
 
 
-def dense_backward(d_outputs, inputs, weight, outputs=None):
+def dense_backward(d_outputs: FloatArray, inputs: FloatArray, weight: FloatArray,
+                   outputs: FloatArray | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Gradients of :func:`dense_forward`: dW = Σ dz xᵀ, db = Σ dz, dx = Wᵀ dz.
 
     Parameters
@@ -101,7 +106,9 @@ def dense_backward(d_outputs, inputs, weight, outputs=None):
     return d_sums @ weight, d_sums.T @ inputs, d_sums.sum(axis=0)
 
 
-def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
+def softmax_cross_entropy_forward(
+    logits: FloatArray, targets: IntArray | FloatArray, label_smoothing: float = 0.0,
+) -> tuple[FloatArray, NDArray[np.float64]]:
     """Softmax probabilities, and each image's cross-entropy −Σ_k t_k log p_k against its target.
 
     Parameters
@@ -130,7 +137,8 @@ def softmax_cross_entropy_forward(logits, targets, label_smoothing=0.0):
     return np.exp(log_probabilities).astype(logits.dtype), losses
 
 
-def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
+def softmax_cross_entropy_backward(probabilities: FloatArray, targets: IntArray | FloatArray,
+                                   label_smoothing: float = 0.0) -> FloatArray:
     """Gradient of the mean loss with respect to the logits, (p − t)/N.
 
     Parameters
@@ -150,10 +158,11 @@ def softmax_cross_entropy_backward(probabilities, targets, label_smoothing=0.0):
     array([[-0.75,  0.75]])
     """
     n, n_classes = probabilities.shape
-    return ((probabilities - _smooth(targets, n_classes, label_smoothing)) / n).astype(probabilities.dtype)
+    d_logits: FloatArray = (probabilities - _smooth(targets, n_classes, label_smoothing)) / n
+    return d_logits.astype(probabilities.dtype)
 
 
-def _smooth(targets, n_classes, label_smoothing):
+def _smooth(targets: IntArray | FloatArray, n_classes: int, label_smoothing: float) -> NDArray[np.float64]:
     """Target probabilities: (1 − ε) t + ε (1 − t)/(K − 1), float64 (N, K)."""
     if targets.ndim == 1:
         t = np.eye(n_classes)[targets]
@@ -163,7 +172,7 @@ def _smooth(targets, n_classes, label_smoothing):
     return (1 - label_smoothing) * t + label_smoothing / (n_classes - 1) * (1 - t)
 
 
-def sum_of_squares(weight):
+def sum_of_squares(weight: FloatArray) -> float:
     """‖W‖², summed in float64.
 
     Examples
@@ -174,7 +183,7 @@ def sum_of_squares(weight):
     return float(np.square(weight, dtype=np.float64).sum())
 
 
-def sgd_update(weight, gradient, learning_rate, l2=0.0):
+def sgd_update(weight: FloatArray, gradient: FloatArray, learning_rate: float, l2: float = 0.0) -> None:
     """One step of gradient descent on loss + λ‖W‖², in place: W ← (1 − 2ηλ) W − η·gradient.
 
     Parameters

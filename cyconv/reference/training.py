@@ -1,9 +1,13 @@
 """The network: forward, backward, and the training steps."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cyconv._typing import AnyArray, FloatArray, IntArray, Parameters
+from cyconv.augmentation import Augmentation
 from cyconv.randomness import DROPOUT, random_bits
 from cyconv.reference.batches import gather_images
 from cyconv.reference.convolution import im2col
@@ -19,7 +23,7 @@ from cyconv.reference.layers import (
 )
 
 
-def _layers(parameters, kind):
+def _layers(parameters: Mapping[str, FloatArray], kind: str) -> list[str]:
     """The names of the layers of a kind: ["conv"], or ["conv.0", "conv.1", …]."""
     if f"{kind}.weight" in parameters:
         return [kind]
@@ -27,7 +31,7 @@ def _layers(parameters, kind):
     return [f"{kind}.{i}" for i in range(count)]
 
 
-def forward(parameters, X, kept=None):
+def forward(parameters: Parameters, X: FloatArray, kept: dict[str, FloatArray] | None = None) -> dict[str, FloatArray]:
     """Run images through the network.
 
     Parameters
@@ -56,7 +60,7 @@ def forward(parameters, X, kept=None):
     >>> forward(parameters, np.ones((1, 1, 4, 4)))["probabilities"]
     array([[0.2, 0.2, 0.2, 0.2, 0.2]])
     """
-    activations = {}
+    activations: dict[str, FloatArray] = {}
     for name in _layers(parameters, "conv"):
         weight = parameters[f"{name}.weight"]
         patches = im2col(X, weight.shape[-1])
@@ -74,12 +78,14 @@ def forward(parameters, X, kept=None):
     return activations
 
 
-def _flatten(activations):
+def _flatten(activations: dict[str, FloatArray]) -> FloatArray:
     """vec(H): every filter's patches one after another, branch after branch."""
     return np.concatenate([a.reshape(len(a), -1) for a in activations.values()], axis=1)
 
 
-def loss_and_gradients(parameters, X, labels, l2=0.0, label_smoothing=0.0, kept=None):
+def loss_and_gradients(parameters: Parameters, X: FloatArray, labels: IntArray | FloatArray, l2: float = 0.0,
+                       label_smoothing: float = 0.0,
+                       kept: dict[str, FloatArray] | None = None) -> tuple[float, Parameters]:
     """Cost of a batch and its gradient with respect to every parameter.
 
     Parameters
@@ -115,7 +121,7 @@ def loss_and_gradients(parameters, X, labels, l2=0.0, label_smoothing=0.0, kept=
     activations = forward(parameters, X, kept)
     _, losses = softmax_cross_entropy_forward(activations["output"], labels, label_smoothing)
 
-    gradients = {}
+    gradients: Parameters = {}
     h = _flatten({name: activations[name] for name in conv})
     inputs = [h, *(activations[name] for name in hidden)]
     d = softmax_cross_entropy_backward(activations["probabilities"], labels, label_smoothing)
@@ -141,7 +147,7 @@ def loss_and_gradients(parameters, X, labels, l2=0.0, label_smoothing=0.0, kept=
     return cost, {name: gradients[name] for name in parameters}
 
 
-def dropout_factors(parameters, n, dropout, seed, step):
+def dropout_factors(parameters: Parameters, n: int, dropout: float, seed: int, step: int) -> dict[str, FloatArray]:
     """What dropout multiplies the hidden activations of n images by at an update step.
 
     A unit is dropped with probability ``dropout``, and what is kept is scaled by 1/(1 − dropout), so that
@@ -180,24 +186,24 @@ def dropout_factors(parameters, n, dropout, seed, step):
 
 
 def train_steps(
-    parameters,
-    images,
-    labels,
-    order,
-    learning_rates,
-    batch_size=100,
-    l2=0.0,
-    label_smoothing=0.0,
-    momentum=0.0,
-    dropout=0.0,
-    augmentation=None,
-    seed=0,
-    first_step=0,
-    scale=None,
-    offset=None,
-    velocity=None,
-    centre=None,
-):
+    parameters: Parameters,
+    images: AnyArray,
+    labels: IntArray,
+    order: IntArray,
+    learning_rates: Sequence[float] | NDArray[np.float64],
+    batch_size: int = 100,
+    l2: float = 0.0,
+    label_smoothing: float = 0.0,
+    momentum: float = 0.0,
+    dropout: float = 0.0,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    first_step: int = 0,
+    scale: FloatArray | None = None,
+    offset: FloatArray | None = None,
+    velocity: Parameters | None = None,
+    centre: FloatArray | None = None,
+) -> NDArray[np.float64]:
     """Train: one update of stochastic gradient descent for every learning rate.
 
     Parameters
