@@ -38,12 +38,14 @@ __all__ = [
 
 
 if TYPE_CHECKING:
-    from . import executors as executors
-    from . import experiment as experiment
-    from . import plots as plots
-    from . import reference as reference
-    from . import report as report
-    from . import search as search
+    from . import (
+        executors as executors,
+        experiment as experiment,
+        plots as plots,
+        reference as reference,
+        report as report,
+        search as search,
+    )
 else:   # hidden from type checkers, to which any name would be one of these
     def __getattr__(name: str) -> ModuleType:
         if name in _LAZY:

@@ -23,8 +23,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from cyconv import Network, Normalizer, cli, get_num_threads, ops, reference, report
-from cyconv import course_layout as course
+from cyconv import Network, Normalizer, cli, course_layout as course, get_num_threads, ops, reference, report
 from cyconv.experiment import ARCHITECTURES, describe_data
 
 OUTPUT = "results/verify-gradients"

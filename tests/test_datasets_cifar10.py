@@ -14,9 +14,7 @@ import warnings
 import numpy as np
 import pytest
 
-from cyconv.datasets import Split, find_cifar10, load_cifar10
-from cyconv.datasets import archive as archive_module
-from cyconv.datasets import cifar10 as cifar10_module
+from cyconv.datasets import Split, archive as archive_module, cifar10 as cifar10_module, find_cifar10, load_cifar10
 from cyconv.datasets.unpickler import read_pickle
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*published bytes:UserWarning")

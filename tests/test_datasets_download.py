@@ -16,8 +16,7 @@ import pytest
 from test_readme import blocks
 
 import cyconv
-from cyconv.datasets import download as download_module
-from cyconv.datasets import download_cifar10
+from cyconv.datasets import download as download_module, download_cifar10
 
 ARCHIVE = np.random.default_rng(0).bytes(700_000)
 NAME = "cifar-10-binary.tar.gz"

@@ -5,8 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from cyconv.datasets import Dataset, Split
-from cyconv.datasets import split as split_module
+from cyconv.datasets import Dataset, Split, split as split_module
 
 
 def images(n, shape=(3, 4, 4)):

@@ -5,6 +5,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .processor import (
+    DENSE_BIAS as DENSE_BIAS,
+    DENSE_PANEL as DENSE_PANEL,
+    ENTRY_BLOCK as ENTRY_BLOCK,
+    FILTER_BIAS as FILTER_BIAS,
+    FILTER_ROW as FILTER_ROW,
+    LINE_FLOATS as LINE_FLOATS,
+    MAX_BLOCK as MAX_BLOCK,
+    MAX_BRANCHES as MAX_BRANCHES,
+    MAX_HIDDEN as MAX_HIDDEN,
+    PAD as PAD,
+    PANEL as PANEL,
+    PATCH_BIAS as PATCH_BIAS,
+    PATCH_PANEL as PATCH_PANEL,
+    TILE_ROWS as TILE_ROWS,
+    UNITS_PAD as UNITS_PAD,
+)
+
 def shuffled_order(order: NDArray[np.int64], seed: int, epoch: int) -> None: ...
 def gather_batch(
     pixels: NDArray[np.uint8] | None,
