@@ -71,6 +71,7 @@ def handlers():
     return [signal.getsignal(getattr(signal, name)) for name in names if hasattr(signal, name)]
 
 
+@pytest.mark.slow
 @OPTIONS
 @pytest.mark.parametrize("progress", [False, True])
 def test_the_same_trainer_goes_on_with_the_same_bits(options, progress, monkeypatch):

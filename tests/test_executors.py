@@ -105,6 +105,7 @@ def run_python(*command, cwd, environment, **options):
                           timeout=120, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["process", "dask"])
 @pytest.mark.parametrize("command", [["job.py"], ["-m", "job"]])
 def test_a_script_without_a_main_guard_gets_one_sentence(tmp_path, environment, kind, command):
@@ -193,6 +194,7 @@ def test_a_lost_dask_result_s_second_call_may_fail(tmp_path):
         list(spread(loses_its_result, calls, executor_opener("dask")))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("by_value")
 def test_leaving_while_a_lost_dask_result_is_computed_again_is_silent(tmp_path, caplog):
     marker, begun = tmp_path / "marker", tmp_path / "begun"

@@ -176,6 +176,7 @@ def complete_results(output):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [None, 0, 3])
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
 def test_killed_at_any_step(tmp_path, monkeypatch, how, again):

@@ -42,6 +42,7 @@ def small_case():
     return Case(filter_size=8, n_filters=3, n_hidden=(7,), batch_size=20)
 
 
+@pytest.mark.slow
 def test_miniature(call, tmp_path):
     arguments = ["--sections", "steps", "extras", "memory", "imports", "--peers", "cyconv", "numpy",
                  "--architectures", "8,3,7", "--threads", "1", "--rounds", "2", "--seconds", "0.004",

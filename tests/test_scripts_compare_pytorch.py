@@ -34,6 +34,7 @@ def fake_run(accuracies=((0.5, 0.6), (0.5, 0.6), (0.5, 0.6))):
             "test_accuracy": dict(zip(names, map(list, accuracies)))}
 
 
+@pytest.mark.slow
 @pytest.mark.optional
 def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
     pytest.importorskip("torch")

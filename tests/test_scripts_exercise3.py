@@ -85,6 +85,7 @@ def test_both_parts_write_what_they_promise(call, tmp_path):
     assert not list(folder.glob("checkpoint-*")) and not list(folder.glob(".*"))
 
 
+@pytest.mark.slow
 def test_options_reach_the_runs(main, tmp_path):
     assert main("--quick", "--part", "2", "--growth", "1.5", "--seeds", "2", "--protocol", "batch1",
                 "--log-every", "7", "--output", "out") == 0
@@ -194,6 +195,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, argum
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_results_of_another_configuration_are_not_touched_unasked(main, tmp_path, capsys):
     arguments = ["--quick", "--part", "2", "--output", "out"]
     assert main(*arguments) == 0
@@ -216,6 +218,7 @@ def test_threads_are_set_before_any_work(main, monkeypatch):
     assert main("--threads", "3", "--data", "nowhere") == 2 and chosen == [3]
 
 
+@pytest.mark.slow
 def test_resume_may_add_seeds(main, tmp_path):
     arguments = ["--quick", "--part", "2", "--output", "out"]
     assert main(*arguments) == 0

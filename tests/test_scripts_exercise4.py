@@ -95,6 +95,7 @@ def test_the_conclusion_says_what_the_numbers_say(script):
     assert "nothing to compare" in script.conclude([row("plain", []), row("smoothed", [0.7], [0.2])])
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_what_there_is_and_resume_goes_on(script, run_script, tmp_path, monkeypatch, capsys):
     arguments = ["--quick", "--output"]
     append, points = cyconv.History.append, []

@@ -83,6 +83,7 @@ def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tm
     assert code == 0 and measurements(tmp_path / "serial") == measurements(folder), errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_an_output_that_is_not_utf_8_is_no_end(environment, tmp_path, encoding):
     """A log on Windows is one."""

@@ -274,6 +274,7 @@ def kill_while_writing(path):
     assert subprocess.run([sys.executable, "-c", code, path], env=environment).returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_the_next_writer_clears_away_what_a_killed_one_left(write, path):
     other = path.with_name("other")
     for killed in (path, path, other):
