@@ -11,8 +11,11 @@ import pytest
 
 import cyconv
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # as in a job that a shell started in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# As a terminal starts a program: jobs in the background ignore SIGINT, those of nohup SIGHUP.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture

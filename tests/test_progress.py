@@ -90,6 +90,6 @@ fit(make_trainer(), progress=None)
 def test_a_notebook_sees_a_bar_unasked():
     """As text, where the notebook's widgets are not installed; and no word about them."""
     folders = [Path(cyconv.__file__).parents[1], Path(__file__).parent]
-    done = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-P", "-c", NOTEBOOK], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))})
     assert done.returncode == 0 and "36/36" in done.stderr and "Warning" not in done.stderr

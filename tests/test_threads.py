@@ -104,7 +104,7 @@ def test_openmps_own_spin_is_short_in_the_running_library():
     for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
         environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
         done = subprocess.run(
-            [sys.executable, "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"],
+            [sys.executable, "-P", "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"],
             capture_output=True, text=True,
             env={**environment, "PYTHONPATH": str(Path(cyconv.__file__).parents[1]), "OMP_DISPLAY_ENV": "verbose",
                  **given})

@@ -271,7 +271,7 @@ def kill_while_writing(path):
             "with atomic_write(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)")
     places = [str(Path(cyconv.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    assert subprocess.run([sys.executable, "-c", code, path], env=environment).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-P", "-c", code, path], env=environment).returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
