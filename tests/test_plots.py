@@ -200,13 +200,13 @@ def test_neither_pyplot_nor_a_window_is_needed():
 
 
 @pytest.mark.optional
-def test_a_notebook_shows_a_figure_as_a_picture_once():
+def test_a_notebook_shows_a_figure_as_a_picture_once(tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     cells = ["from cyconv import plots\nfigure = plots.plot_bars({'a': [1.0]}, 't', 's')", "figure", "figure.show()",
              "%matplotlib inline", "figure", "figure.show()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    nbclient.NotebookClient(notebook, timeout=120).execute()
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [[sorted(output.get("data", {})) for output in cell.outputs] for cell in notebook.cells]
     picture = [["image/png", "text/plain"]]
     assert shown == [[], picture, picture, [], picture, picture]
