@@ -176,7 +176,7 @@ def test_lazy_modules_are_not_imported_with_the_package():
     program = "import sys, cyconv; print([name for name in sys.argv[1:] if name in sys.modules])"
     names = ["matplotlib", "tqdm", "cyconv.executors", "cyconv.experiment", "cyconv.plots", "cyconv.reference",
              "cyconv.report", "cyconv.search"]
-    done = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-c", program, *names], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n"
 
 
