@@ -133,8 +133,8 @@ def _die() -> None:
     elif not isinstance(uncaught, Interrupted) or hasattr(sys, "ps1"):  # nothing, or an interactive session went on
         return
     elif uncaught.signum == signal.SIGINT:
-        # As of its own KeyboardInterrupt, Python dies by SIGINT once it is finalised. It looks at the class itself,
-        # no subclass, and at the last text that it ran.
+        # Python dies by SIGINT, once it is finalised, if source that it ran as a whole, as exec does, was left by a
+        # KeyboardInterrupt; a subclass does not count.
         with contextlib.suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")
     elif uncaught.signum is not None:

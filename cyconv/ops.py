@@ -1,4 +1,4 @@
-"""The one door to the kernels.
+"""The checked entry points of the kernels.
 
 Every function here checks its arguments, allocates what it returns, and calls
 the build of the kernels that suits the processor. Each has a twin of the same

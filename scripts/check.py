@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,9 +21,8 @@ CHECKS = [
     ["cython-lint", "cyconv/_kernels"],
     ["codespell", *SPELLED],
     ["lint-imports", "--no-cache", "--no-logo"],
+    ["mypy"],
 ]
-if "mypy" in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]:
-    CHECKS.append(["mypy"])
 
 
 def main():

@@ -79,6 +79,15 @@ def pixels(rng):
     return draw
 
 
+@pytest.fixture
+def on_one_thread():
+    """Small networks gain nothing from more threads, and a busy machine makes these wait for each other."""
+    n = cyconv.get_num_threads()
+    cyconv.set_num_threads(1)
+    yield
+    cyconv.set_num_threads(n)
+
+
 @pytest.fixture(scope="session")
 def cifar10_folder():
     """Where the real CIFAR-10 is; tests that ask for it are skipped where it is not."""
@@ -127,7 +136,7 @@ def load_script(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run_script():
+def run_script(on_one_thread):
     """run_script(module, *arguments) -> exit code: a script in this process, on one thread."""
     from cyconv import cli
 
@@ -137,6 +146,4 @@ def run_script():
         except SystemExit as stop:  # argparse
             return stop.code
 
-    before = cyconv.get_num_threads()
-    yield run
-    cyconv.set_num_threads(before)
+    return run

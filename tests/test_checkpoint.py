@@ -12,15 +12,7 @@ from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, ma
 import cyconv
 from cyconv._files import load_arrays, save_arrays
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So small a network gains nothing from more, and a busy machine makes them wait for each other."""
-    n = cyconv.get_num_threads()
-    cyconv.set_num_threads(1)
-    yield
-    cyconv.set_num_threads(n)
-
+pytestmark = pytest.mark.usefixtures("on_one_thread")
 KINDS = pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
 
 

@@ -14,17 +14,9 @@ import cyconv
 #: Every so many of the bytecodes; a longer campaign sets fewer.
 STRIDE = int(os.environ.get("CYCONV_STRIDE", "400"))
 #: Of files that are given up half written.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [pytest.mark.usefixtures("on_one_thread"),
+              pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 OPTIONS = pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So small a network gains nothing from more, and a busy machine makes them wait for each other."""
-    n = cyconv.get_num_threads()
-    cyconv.set_num_threads(1)
-    yield
-    cyconv.set_num_threads(n)
 
 
 class TimeLimit(Exception):

@@ -15,20 +15,12 @@ from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_trainer
 
 import cyconv
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So small a network gains nothing from more, and a busy machine makes them wait for each other."""
-    n = cyconv.get_num_threads()
-    cyconv.set_num_threads(1)
-    yield
-    cyconv.set_num_threads(n)
-
 KILLS = int(os.environ.get("CYCONV_KILLS", "25"))     # a longer campaign sets more
 STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 SIGNALS = pytest.mark.parametrize("signum", STOP)
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+pytestmark = [pytest.mark.usefixtures("on_one_thread"),
+              pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")]
 
 
 def signal_in(monkeypatch, name, signum, count=1, when=lambda *args, **options: True):

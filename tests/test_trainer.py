@@ -11,15 +11,7 @@ from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, ma
 
 import cyconv
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So small a network gains nothing from more, and a busy machine makes them wait for each other."""
-    n = cyconv.get_num_threads()
-    cyconv.set_num_threads(1)
-    yield
-    cyconv.set_num_threads(n)
-
+pytestmark = pytest.mark.usefixtures("on_one_thread")
 
 @pytest.fixture
 def data():

@@ -158,16 +158,19 @@ def found(mypy, tmp_path_factory):
     return {lines[int(number) - 1]: message for number, message in matches}
 
 
+@pytest.mark.optional
 def test_a_script_of_the_public_names_is_clean(mypy, tmp_path):
     said, code = checked(mypy, tmp_path, CONTRACT)
     assert code == 0, said
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(found, mistake):
     assert MISTAKES[mistake] in found[mistake]
 
 
+@pytest.mark.optional
 def test_nothing_else_is_called_a_mistake(found):
     assert set(found) == set(MISTAKES)
 
@@ -180,6 +183,7 @@ def test_lazy_modules_are_not_imported_with_the_package():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.optional
 def test_stubs_of_the_kernels_say_what_is_compiled(mypy, tmp_path):
     (tmp_path / "allowed").write_text(r".*\.__test__")    # which Cython adds
     said, code = mypy("mypy.stubtest", "--mypy-config-file=mypy.ini", f"--allowlist={tmp_path / 'allowed'}",
