@@ -31,13 +31,21 @@ INSTRUCTION_SETS = ("baseline", "avx2", "avx512") if X86_64 and os.name == "posi
 
 # No flag here lets the compiler assume that NaN and infinity do not occur, or reorder sums.
 FAST = [
-    ["-O3"], ["-g0"], ["-DNDEBUG"], ["-fno-math-errno"], ["-fno-trapping-math"], ["-fno-signed-zeros"],
+    ["-O3"],
+    ["-g0"],
+    ["-DNDEBUG"],
+    ["-fno-math-errno"],
+    ["-fno-trapping-math"],
+    ["-fno-signed-zeros"],
     # The tile loops have constant bounds: unroll the outer ones, leave the lanes to the vectoriser, and do not
     # let other passes take the nests apart before that. First gcc's words for it, then clang's: without them it is
     # three to forty times slower.
-    ["--param=max-completely-peel-times=7"], ["--param=max-completely-peeled-insns=3000"],
-    ["-fno-loop-interchange"], ["-fno-tree-loop-distribute-patterns"],
-    ["-fno-inline-functions-called-once"], ["-fno-ipa-cp-clone"],
+    ["--param=max-completely-peel-times=7"],
+    ["--param=max-completely-peeled-insns=3000"],
+    ["-fno-loop-interchange"],
+    ["-fno-tree-loop-distribute-patterns"],
+    ["-fno-inline-functions-called-once"],
+    ["-fno-ipa-cp-clone"],
     ["-mllvm", "-unroll-full-max-count=7"],
     # Allocate registers for a function as a whole: by loops, the update's tile keeps its inputs on the stack.
     ["-fira-region=one"],
@@ -45,13 +53,19 @@ FAST = [
 ]
 SLOW = [["-O1"], ["-g"], ["-UNDEBUG"], ["-fno-omit-frame-pointer"]]
 OPENMP = [  # for the compiler, for the linker: gcc and clang, Apple's clang with libomp, Microsoft's
-    (["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"]), (["/openmp"], []),
+    (["-fopenmp"], ["-fopenmp"]),
+    (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
+    (["/openmp"], []),
 ]
 EMPTY_PROGRAM = "int main(void) { return 0; }\n"
 OPENMP_PROGRAM = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 DIRECTIVES = {
-    "language_level": 3, "boundscheck": DEBUG, "wraparound": False, "initializedcheck": DEBUG,
-    "cdivision": True, "embedsignature": True,
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
 }
 
 
@@ -110,7 +124,8 @@ class BuildKernels(build_ext):
 
 
 setup(
-    ext_modules=cythonize([extension(name) for name in ("processor", *INSTRUCTION_SETS)],
-                          compiler_directives=DIRECTIVES, nthreads=0),
+    ext_modules=cythonize(
+        [extension(name) for name in ("processor", *INSTRUCTION_SETS)], compiler_directives=DIRECTIVES, nthreads=0
+    ),
     cmdclass={"build_ext": BuildKernels},
 )

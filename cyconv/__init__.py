@@ -14,42 +14,62 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._signals import Interrupted
+from ._version import __version__ as __version__
 from .augmentation import Augmentation
+from .backend.dispatch import show_config
+from .backend.threads import get_num_threads, set_num_threads
 from .datasets import Dataset, Normalizer, Split, download_cifar10, find_cifar10, load_cifar10, make_shapes
 from .ensemble import Ensemble
 from .history import History
 from .lr_range import LrRangeResult, lr_range_test
 from .network import Evaluation, Network
-from .ops import show_config
-from .schedule import CyclicSchedule
-from .threads import get_num_threads, set_num_threads
+from .schedules import CyclicSchedule
 from .trainer import CyclicTrainer, DivergenceError
 
-__version__ = "0.1.0"
-
-# These draw, or describe whole experiments: loaded when first asked for, so that `import cyconv` stays quick.
-_LAZY = ("executors", "experiment", "plots", "report", "reference", "search")
+# Loaded when first asked for, so that `import cyconv` stays quick: public modules, by the names under which they are
+# used, `cyconv.plots` and so on.
+_LAZY = {
+    "course_layout": "experiments.course_layout",
+    "experiments": "experiments",
+    "ops": "backend.ops",
+    "plots": "experiments.plots",
+    "reference": "reference",
+}
 
 __all__ = [
-    "Augmentation", "CyclicSchedule", "CyclicTrainer", "Dataset", "DivergenceError", "Ensemble", "Evaluation",
-    "History", "Interrupted", "LrRangeResult", "Network", "Normalizer", "Split", "download_cifar10",
-    "find_cifar10", "get_num_threads", "load_cifar10", "lr_range_test", "make_shapes", "set_num_threads", "show_config",
+    "Augmentation",
+    "CyclicSchedule",
+    "CyclicTrainer",
+    "Dataset",
+    "DivergenceError",
+    "Ensemble",
+    "Evaluation",
+    "History",
+    "Interrupted",
+    "LrRangeResult",
+    "Network",
+    "Normalizer",
+    "Split",
+    "download_cifar10",
+    "find_cifar10",
+    "get_num_threads",
+    "load_cifar10",
+    "lr_range_test",
+    "make_shapes",
+    "set_num_threads",
+    "show_config",
 ]
 
 
 if TYPE_CHECKING:
-    from . import (
-        executors as executors,
-        experiment as experiment,
-        plots as plots,
-        reference as reference,
-        report as report,
-        search as search,
-    )
-else:   # hidden from type checkers, to which any name would be one of these
+    from . import experiments as experiments, reference as reference
+    from .backend import ops as ops
+    from .experiments import course_layout as course_layout, plots as plots
+else:  # hidden from type checkers, to which any name would be one of these
+
     def __getattr__(name: str) -> ModuleType:
         if name in _LAZY:
-            return importlib.import_module(f".{name}", __name__)
+            return importlib.import_module(f".{_LAZY[name]}", __name__)
         raise AttributeError(f"module 'cyconv' has no attribute {name!r}")
 
 

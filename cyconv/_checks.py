@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._memory import available_memory
-from ._typing import AnyArray, ImageShape, IntArray
+from ._typing import AnyArray, FloatArray, ImageShape, IntArray
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 _T = TypeVar("_T")
 _ArrayT = TypeVar("_ArrayT", bound=AnyArray)
 
-_ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")     # what np.asarray looks for
+_ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")  # what np.asarray looks for
 
 
 def describe(value: object) -> str:
@@ -27,7 +29,7 @@ def describe(value: object) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     try:
         text = repr(value)
-    except Exception:       # integers of thousands of digits, and whatever a stranger's class does
+    except Exception:  # integers of thousands of digits, and whatever a stranger's class does
         text = "a value"
     text = " ".join(text.split())
     if len(text) > 60:
@@ -47,7 +49,7 @@ def check_integer(name: str, value: Any, minimum: int | None = None, maximum: in
         raise TypeError(f"{name} must be an integer, but got {describe(value)}")
     try:
         number = operator.index(value)
-    except Exception:       # whatever a stranger's __index__ raises
+    except Exception:  # whatever a stranger's __index__ raises
         raise TypeError(f"{name} must be an integer, but got {describe(value)}") from None
     if maximum is None and abs(number) >= 2**64:
         raise ValueError(f"{name} must be an integer of at most 64 bits, but got {describe(number)}")
@@ -55,8 +57,9 @@ def check_integer(name: str, value: Any, minimum: int | None = None, maximum: in
     return number
 
 
-def check_real(name: str, value: Any, minimum: float | None = None, maximum: float | None = None,
-               interval: str = "[]") -> float:
+def check_real(
+    name: str, value: Any, minimum: float | None = None, maximum: float | None = None, interval: str = "[]"
+) -> float:
     """Return ``value`` as a finite float inside the interval.
 
     ``interval`` tells which ends belong to it: ``"[]"``, ``"[)"``, ``"(]"``
@@ -76,8 +79,9 @@ def check_real(name: str, value: Any, minimum: float | None = None, maximum: flo
     return number
 
 
-def _check_range(name: str, kind: str, number: float, minimum: float | None, maximum: float | None,
-                 interval: str) -> None:
+def _check_range(
+    name: str, kind: str, number: float, minimum: float | None, maximum: float | None, interval: str
+) -> None:
     low_ok = minimum is None or (number >= minimum if interval[0] == "[" else number > minimum)
     high_ok = maximum is None or (number <= maximum if interval[1] == "]" else number < maximum)
     if low_ok and high_ok:
@@ -107,8 +111,9 @@ def check_flag(name: str, value: object) -> bool:
     raise TypeError(f"{name} must be True or False, but got {describe(value)}")
 
 
-def check_array(name: str, value: Any, shape: Sequence[int | str | None],
-                dtypes: Sequence[DTypeLike] | None = None) -> AnyArray:
+def check_array(
+    name: str, value: Any, shape: Sequence[int | str | None], dtypes: Sequence[DTypeLike] | None = None
+) -> AnyArray:
     """Return ``value`` as an ndarray of the wanted shape and one of the dtypes.
 
     Parameters
@@ -179,8 +184,10 @@ def as_images(name: str, value: ArrayLike, image_shape: ImageShape | None = None
     array = _as_numbers(name, value)
     if _has_channels_last(array.shape, image_shape):
         wanted = "channels, height, width" if image_shape is None else ", ".join(map(str, image_shape))
-        raise ValueError(f"{name} must have shape (n, {wanted}), but got {describe(array)}, whose channels come last: "
-                         f"{name}.transpose(0, 3, 1, 2) has them first")
+        raise ValueError(
+            f"{name} must have shape (n, {wanted}), but got {describe(array)}, whose channels come last: "
+            f"{name}.transpose(0, 3, 1, 2) has them first"
+        )
     array = check_array(name, array, ("n", *(image_shape or ("channels", "height", "width"))))
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
         if array.size and (array.min() < 0 or array.max() > 255):
@@ -218,14 +225,14 @@ def as_array(name: str, value: Any) -> AnyArray:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked elements, but got {int(np.sum(value.mask))} of them")
     try:
-        if isinstance(value, range):    # it costs nothing until NumPy makes a list of it
+        if isinstance(value, range):  # it costs nothing until NumPy makes a list of it
             check_memory(name, 48 * len(value))
         if hasattr(type(value), "__dlpack__") and not any(hasattr(type(value), name) for name in _ARRAY_PROTOCOLS):
             return np.from_dlpack(value)
         return np.asarray(value)
     except MemoryError:
         raise MemoryError(f"{name} needs more memory than this machine has, but got {describe(value)}") from None
-    except Exception as error:      # whatever a stranger's __array__ or __len__ raises
+    except Exception as error:  # whatever a stranger's __array__ or __len__ raises
         reason = f"{type(error).__name__}: {in_short(error)}"
         raise TypeError(f"{name} must be an array, but got {describe(value)}: {reason}") from None
 
@@ -235,7 +242,8 @@ def check_memory(what: str, n_bytes: int) -> None:
     limit = available_memory()
     if n_bytes > limit:
         raise MemoryError(
-            f"{what} needs {n_bytes:,} bytes, but this process may hold {limit:,} bytes of memory at most")
+            f"{what} needs {n_bytes:,} bytes, but this process may hold {limit:,} bytes of memory at most"
+        )
 
 
 def check_finite(name: str, array: _ArrayT) -> _ArrayT:
@@ -276,8 +284,11 @@ def as_labels(name: str, value: ArrayLike, n_images: int, n_classes: int | None 
 
 
 def _is_one_hot(array: AnyArray) -> bool:
-    return (array.dtype.kind in "biuf" and bool(((array == 0) | (array == 1)).all())
-            and bool((np.count_nonzero(array, axis=1) == 1).all()))
+    return (
+        array.dtype.kind in "biuf"
+        and bool(((array == 0) | (array == 1)).all())
+        and bool((np.count_nonzero(array, axis=1) == 1).all())
+    )
 
 
 def check_labels(name: str, value: ArrayLike, n_images: int, n_classes: int) -> NDArray[np.int32]:
@@ -290,3 +301,70 @@ def check_labels(name: str, value: ArrayLike, n_images: int, n_classes: int) -> 
         bad = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise ValueError(f"{name} must lie in 0..{n_classes - 1}, but got {bad}")
     return np.ascontiguousarray(labels, dtype=np.int32)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed: any integer of 64 bits."""
+    return check_integer("seed", seed, 0, 2**64 - 1)
+
+
+def check_float_dtype(dtype: DTypeLike | None) -> np.dtype[np.floating]:
+    """Return float32 or float64 as a dtype."""
+    try:
+        found: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
+    except Exception:  # whatever a stranger's dtype raises
+        found = None
+    if found is None or found not in FLOATS:
+        raise ValueError(f"dtype must be 'float32' or 'float64', but got {describe(dtype)}")
+    return found
+
+
+def check_image_shape(image_shape: Sequence[int]) -> ImageShape:
+    """Return (C, H, W) as positive integers."""
+    shape = image_shape if isinstance(image_shape, (tuple, list, np.ndarray)) else ()
+    if (isinstance(shape, np.ndarray) and shape.ndim != 1) or len(shape) != 3:
+        raise ValueError(f"image_shape must be (channels, height, width), but got {describe(image_shape)}")
+    channels, height, width = (check_integer(f"image_shape[{i}]", size, 1, 2**20) for i, size in enumerate(shape))
+    return channels, height, width
+
+
+def check_filter_size(filter_size: int, height: int, width: int, name: str = "filter_size") -> int:
+    """Return a filter width that divides the image."""
+    f = check_integer(name, filter_size, 1, 2**31 - 1)
+    if height % f or width % f:
+        raise ValueError(f"{name} must divide the image's height {height} and width {width}, but got {f}")
+    return f
+
+
+def check_targets(
+    targets: ArrayLike,
+    n: int,
+    n_classes: int,
+    dtype: np.dtype[Any],
+    label_smoothing: float,
+    name: str = "targets",
+) -> tuple[NDArray[np.int32] | None, FloatArray | None, float, float]:
+    """Return (labels, None, on, off) or (None, probabilities, 1, 0): on and off are smoothed labels."""
+    array = as_array(name, targets)
+    on, off = smoothed(label_smoothing, n_classes)
+    if array.ndim != 2 or array.dtype.kind != "f":
+        return check_labels(name, array, n, n_classes), None, on, off
+    array = check_array(name, array, (n, n_classes))
+    if label_smoothing:
+        raise ValueError(
+            f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}"
+        )
+    with np.errstate(over="ignore"):  # what float64 cannot hold is refused below
+        array = array.astype(np.float64)
+    check_finite(name, array)
+    sums = array.sum(axis=1, keepdims=True)
+    if (array < 0).any() or (np.abs(sums - 1) > 1e-3).any():
+        raise ValueError(f"{name} must be probabilities that sum to 1 in each row, but got {describe(array)}")
+    # Exactly 1, for the gradient of the cost relies on it.
+    return None, np.ascontiguousarray(array / sums, dtype), 1.0, 0.0
+
+
+def smoothed(label_smoothing: float, n_classes: int) -> tuple[float, float]:
+    """Target probability of the true class and of each other."""
+    eps = check_real("label_smoothing", label_smoothing, 0, 1, "[)")
+    return 1 - eps, eps / (n_classes - 1) if n_classes > 1 else 0.0

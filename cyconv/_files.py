@@ -20,7 +20,7 @@ from ._typing import AnyArray, JsonDict, StrPath
 
 try:
     import fcntl
-except ImportError:     # Windows, which keeps open files from being removed
+except ImportError:  # Windows, which keeps open files from being removed
     fcntl = None  # type: ignore[assignment]
 
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -39,14 +39,14 @@ def check_path(name: str, value: StrPath) -> Path:
         text = os.path.expandvars(text) if isinstance(value, str) else text
         path = Path(os.path.expanduser(text))
         os.fsencode(path)
-    except Exception:       # whatever a stranger's __fspath__ raises
+    except Exception:  # whatever a stranger's __fspath__ raises
         raise TypeError(f"{name} must be a path, but got {describe(value)}") from None
     if "\0" in str(path):
         raise ValueError(f"{name} must be a path, which holds no null character, but got {describe(value)}")
     if str(path).startswith("~"):
         if text.startswith("~"):
             raise ValueError(f"{name} must be a path whose home folder is known, but got {describe(value)}")
-        path = path.absolute()      # so that it means the same when it is passed on
+        path = path.absolute()  # so that it means the same when it is passed on
     return path
 
 
@@ -68,8 +68,7 @@ def regular_file(name: str, path: Path) -> tuple[Path, os.stat_result | None]:
     try:
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
         if not target.parent.is_dir():
-            raise FileNotFoundError(
-                f"{name} must lie in an existing folder, but there is no folder {target.parent}")
+            raise FileNotFoundError(f"{name} must lie in an existing folder, but there is no folder {target.parent}")
         try:
             status = target.stat()
         except FileNotFoundError:
@@ -152,7 +151,7 @@ def _temporary(name: str, target: Path) -> Iterator[tuple[int, str]]:
                 stack.enter_context(locked(handle))
                 if os.path.lexists(temporary):
                     break
-            os.close(handle)    # another writer took it for abandoned, before it was locked
+            os.close(handle)  # another writer took it for abandoned, before it was locked
         yield handle, temporary
 
 
@@ -165,7 +164,7 @@ def _remove_if_abandoned(path: Path) -> None:
     if fcntl is None:
         _remove(path)
         return
-    with contextlib.suppress(OSError):      # it may be another user's, or renamed by now
+    with contextlib.suppress(OSError):  # it may be another user's, or renamed by now
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -287,10 +286,21 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
         header = json.loads(arrays.pop("__header__").tobytes().decode("utf-8"))
         if not isinstance(header, dict):
             raise ValueError("its header is no mapping")
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError,
-            RecursionError, SyntaxError, OverflowError, zlib.error) as error:
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        RecursionError,
+        SyntaxError,
+        OverflowError,
+        zlib.error,
+    ) as error:
         raise ValueError(
-            f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {in_short(error)}") from None
+            f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {in_short(error)}"
+        ) from None
     if header.get("kind") != kind:
         raise ValueError(f"path must be a cyconv {kind} file, but {path} holds {describe(header.get('kind'))}")
     found = header.get("version")
@@ -323,7 +333,7 @@ def _read_array(member: IO[bytes], size: int) -> AnyArray:
         raise ValueError(f"unknown array format {version}")
     try:
         shape, fortran, dtype = readers[version](member, max_header_size=10_000)
-    except Exception as error:      # NumPy's parser lets through whatever Python's raises
+    except Exception as error:  # NumPy's parser lets through whatever Python's raises
         raise ValueError(f"an array's header cannot be read: {describe(error)}") from None
     if dtype.hasobject or dtype.kind not in "biufUS":
         raise ValueError(f"arrays of dtype {dtype} are not read")

@@ -12,7 +12,7 @@ def is_watched() -> bool:
     """Whether somebody may see a bar: this is a notebook, or stderr is a terminal."""
     try:
         return _in_notebook() or sys.stderr.isatty()
-    except (AttributeError, ValueError):    # there is no stderr, or it is closed
+    except (AttributeError, ValueError):  # there is no stderr, or it is closed
         return False
 
 
@@ -57,7 +57,7 @@ class ProgressBar:
     def _dropped_on_error(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:      # a full disk, a broken pipe, whatever stands for stderr
+        except Exception as error:  # a full disk, a broken pipe, whatever stands for stderr
             if _comes_from_a_signal(error):
                 raise
             self._bar = None
@@ -66,15 +66,15 @@ class ProgressBar:
 def _bar_class() -> Any:
     if _in_notebook():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")     # that there is no ipywidgets, where it is a bar of text
+            warnings.simplefilter("ignore")  # that there is no ipywidgets, where it is a bar of text
             from tqdm.auto import tqdm
     else:
         from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
-        monitor_interval = 0    # no thread of its own
+        monitor_interval = 0  # no thread of its own
 
-        def __del__(self) -> None:      # who drops it does not want to see it again
+        def __del__(self) -> None:  # who drops it does not want to see it again
             pass
 
     return Bar

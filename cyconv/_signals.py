@@ -71,8 +71,9 @@ class Handled:
                     signal.signal(signum, self._handler)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.restore()
 
     def restore(self) -> None:
@@ -94,8 +95,9 @@ class SignalsNoted(Handled):
         self.received: int | None = None
         self._raises = False
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.restore()
         if self.received is not None and error is not None and not isinstance(error, Interrupted):
             signal.raise_signal(self.received)  # another error ended training: the signal is not lost with it

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 StrPath: TypeAlias = str | os.PathLike[str]
 AnyArray: TypeAlias = NDArray[Any]
-FloatArray: TypeAlias = NDArray[np.floating]            # float32 or float64
+FloatArray: TypeAlias = NDArray[np.floating]  # float32 or float64
 IntArray: TypeAlias = NDArray[np.integer]
-ImageShape: TypeAlias = tuple[int, int, int]            # channels, height, width
+ImageShape: TypeAlias = tuple[int, int, int]  # channels, height, width
 Sizes: TypeAlias = tuple[int, ...]
 SizesLike: TypeAlias = int | Sequence[int] | IntArray
-JsonDict: TypeAlias = dict[str, Any]                    # JSON values
-Parameters: TypeAlias = dict[str, FloatArray]           # by PyTorch's names
+JsonDict: TypeAlias = dict[str, Any]  # JSON values
+Parameters: TypeAlias = dict[str, FloatArray]  # by PyTorch's names

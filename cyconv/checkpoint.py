@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
-from ._checks import check_array, check_finite, check_integer, describe
+from ._checks import (
+    check_array,
+    check_filter_size,
+    check_finite,
+    check_float_dtype,
+    check_image_shape,
+    check_integer,
+    describe,
+)
 from ._files import load_arrays, save_arrays
 from ._typing import AnyArray, JsonDict, Parameters, StrPath
+from ._version import __version__
+from .backend import dispatch
+from .backend.layout import Layout, as_sizes
 from .datasets import Normalizer
 from .history import CURVES, History
-from .layout import Layout, as_sizes
 from .network import Network
 
 _KIND, _VERSION = "checkpoint", 1
@@ -21,9 +30,7 @@ _KIND, _VERSION = "checkpoint", 1
 
 def running_versions() -> dict[str, str]:
     """dict: the versions of cyconv and NumPy and the instruction set in use."""
-    from . import __version__
-
-    return {"cyconv": __version__, "numpy": np.__version__, "instruction_set": ops.instruction_set}
+    return {"cyconv": __version__, "numpy": np.__version__, "instruction_set": dispatch.instruction_set}
 
 
 @dataclass
@@ -180,7 +187,7 @@ def _check_parameters(architecture: JsonDict, what: str, arrays: Mapping[str, An
     if {name: values.shape for name, values in arrays.items()} != shapes:
         raise ValueError(f"its {what} are not those of its architecture")
     for name, values in arrays.items():
-        check_array(name, values, shapes[name], [ops.check_float_dtype(architecture["dtype"])])
+        check_array(name, values, shapes[name], [check_float_dtype(architecture["dtype"])])
         check_finite(name, values)
 
 
@@ -188,9 +195,9 @@ def _shapes(architecture: JsonDict) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the parameters that a network of this architecture has."""
     names = ("filter_size", "n_filters", "n_hidden")
     sizes, filters, hidden = (as_sizes(name, architecture[name]) for name in names)
-    image_shape = ops.check_image_shape(architecture["image_shape"])
+    image_shape = check_image_shape(architecture["image_shape"])
     for filter_size in sizes:
-        ops.check_filter_size(filter_size, *image_shape[1:])
+        check_filter_size(filter_size, *image_shape[1:])
     n_classes = check_integer("n_classes", architecture["n_classes"], 1)
     single = [np.ndim(architecture[name]) == 0 for name in ("filter_size", "n_hidden")]
     return Layout(image_shape, sizes, filters, hidden, n_classes, *single).shapes
@@ -199,6 +206,6 @@ def _shapes(architecture: JsonDict) -> dict[str, tuple[int, ...]]:
 def _texts(name: str, value: Any, keys: Sequence[str]) -> dict[str, str]:
     if not isinstance(value, dict) or {key: type(value[key]) for key in value} != dict.fromkeys(keys, str):
         raise ValueError(f"{name} must map {', '.join(keys)} to texts, but got {describe(value)}")
-    if not all(text.isprintable() and len(text) <= 100 for text in value.values()):     # they are shown
+    if not all(text.isprintable() and len(text) <= 100 for text in value.values()):  # they are shown
         raise ValueError(f"{name} must hold short texts, but got {describe(value)}")
     return value

@@ -10,7 +10,7 @@ from ._checks import describe
 from ._typing import FloatArray
 from .datasets import Split
 from .network import Evaluation, Network
-from .source import Source
+from .prepared import PreparedData
 
 
 class Ensemble:
@@ -54,7 +54,7 @@ class Ensemble:
     def __init__(self, networks: Iterable[Network]) -> None:
         try:
             entries = iter(networks) if isinstance(networks, Iterable) else None
-        except Exception:       # whatever a stranger's __iter__ raises
+        except Exception:  # whatever a stranger's __iter__ raises
             entries = None
         if entries is None:
             raise TypeError(f"networks must be a sequence of Network, but got {describe(networks)}")
@@ -116,12 +116,12 @@ class Ensemble:
     def __repr__(self) -> str:
         return f"Ensemble of {len(self)}: {self.networks[0]!r}" + (len(self) > 1) * ", ..."
 
-    def predict_proba(self, X: ArrayLike | Split | Source) -> FloatArray:
+    def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
         """The mean of the networks' probabilities.
 
         Parameters
         ----------
-        X : array_like, (n, C, H, W), or Split or Source
+        X : array_like, (n, C, H, W), or Split or PreparedData
             As for `Network.predict_proba`. Each network takes pixels
             through its own normaliser, and a source through the source's.
 
@@ -136,8 +136,9 @@ class Ensemble:
         """
         return self._mean(self._sources(X))
 
-    def _sources(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None,
-                 needs_labels: bool = False) -> list[Source]:
+    def _sources(
+        self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
+    ) -> list[PreparedData]:
         """What each network takes of the images, which are converted and checked once."""
         first, *others = self.networks
         source = first._source(X, labels, needs_labels)
@@ -145,19 +146,19 @@ class Ensemble:
             return [source] * len(self)
         return [source, *(network._source(source.pixels) for network in others)]
 
-    def _mean(self, sources: list[Source]) -> FloatArray:
+    def _mean(self, sources: list[PreparedData]) -> FloatArray:
         total: NDArray[np.float64] = np.zeros(())
         for network, source in zip(self.networks, sources):
             total = total + network.predict_proba(source).astype(np.float64)
         mean: FloatArray = (total / len(self)).astype(self.networks[0].dtype)
         return mean
 
-    def predict(self, X: ArrayLike | Split | Source) -> NDArray[np.int64]:
+    def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
         """The class that is most probable in the mean.
 
         Parameters
         ----------
-        X : array_like, Split or Source
+        X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
 
         Returns
@@ -172,12 +173,12 @@ class Ensemble:
         classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
         return classes
 
-    def evaluate(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None) -> Evaluation:
+    def evaluate(self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None) -> Evaluation:
         """Loss and accuracy of the mean.
 
         Parameters
         ----------
-        X : array_like, Split or Source
+        X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
         labels : array_like of int, (n,)
             As for `Network.prepare`; left out where ``X`` is a split or a

@@ -12,14 +12,14 @@ from ._checks import as_array, check_array, check_integer, check_real, describe
 from ._files import atomic_write, load_arrays, save_arrays
 from ._typing import AnyArray, JsonDict, StrPath
 
-CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "update_steps",
-          "learning_rates")
+CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "update_steps", "learning_rates")
 TIMES = ("training_time", "update_time", "evaluation_time")
 
 _KIND, _VERSION = "history", 1
 _Point = make_dataclass("_Point", CURVES)
-_CurveOfFloats: TypeAlias = Literal["cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val",
-                                    "learning_rates"]
+_CurveOfFloats: TypeAlias = Literal[
+    "cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "learning_rates"
+]
 _Time: TypeAlias = Literal["training_time", "update_time", "evaluation_time"]
 
 
@@ -91,7 +91,7 @@ class History(Mapping[str, Any]):
         for name, suffix, evaluation in (("train", "train", train), ("validation", "val", validation)):
             try:
                 loss, cost, accuracy = evaluation
-            except Exception:       # whatever a stranger's __iter__ raises
+            except Exception:  # whatever a stranger's __iter__ raises
                 raise TypeError(f"{name} must be loss, cost and accuracy, but got {describe(evaluation)}") from None
             point[f"loss_{suffix}"] = check_real(f"loss_{suffix}", loss)
             point[f"cost_{suffix}"] = check_real(f"cost_{suffix}", cost)
@@ -182,8 +182,10 @@ class History(Mapping[str, Any]):
         if not isinstance(curves, dict) or set(curves) != set(CURVES):
             raise ValueError(f"curves must be those of a history, {', '.join(CURVES)}, but got {describe(curves)}")
         n_points = as_array("update_steps", curves["update_steps"]).size
-        curves = {key: check_array(key, curves[key], (n_points,), [np.int64 if key == "update_steps" else np.float64])
-                  for key in CURVES}
+        curves = {
+            key: check_array(key, curves[key], (n_points,), [np.int64 if key == "update_steps" else np.float64])
+            for key in CURVES
+        }
         for values in zip(*(curves[key].tolist() for key in CURVES)):
             point = dict(zip(CURVES, values))
             history.append(

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import ops
-from ._checks import check_integer, check_real, describe
+from ._checks import check_integer, check_real, check_seed, describe
+from .backend import ops
 from .datasets import Normalizer, Split
 from .network import Network
-from .source import Source
+from .prepared import PreparedData
 
 FALL_AT_ETA_MIN, FALL_AT_ETA_MAX = 0.1, 0.95
 DIVERGED = 4.0
@@ -45,8 +45,16 @@ class LrRangeResult:
     diverged: bool
 
 
-def lr_range_test(network: Network, source: Split | Source, eta_low: float = 1e-5, eta_high: float = 1.0,
-                  n_steps: int = 500, batch_size: int = 100, l2: float = 0.0, seed: int = 0) -> LrRangeResult:
+def lr_range_test(
+    network: Network,
+    source: Split | PreparedData,
+    eta_low: float = 1e-5,
+    eta_high: float = 1.0,
+    n_steps: int = 500,
+    batch_size: int = 100,
+    l2: float = 0.0,
+    seed: int = 0,
+) -> LrRangeResult:
     r"""Train a copy of a network while the learning rate rises, and watch the cost.
 
     The learning rate rises geometrically from ``eta_low`` to ``eta_high``.
@@ -69,7 +77,7 @@ def lr_range_test(network: Network, source: Split | Source, eta_low: float = 1e-
     ----------
     network : Network
         Not changed: a copy of it is trained.
-    source : Split or Source
+    source : Split or PreparedData
         A split's images are normalised as the network does, or else with
         their own mean and deviation. A source is what `Network.prepare` returns.
     eta_low, eta_high : float
@@ -115,11 +123,14 @@ def lr_range_test(network: Network, source: Split | Source, eta_low: float = 1e-
     source = _as_source(network, source)
     rates = np.geomspace(eta_low, eta_high, n_steps)
     window = max(1, n_steps // 20)
-    costs = _train(network, source, rates, window, check_integer("batch_size", batch_size, 1, len(source)), l2,
-                   ops.check_seed(seed))
+    costs = _train(
+        network, source, rates, window, check_integer("batch_size", batch_size, 1, len(source)), l2, check_seed(seed)
+    )
     if len(costs) < 2 * window:
-        raise ValueError(f"eta_low must be a rate at which training goes on, but got {eta_low}: the cost diverged "
-                         f"after {len(costs)} steps")
+        raise ValueError(
+            f"eta_low must be a rate at which training goes on, but got {eta_low}: the cost diverged "
+            f"after {len(costs)} steps"
+        )
     rates = rates[: len(costs)]
     smoothed = _smooth(costs, window)
     eta_min, eta_max = _suggest(rates, costs, smoothed, window)
@@ -146,8 +157,8 @@ def geometric_mean_range(results: Sequence[LrRangeResult]) -> tuple[float, float
     return low, high
 
 
-def _as_source(network: Network, source: Split | Source) -> Source:
-    if isinstance(source, Source):
+def _as_source(network: Network, source: Split | PreparedData) -> PreparedData:
+    if isinstance(source, PreparedData):
         return source
     if not isinstance(source, Split):
         raise TypeError(f"source must be a Split or come from Network.prepare, but got {describe(source)}")
@@ -155,8 +166,15 @@ def _as_source(network: Network, source: Split | Source) -> Source:
     return network.prepare(source.images, source.labels, normalizer=normalizer)
 
 
-def _train(network: Network, source: Source, rates: NDArray[np.float64], window: int, batch_size: int, l2: float,
-           seed: int) -> NDArray[np.float64]:
+def _train(
+    network: Network,
+    source: PreparedData,
+    rates: NDArray[np.float64],
+    window: int,
+    batch_size: int,
+    l2: float,
+    seed: int,
+) -> NDArray[np.float64]:
     """Costs up to the end or to divergence."""
     per_epoch = len(source) // batch_size
     costs, step = np.empty(0), 0
@@ -196,8 +214,9 @@ def _smooth(costs: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return means
 
 
-def _suggest(rates: NDArray[np.float64], costs: NDArray[np.float64], smoothed: NDArray[np.float64],
-             window: int) -> tuple[float, float] | tuple[None, None]:
+def _suggest(
+    rates: NDArray[np.float64], costs: NDArray[np.float64], smoothed: NDArray[np.float64], window: int
+) -> tuple[float, float] | tuple[None, None]:
     """eta_min and eta_max as `lr_range_test` defines them."""
     start = costs[:window].mean()
     inside = slice(window // 2, len(smoothed) - window // 2)  # where the mean is over a whole window

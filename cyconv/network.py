@@ -8,24 +8,40 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import ops
-from ._checks import as_array, check_array, check_finite, check_integer, check_memory, check_real, describe
+from ._checks import (
+    FLOATS,
+    as_array,
+    check_array,
+    check_filter_size,
+    check_finite,
+    check_float_dtype,
+    check_image_shape,
+    check_integer,
+    check_memory,
+    check_real,
+    check_seed,
+    check_targets,
+    describe,
+    smoothed,
+)
 from ._files import load_arrays, save_arrays
 from ._kernels.processor import MAX_BRANCHES, MAX_HIDDEN
 from ._typing import FloatArray, ImageShape, IntArray, JsonDict, Parameters, Sizes, SizesLike, StrPath
 from .augmentation import NO_AUGMENTATION, Augmentation
+from .backend import dispatch, ops
+from .backend.layout import Layout, as_sizes
+from .backend.memory import aligned_zeros, new_array
+from .backend.threads import Team, threads_for_call
 from .datasets import Normalizer, Split
-from .layout import Layout, as_sizes
+from .prepared import PreparedData
 from .randomness import INITIALISATION, standard_normal
-from .source import Source
-from .threads import Team
 
 FORMAT_VERSION = 1
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
-OPERATIONS_PER_CALL = 4e9   # of one kernel call: about 50 ms, after which Ctrl-C is heard
+OPERATIONS_PER_CALL = 4e9  # of one kernel call: about 50 ms, after which Ctrl-C is heard
 # Of one update, together: with fewer, threads far apart take longer than one of them alone.
-FAR_OPERATIONS = 2e6                    # two barriers' worth
-FAR_OPERATIONS_PER_PARAMETER = 300      # what its way from one to the other is worth
+FAR_OPERATIONS = 2e6  # two barriers' worth
+FAR_OPERATIONS_PER_PARAMETER = 300  # what its way from one to the other is worth
 
 
 class Evaluation(NamedTuple):
@@ -46,12 +62,15 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
-def _lay_out(filter_size: SizesLike, n_filters: SizesLike, n_hidden: SizesLike, image_shape: Sequence[int],
-             n_classes: int) -> Layout:
+def _lay_out(
+    filter_size: SizesLike, n_filters: SizesLike, n_hidden: SizesLike, image_shape: Sequence[int], n_classes: int
+) -> Layout:
     """Check an architecture and draw its plan, without taking any memory for it."""
-    image_shape = ops.check_image_shape(image_shape)
-    sizes, filters, hidden = (as_sizes(name, _size_or_sizes(name, value)) for name, value in (
-        ("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
+    image_shape = check_image_shape(image_shape)
+    sizes, filters, hidden = (
+        as_sizes(name, _size_or_sizes(name, value))
+        for name, value in (("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden))
+    )
     if len(sizes) != len(filters):
         raise ValueError(f"n_filters must have as many entries as filter_size, {len(sizes)}, but got {len(filters)}")
     if len(sizes) > MAX_BRANCHES:
@@ -59,7 +78,7 @@ def _lay_out(filter_size: SizesLike, n_filters: SizesLike, n_hidden: SizesLike, 
     if len(hidden) > MAX_HIDDEN:
         raise ValueError(f"n_hidden must have at most {MAX_HIDDEN} entries, but got {len(hidden)}")
     for f in sizes:
-        ops.check_filter_size(f, *image_shape[1:])
+        check_filter_size(f, *image_shape[1:])
     n_classes = check_integer("n_classes", n_classes, 2, 2**20)
     return Layout(image_shape, sizes, filters, hidden, n_classes, np.ndim(filter_size) == 0, np.ndim(n_hidden) == 0)
 
@@ -145,20 +164,29 @@ class Network:
     n_classes: int
     normalizer: Normalizer | None
 
-    def __init__(self, filter_size: SizesLike, n_filters: SizesLike, n_hidden: SizesLike, seed: int = 0,
-                 dtype: DTypeLike = "float32", image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> None:
+    def __init__(
+        self,
+        filter_size: SizesLike,
+        n_filters: SizesLike,
+        n_hidden: SizesLike,
+        seed: int = 0,
+        dtype: DTypeLike = "float32",
+        image_shape: Sequence[int] = (3, 32, 32),
+        n_classes: int = 10,
+    ) -> None:
         self._layout = _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes)
         self.image_shape = self._layout.image_shape
         self.n_classes = self._layout.n_classes
         self.filter_size, self.n_filters, self.n_hidden = (
             as_sizes(name, value) if np.ndim(value) else as_sizes(name, value)[0]
-            for name, value in (("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden)))
-        self.seed = ops.check_seed(seed)
-        self.dtype = ops.check_float_dtype(dtype)
+            for name, value in (("filter_size", filter_size), ("n_filters", n_filters), ("n_hidden", n_hidden))
+        )
+        self.seed = check_seed(seed)
+        self.dtype = check_float_dtype(dtype)
         self.normalizer = None
         # Twice: while they are drawn, the initial numbers lie in arrays of their own.
         check_memory("a network of these sizes", 2 * self._layout.size * self.dtype.itemsize)
-        self._store = ops.aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
+        self._store = aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
         self._velocity: FloatArray | None = None
         self._lock = threading.RLock()
         self._workspaces: dict[bool, tuple[Any, ...]] = {}
@@ -168,7 +196,8 @@ class Network:
         self._may_skip: bool | None = None
         self._initialise()
 
-    if not TYPE_CHECKING:   # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+
         def __setattr__(self, name: str, value: object) -> None:
             """What the kernels rely on stays as it was checked, and a misspelt name is not set in silence."""
             fixed = name in _FIXED and name in self.__dict__
@@ -187,15 +216,17 @@ class Network:
             if len(shape) == 1:
                 continue
             flat = arrays[name].reshape(-1)
-            for begin in range(0, flat.size, 2**18):    # in pieces: the numbers are drawn in double precision
+            for begin in range(0, flat.size, 2**18):  # in pieces: the numbers are drawn in double precision
                 end = min(begin + 2**18, flat.size)
                 numbers = standard_normal(self.seed, INITIALISATION, i, np.arange(begin, end))
                 flat[begin:end] = numbers * np.sqrt(2.0 * shape[0] / flat.size)
         self._layout.pack(arrays, self._store)
 
     def __repr__(self) -> str:
-        return (f"Network(filter_size={self.filter_size}, n_filters={self.n_filters}, n_hidden={self.n_hidden}, "
-                f"seed={self.seed}, dtype='{self.dtype}', image_shape={self.image_shape}, n_classes={self.n_classes})")
+        return (
+            f"Network(filter_size={self.filter_size}, n_filters={self.n_filters}, n_hidden={self.n_hidden}, "
+            f"seed={self.seed}, dtype='{self.dtype}', image_shape={self.image_shape}, n_classes={self.n_classes})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__, _store=np.array(self._store), _workspaces={}, _evaluates=None, _may_skip=None)
@@ -204,7 +235,7 @@ class Network:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._store = ops.aligned_zeros(self._layout.size, self.dtype, "this network")
+        self._store = aligned_zeros(self._layout.size, self.dtype, "this network")
         self._store[:] = state["_store"]
         self._lock = threading.RLock()
 
@@ -212,9 +243,13 @@ class Network:
     def architecture(self) -> JsonDict:
         """The constructor's arguments as JSON values: ``Network(**net.architecture)`` is its untrained twin."""
         return {
-            "filter_size": _as_json(self.filter_size), "n_filters": _as_json(self.n_filters),
-            "n_hidden": _as_json(self.n_hidden), "seed": self.seed, "dtype": str(self.dtype),
-            "image_shape": list(self.image_shape), "n_classes": self.n_classes,
+            "filter_size": _as_json(self.filter_size),
+            "n_filters": _as_json(self.n_filters),
+            "n_hidden": _as_json(self.n_hidden),
+            "seed": self.seed,
+            "dtype": str(self.dtype),
+            "image_shape": list(self.image_shape),
+            "n_classes": self.n_classes,
         }
 
     @property
@@ -262,7 +297,7 @@ class Network:
         store = self._packed(self._checked("mapping", mapping), "the parameters")
         with self._lock:
             self._evaluates = self._may_skip = None
-            self._store = store     # at once: no exception may leave half of them
+            self._store = store  # at once: no exception may leave half of them
 
     def _checked(self, name: str, mapping: Mapping[str, ArrayLike]) -> Parameters:
         shapes = self._layout.shapes
@@ -270,10 +305,11 @@ class Network:
             raise TypeError(f"{name} must be a dict of arrays, but got {describe(mapping)}")
         if set(mapping.keys()) != set(shapes):
             raise ValueError(
-                f"{name} must have the names {', '.join(shapes)}, but got {', '.join(map(str, mapping.keys()))}")
+                f"{name} must have the names {', '.join(shapes)}, but got {', '.join(map(str, mapping.keys()))}"
+            )
         arrays = {}
         for key, shape in shapes.items():
-            array = check_array(f"{name}[{key!r}]", mapping[key], shape, ops.FLOATS)
+            array = check_array(f"{name}[{key!r}]", mapping[key], shape, FLOATS)
             with np.errstate(over="ignore"):
                 array = np.ascontiguousarray(array, dtype=self.dtype)
             arrays[key] = check_finite(f"{name}[{key!r}]", array)
@@ -281,7 +317,7 @@ class Network:
 
     def _packed(self, arrays: Parameters, what: str) -> FloatArray:
         """A new store of these arrays; its padding is zero."""
-        store = ops.aligned_zeros(self._layout.size, self.dtype, what)
+        store = aligned_zeros(self._layout.size, self.dtype, what)
         self._layout.pack(arrays, store)
         return store
 
@@ -317,7 +353,9 @@ class Network:
             twin.normalizer = self.normalizer
         return twin
 
-    def prepare(self, images: ArrayLike, labels: ArrayLike | None, normalizer: Normalizer | None = None) -> Source:
+    def prepare(
+        self, images: ArrayLike, labels: ArrayLike | None, normalizer: Normalizer | None = None
+    ) -> PreparedData:
         """Check images and labels once, for many calls.
 
         Parameters
@@ -333,7 +371,7 @@ class Network:
 
         Returns
         -------
-        Source
+        PreparedData
 
         Raises
         ------
@@ -347,47 +385,54 @@ class Network:
             If floats are plainly pixels that were never normalised, as in every
             method that takes images.
         """
-        return Source(self, images, labels, normalizer)
+        return PreparedData(self, images, labels, normalizer)
 
-    def _source(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None,
-                needs_labels: bool = False) -> Source:
+    def _source(
+        self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
+    ) -> PreparedData:
         if isinstance(X, Split):
             if labels is not None:
                 raise ValueError("labels must be left out with a Split, which has its own, but they were given")
             return self._source(X.images, X.labels)
-        if not isinstance(X, Source):
-            source = Source(self, X, labels, name="X")
+        if not isinstance(X, PreparedData):
+            source = PreparedData(self, X, labels, name="X")
         else:
             source = X
-            if ((source.image_shape, source.dtype) != (self.image_shape, self.dtype)
-                    or source.n_classes > self.n_classes):
+            if (source.image_shape, source.dtype) != (
+                self.image_shape,
+                self.dtype,
+            ) or source.n_classes > self.n_classes:
                 raise ValueError(
                     f"the source must be prepared for images of shape {self.image_shape}, {self.dtype} and "
                     f"{self.n_classes} classes, but it was for {source.image_shape}, {source.dtype} and "
-                    f"{source.n_classes}")
+                    f"{source.n_classes}"
+                )
             if labels is not None:
                 raise ValueError(
-                    "labels must be left out with a prepared source, which has its own, but they were given")
+                    "labels must be left out with a prepared source, which has its own, but they were given"
+                )
         if needs_labels and source.labels is None:
             raise ValueError("labels must be given, but got None")
         return source
 
     def _workspace(self, batch_size: int, evaluation: bool, transposes: bool = False) -> tuple[Any, ...]:
         """Plan, tasks, memory and team for a batch size; the last of each kind is kept."""
-        n_threads = ops.threads_for_call()
+        n_threads = threads_for_call()
         key = (batch_size, n_threads, transposes)
         kept = self._workspaces.get(evaluation)
         if kept is None or kept[0] != key:
             self._workspaces.pop(evaluation, None)
             plan, tasks, size = self._layout.plan(
-                ops.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, transposes)
-            memory = ops.aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
+                dispatch.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, transposes
+            )
+            memory = aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
             kept = (key, plan, np.array(tasks, np.int64), memory, Team(n_threads))
             self._workspaces[evaluation] = kept
         return kept[1:]
 
-    def _run_forward(self, source: Source, labels: NDArray[np.int32] | None,
-                     probabilities: FloatArray | None) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    def _run_forward(
+        self, source: PreparedData, labels: NDArray[np.int32] | None, probabilities: FloatArray | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         with self._lock:
             # Of float images nothing is kept from one call to the next.
             transposes = source.pixels is not None and self._transposes()
@@ -396,9 +441,18 @@ class Network:
             correct = np.zeros(source.n_images, np.int32)
             ready = self._is_ready(memory, source)
             self._evaluates = None
-            ops.specialised(ops.kernels.evaluate, self.dtype)(
-                plan, self._store, memory, *source.kernel_arguments(), labels, losses, correct, probabilities,
-                ready, team.n_threads)
+            dispatch.specialised(dispatch.kernels.evaluate, self.dtype)(
+                plan,
+                self._store,
+                memory,
+                *source.kernel_arguments(),
+                labels,
+                losses,
+                correct,
+                probabilities,
+                ready,
+                team.n_threads,
+            )
             if source.pixels is not None:
                 self._evaluates = memory, source.kernel_arguments()[2:]
         return losses, correct
@@ -406,23 +460,24 @@ class Network:
     def _transposes(self) -> bool:
         """Whether evaluation may skip zeros: there is a layer for it, and no weight that is not finite."""
         if self._may_skip is None:
-            self._may_skip = (self._layout.transposes(ops.kernels, self.dtype.itemsize)
-                              and bool(np.isfinite(self._store).all()))
+            self._may_skip = self._layout.transposes(dispatch.kernels, self.dtype.itemsize) and bool(
+                np.isfinite(self._store).all()
+            )
         return self._may_skip
 
-    def _is_ready(self, memory: FloatArray, source: Source) -> bool:
+    def _is_ready(self, memory: FloatArray, source: PreparedData) -> bool:
         """Whether the workspace holds what evaluation makes of the filters and the normaliser beforehand."""
         if source.pixels is None or self._evaluates is None:
             return False
         ready_memory, ready = self._evaluates
         return memory is ready_memory and all(map(np.array_equal, ready, source.kernel_arguments()[2:]))
 
-    def predict_proba(self, X: ArrayLike | Split | Source) -> FloatArray:
+    def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
         """Probabilities of the classes.
 
         Parameters
         ----------
-        X : array_like, (n, C, H, W), or Split or Source
+        X : array_like, (n, C, H, W), or Split or PreparedData
             Normalised floats, pixels 0 to 255 as integers where the network has a
             normaliser, a split of such pixels, or what :meth:`prepare` returned.
 
@@ -436,16 +491,16 @@ class Network:
             If ``X`` has the wrong dtype or shape or is not finite.
         """
         source = self._source(X)
-        probabilities = ops.new_array("the probabilities", (source.n_images, self.n_classes), self.dtype)
+        probabilities = new_array("the probabilities", (source.n_images, self.n_classes), self.dtype)
         self._run_forward(source, None, probabilities)
         return probabilities
 
-    def predict(self, X: ArrayLike | Split | Source) -> NDArray[np.int64]:
+    def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
         """The most probable class of each image.
 
         Parameters
         ----------
-        X : array_like, Split or Source
+        X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
 
         Returns
@@ -460,12 +515,14 @@ class Network:
         classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
         return classes
 
-    def evaluate(self, X: ArrayLike | Split | Source, labels: ArrayLike | None = None, l2: float = 0.0) -> Evaluation:
+    def evaluate(
+        self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, l2: float = 0.0
+    ) -> Evaluation:
         """Loss, cost and accuracy.
 
         Parameters
         ----------
-        X : array_like, Split or Source
+        X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
         labels : array_like of int, (n,)
             As for :meth:`prepare`; left out where ``X`` is a split or a source,
@@ -491,9 +548,9 @@ class Network:
     def penalty(self) -> float:
         """The sum of the squares of all weights, biases left out."""
         with self._lock:
-            return sum(map(ops.sum_of_squares, self._layout.weights(self._store)))      # padding is zero
+            return sum(map(ops.sum_of_squares, self._layout.weights(self._store)))  # padding is zero
 
-    def forward(self, X: ArrayLike | Split | Source) -> dict[str, FloatArray]:
+    def forward(self, X: ArrayLike | Split | PreparedData) -> dict[str, FloatArray]:
         """Every layer's output, for looking at.
 
         Parameters
@@ -535,13 +592,18 @@ class Network:
         activations["probabilities"], _ = ops.softmax_cross_entropy_forward(x, np.zeros(len(x), np.int32))
         return activations
 
-    def loss_and_gradients(self, X: ArrayLike | Split | Source, labels: ArrayLike | None, l2: float = 0.0,
-                           label_smoothing: float = 0.0) -> tuple[float, Parameters]:
+    def loss_and_gradients(
+        self,
+        X: ArrayLike | Split | PreparedData,
+        labels: ArrayLike | None,
+        l2: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> tuple[float, Parameters]:
         """The cost of a batch and its gradient, without an update.
 
         Parameters
         ----------
-        X : array_like, Split or Source
+        X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
         labels : array_like of int, (n,), or of float, (n, n_classes)
             Classes, as for :meth:`prepare`, or probabilities that sum to 1. None
@@ -569,16 +631,35 @@ class Network:
         targets = source.labels if labels is None else labels
         if targets is None:
             raise ValueError("labels must be given, but got None")
-        checked = ops.check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
-        gradient = ops.aligned_zeros(self._layout.size, self.dtype, "the gradient")
-        costs = self._train(source, checked, np.arange(source.n_images), np.ones(1), source.n_images, gradient,
-                            {"l2": l2, "gradients_only": True}, np.empty(1))
+        checked = check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
+        gradient = aligned_zeros(self._layout.size, self.dtype, "the gradient")
+        costs = self._train(
+            source,
+            checked,
+            np.arange(source.n_images),
+            np.ones(1),
+            source.n_images,
+            gradient,
+            {"l2": l2, "gradients_only": True},
+            np.empty(1),
+        )
         return float(costs[0]), self._layout.unpack(gradient)
 
-    def train_steps(self, source: Source, order: ArrayLike, learning_rates: ArrayLike, batch_size: int = 100,
-                    l2: float = 0.0, label_smoothing: float = 0.0, momentum: float = 0.0, dropout: float = 0.0,
-                    augmentation: Augmentation | None = None, seed: int = 0, first_step: int = 0,
-                    out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    def train_steps(
+        self,
+        source: PreparedData,
+        order: ArrayLike,
+        learning_rates: ArrayLike,
+        batch_size: int = 100,
+        l2: float = 0.0,
+        label_smoothing: float = 0.0,
+        momentum: float = 0.0,
+        dropout: float = 0.0,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        first_step: int = 0,
+        out: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
         """Many updates in one call, with no Python between them.
 
         Update i uses the images ``order[i*batch_size:(i+1)*batch_size]``:
@@ -587,7 +668,7 @@ class Network:
 
         Parameters
         ----------
-        source : Source
+        source : PreparedData
             From :meth:`prepare`, with labels.
         order : array of int, (at least len(learning_rates)*batch_size,)
             Image numbers.
@@ -627,13 +708,14 @@ class Network:
             If an argument has the wrong dtype, shape or range; nothing has
             been updated then.
         """
-        if not isinstance(source, Source):
+        if not isinstance(source, PreparedData):
             raise TypeError(f"source must come from Network.prepare, but got {describe(source)}")
         source = self._source(source, needs_labels=True)
         batch_size = check_integer("batch_size", batch_size, 1)
         if batch_size > source.n_images:
             raise ValueError(
-                f"batch_size must be at most the number of images, {source.n_images}, but got {batch_size}")
+                f"batch_size must be at most the number of images, {source.n_images}, but got {batch_size}"
+            )
         rates = check_array("learning_rates", learning_rates, ("n_steps",))
         if rates.dtype.kind not in "fiu":
             raise TypeError(f"learning_rates must be numbers, but got {describe(rates)}")
@@ -644,9 +726,11 @@ class Network:
         if order.size and order.dtype.kind not in "iu":
             raise TypeError(f"order must be integers, but got {describe(order)}")
         if order.size < rates.size * batch_size:
-            raise ValueError(f"order must hold at least n_steps*batch_size = {rates.size * batch_size} image numbers, "
-                             f"but got {order.size}")
-        order = np.array(order[:rates.size * batch_size], np.int64)     # the kernel's own: nobody may change it now
+            raise ValueError(
+                f"order must hold at least n_steps*batch_size = {rates.size * batch_size} image numbers, "
+                f"but got {order.size}"
+            )
+        order = np.array(order[: rates.size * batch_size], np.int64)  # the kernel's own: nobody may change it now
         if order.size and (order.min() < 0 or order.max() >= source.n_images):
             raise ValueError(f"order must lie in 0..{source.n_images - 1}, but got {order.min()}..{order.max()}")
         if augmentation is None:
@@ -658,60 +742,89 @@ class Network:
             "momentum": check_real("momentum", momentum, 0, 1, "[)"),
             "dropout": check_real("dropout", dropout, 0, 1, "[)"),
             "augmentation": augmentation,
-            "seed": ops.check_seed(seed),
+            "seed": check_seed(seed),
             "first_step": check_integer("first_step", first_step, 0, 2**62),
         }
-        targets = (source.labels, None, *ops.smoothed(label_smoothing, self.n_classes))
+        targets = (source.labels, None, *smoothed(label_smoothing, self.n_classes))
         if out is None:
             out = np.empty(rates.size)
-        elif not (isinstance(out, np.ndarray) and out.dtype == np.float64 and out.shape == rates.shape
-                  and out.flags.carray):
+        elif not (
+            isinstance(out, np.ndarray) and out.dtype == np.float64 and out.shape == rates.shape and out.flags.carray
+        ):
             raise ValueError(
                 f"out must be a contiguous array of float64 of shape {rates.shape} that can be written to, "
-                f"but got {describe(out)}")
+                f"but got {describe(out)}"
+            )
         if rates.size == 0:
             return out
         with self._lock:
             sink = None
             if settings["momentum"] > 0:
                 if self._velocity is None:
-                    self._velocity = ops.aligned_zeros(self._layout.size, self.dtype, "the velocity")
+                    self._velocity = aligned_zeros(self._layout.size, self.dtype, "the velocity")
                 sink = self._velocity
             return self._train(source, targets, order, rates, batch_size, sink, settings, out)
 
-    def _train(self, source: Source, targets: tuple[Any, ...], order: IntArray, rates: NDArray[np.float64],
-               batch_size: int, sink: FloatArray | None, settings: Mapping[str, Any],
-               costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _train(
+        self,
+        source: PreparedData,
+        targets: tuple[Any, ...],
+        order: IntArray,
+        rates: NDArray[np.float64],
+        batch_size: int,
+        sink: FloatArray | None,
+        settings: Mapping[str, Any],
+        costs: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
         """Checked arguments to the kernel, in calls short enough that Ctrl-C is heard between them."""
         augmentation = settings.get("augmentation", NO_AUGMENTATION)
         settings = {
-            "l2": settings["l2"], "momentum": settings.get("momentum", 0.0), "dropout": settings.get("dropout", 0.0),
-            "gradients_only": settings.get("gradients_only", False), "flip": augmentation.flip,
-            "shift": augmentation.shift, "cutout": augmentation.cutout, "seed": settings.get("seed", 0),
-            "first_step": settings.get("first_step", 0), "steps_per_epoch": max(1, source.n_images // batch_size),
+            "l2": settings["l2"],
+            "momentum": settings.get("momentum", 0.0),
+            "dropout": settings.get("dropout", 0.0),
+            "gradients_only": settings.get("gradients_only", False),
+            "flip": augmentation.flip,
+            "shift": augmentation.shift,
+            "cutout": augmentation.cutout,
+            "seed": settings.get("seed", 0),
+            "first_step": settings.get("first_step", 0),
+            "steps_per_epoch": max(1, source.n_images // batch_size),
         }
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
-        train = ops.specialised(ops.kernels.train, self.dtype)
+        train = dispatch.specialised(dispatch.kernels.train, self.dtype)
         with self._lock:
             self._evaluates = self._may_skip = None
             plan, tasks, memory, team = self._workspace(batch_size, evaluation=False)
             n_threads = team.n_threads
-            if plan["block"] == batch_size:     # one block is one thread's; the others would cost more than they help
+            if plan["block"] == batch_size:  # one block is one thread's; the others would cost more than they help
                 n_threads = 1
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
                 size = min(team.size, n_threads)
-                far = ops.threads_are_far(size)
+                far = dispatch.threads_are_far(size)
                 alone = far and self._has_few_operations(batch_size)
                 start = time.perf_counter()
                 asleep = train(
-                    plan, tasks, self._store, sink, memory, *source.kernel_arguments(), *targets,
-                    order[begin * batch_size:end * batch_size].reshape(end - begin, batch_size), rates[begin:end],
-                    costs[begin:end], losses, correct, squares,
+                    plan,
+                    tasks,
+                    self._store,
+                    sink,
+                    memory,
+                    *source.kernel_arguments(),
+                    *targets,
+                    order[begin * batch_size : end * batch_size].reshape(end - begin, batch_size),
+                    rates[begin:end],
+                    costs[begin:end],
+                    losses,
+                    correct,
+                    squares,
                     {**settings, "first_step": settings["first_step"] + begin},
-                    far and not alone, 1 if alone else size, team.spins)
+                    far and not alone,
+                    1 if alone else size,
+                    team.spins,
+                )
                 team.note(end - begin, time.perf_counter() - start, asleep)
         return costs
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from . import ops
 from ._checks import check_array, check_finite, check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_watched
 from ._signals import Abort, Interrupted, SignalsNoted
 from ._typing import JsonDict, Parameters, StrPath
 from .augmentation import Augmentation
+from .backend import ops
 from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
 from .datasets import Normalizer, Split
 from .history import History
 from .network import Network
-from .schedule import CyclicSchedule
+from .schedules import CyclicSchedule
 
 _CALL_SECONDS = 0.05  # aim for one call of train_steps; signals wait for its end
 _TO_COME = -np.inf  # instead of the cost of an update that was not made yet
@@ -115,12 +115,33 @@ class CyclicTrainer:
     array([ 0,  5, 10])
     """
 
-    __slots__ = ("_network", "_schedule", "_described_schedule", "_options", "_keeps_snapshots", "_history",
-                 "_snapshots", "_updates", "_fingerprints", "_ended", "__weakref__")
+    __slots__ = (
+        "_network",
+        "_schedule",
+        "_described_schedule",
+        "_options",
+        "_keeps_snapshots",
+        "_history",
+        "_snapshots",
+        "_updates",
+        "_fingerprints",
+        "_ended",
+        "__weakref__",
+    )
 
-    def __init__(self, network: Network, schedule: CyclicSchedule, batch_size: int = 100, l2: float = 0.0,
-                 label_smoothing: float = 0.0, seed: int = 0, momentum: float = 0.0, dropout: float = 0.0,
-                 augmentation: Augmentation | None = None, snapshots: bool = False) -> None:
+    def __init__(
+        self,
+        network: Network,
+        schedule: CyclicSchedule,
+        batch_size: int = 100,
+        l2: float = 0.0,
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+        momentum: float = 0.0,
+        dropout: float = 0.0,
+        augmentation: Augmentation | None = None,
+        snapshots: bool = False,
+    ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a Network, but got {describe(network)}")
         if not isinstance(schedule, CyclicSchedule):
@@ -148,7 +169,8 @@ class CyclicTrainer:
         self._fingerprints: dict[str, str] | None = None
         self._ended: str | None = None  # why fit has nothing more to do
 
-    if not TYPE_CHECKING:   # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+
         def __setattr__(self, name: str, value: object) -> None:
             if not name.startswith("_") and hasattr(CyclicTrainer, name):
                 raise AttributeError(f"{name} of a trainer is given when it is made, but got {describe(value)} now")
@@ -230,9 +252,16 @@ class CyclicTrainer:
             "snapshots": self._keeps_snapshots,
         }
 
-    def fit(self, train: Split, validation: Split, log_every: int = 50, checkpoint: StrPath | None = None,
-            checkpoint_every: int | None = None, progress: bool | str | None = None,
-            n_train_evaluated: int | None = None) -> History:
+    def fit(
+        self,
+        train: Split,
+        validation: Split,
+        log_every: int = 50,
+        checkpoint: StrPath | None = None,
+        checkpoint_every: int | None = None,
+        progress: bool | str | None = None,
+        n_train_evaluated: int | None = None,
+    ) -> History:
         """Train to the schedule's end, from wherever this trainer stands.
 
         Unless the network has a normaliser already, one is fitted to the
@@ -317,10 +346,10 @@ class CyclicTrainer:
                         run.prepare(train, validation, n_train_evaluated)
                     if not self.history.complete:
                         run.train(progress)
-                    elif checkpoint is not None:    # which an exception may have left out
+                    elif checkpoint is not None:  # which an exception may have left out
                         run.save(checkpoint, stop=False)
         finally:
-            signals.restore()   # again: an exception may have come in the middle of it
+            signals.restore()  # again: an exception may have come in the middle of it
         if signals.received is not None:
             raise run.interruption()
         return self.history
@@ -413,8 +442,14 @@ class CyclicTrainer:
 class _Run:
     """One call of `CyclicTrainer.fit`."""
 
-    def __init__(self, trainer: CyclicTrainer, signals: SignalsNoted, log_every: int, checkpoint: Path | None,
-                 checkpoint_every: int | None) -> None:
+    def __init__(
+        self,
+        trainer: CyclicTrainer,
+        signals: SignalsNoted,
+        log_every: int,
+        checkpoint: Path | None,
+        checkpoint_every: int | None,
+    ) -> None:
         self.trainer = trainer
         self.signals = signals
         self.log_every = log_every
@@ -446,9 +481,7 @@ class _Run:
         fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint()}
         for name, fingerprint in fingerprints.items():
             if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
-                raise ValueError(
-                    f"{name} must be the data that this run began with, but its fingerprint is another"
-                )
+                raise ValueError(f"{name} must be the data that this run began with, but its fingerprint is another")
         self.fingerprints = fingerprints
         if trainer.history.complete:
             return
@@ -457,9 +490,7 @@ class _Run:
         self.train_evaluated = self.source
         if n_train_evaluated is not None and n_train_evaluated < len(train):
             first = slice(n_train_evaluated)
-            self.train_evaluated = network.prepare(
-                train.images[first], train.labels[first], normalizer=normalizer
-            )
+            self.train_evaluated = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
         self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
 
@@ -500,7 +531,7 @@ class _Run:
         """See what the last updates came to, and keep a snapshot at a cycle's end."""
         trainer = self.trainer
         first, costs = trainer._updates
-        finite = np.isfinite(costs[:trainer.step - first])
+        finite = np.isfinite(costs[: trainer.step - first])
         if not finite.all():
             self.diverge("the cost", first + int(np.argmin(finite)))
         ended = np.searchsorted(self.ends, trainer.step, side="right")
@@ -537,10 +568,17 @@ class _Run:
         self.check_finite()
         self.note_time()
         try:
-            write_checkpoint(path, Checkpoint(
-                trainer.network, trainer.settings, trainer.step, trainer.history, trainer.snapshots,
-                self.fingerprints,
-            ))
+            write_checkpoint(
+                path,
+                Checkpoint(
+                    trainer.network,
+                    trainer.settings,
+                    trainer.step,
+                    trainer.history,
+                    trainer.snapshots,
+                    self.fingerprints,
+                ),
+            )
         except OSError as error:
             if not stop:
                 raise
@@ -555,7 +593,7 @@ class _Run:
         if epoch != self.epoch:
             self.order = ops.shuffled_order(len(self.source), options["seed"], epoch)
             self.epoch = epoch
-        order = self.order[done * batch_size:(done + n) * batch_size]
+        order = self.order[done * batch_size : (done + n) * batch_size]
         rates = trainer.schedule(np.arange(step, step + n))
         costs = np.full(n, _TO_COME)
         trainer._updates = step, costs

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SPELLED = ["cyconv", "scripts", "tests", "setup.py", "pyproject.toml", *sorted(path.name for path in ROOT.glob("*.md"))]
 CHECKS = [
     ["ruff", "check", "."],
+    ["ruff", "format", "--check", "."],
     ["cython-lint", "cyconv/_kernels"],
     ["codespell", *SPELLED],
     ["lint-imports", "--no-cache", "--no-logo"],

@@ -9,8 +9,9 @@ the output folder. Without CIFAR-10 it runs on drawn shapes and says so.
 
 import dataclasses
 
-from cyconv import cli, plots, report
-from cyconv.experiment import ARCHITECTURES, LONGER_TRAINING, over_seeds
+from cyconv.experiments import ARCHITECTURES, LONGER_TRAINING, cli, over_seeds, plots, report
+from cyconv.experiments.output_folder import OutputFolder
+from cyconv.experiments.usage import usage
 
 OUTPUT = "results/exercise3"
 SEEDS = 3
@@ -22,11 +23,18 @@ def parse(argv, resumable=True):
     parser = cli.parser(__doc__, OUTPUT, SEEDS, resumable)
     cli.add_workers(parser)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all", help="which to run (default: all)")
-    parser.add_argument("--growth", metavar="G", type=cli.positive_number,
-                        help="each cycle's length as a multiple of the one before, in both parts "
-                        "(default: 1 in part 1, 2 in part 2)")
-    parser.add_argument("--log-every", metavar="N", type=cli.positive_integer,
-                        help="update steps from one point of the curves to the next (default: 100; 25 with --quick)")
+    parser.add_argument(
+        "--growth",
+        metavar="G",
+        type=cli.positive_number,
+        help="each cycle's length as a multiple of the one before, in both parts (default: 1 in part 1, 2 in part 2)",
+    )
+    parser.add_argument(
+        "--log-every",
+        metavar="N",
+        type=cli.positive_integer,
+        help="update steps from one point of the curves to the next (default: 100; 25 with --quick)",
+    )
     return parser.parse_args(argv)
 
 
@@ -37,7 +45,8 @@ def chosen_parts(arguments):
     changes |= {name: value for name, value in given.items() if value is not None}
     return {
         part: [dataclasses.replace(run, **changes) for run in runs]
-        for part, runs in PARTS.items() if arguments.part in (part, "all")
+        for part, runs in PARTS.items()
+        if arguments.part in (part, "all")
     }
 
 
@@ -45,20 +54,21 @@ def main(argv=None):
     arguments = parse(argv)
     source, data = cli.open_data(arguments)
     parts = chosen_parts(arguments)
-    with cli.usage(n_seeds="--seeds", growth="--growth", log_every="--log-every"):
+    with usage(n_seeds="--seeds", growth="--growth", log_every="--log-every"):
         runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
         for run in runs:
             run.check()
     configuration = cli.configuration("exercise3", arguments, runs, data)
-    folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
     if folder.results:
         return folder.report()
 
-    results, code = cli.carry_out(runs, source, folder, arguments)
+    results, code = cli.train_all(runs, source, folder, arguments)
 
     sections = write_parts(parts, results, data, folder, arguments)
-    return cli.write_up("Exercise 3", configuration, sections, results, data, source, folder, code,
-                        cli.time_remarks(arguments))
+    return cli.write_report(
+        "Exercise 3", configuration, sections, results, data, source, folder, code, cli.time_remarks(arguments)
+    )
 
 
 def write_parts(parts, results, data, folder, arguments):
@@ -85,26 +95,27 @@ def write_part(part, results, data, folder, arguments):
     pictures = {
         "curves": plots.plot_comparison(histories, f"Learning curves, {cycles}{where}", boundaries),
         "train-validation": plots.plot_train_validation(
-            histories, f"Training against validation, {cycles}{where}", dict.fromkeys(histories, boundaries)),
+            histories, f"Training against validation, {cycles}{where}", dict.fromkeys(histories, boundaries)
+        ),
         "learning-rate": plots.plot_learning_rate(schedule, f"Learning rate, {cycles}{where}"),
         "filters": plots.plot_filters(
             {label: group[0].filters[0] for label, group in by_label.items()},
-            f"Learned filters, seed {results[0].run.seed}{where}", columns=3 if len(by_label) == 3 else 2),
+            f"Learned filters, seed {results[0].run.seed}{where}",
+            columns=3 if len(by_label) == 3 else 2,
+        ),
     }
     if finished:
         accuracy = {label: [r.test["accuracy"] for r in group] for label, group in by_label.items()}
         times = {label: [r.history.training_time for r in group] for label, group in by_label.items()}
         best = max(by_label, key=lambda label: mean(r.history["acc_val"][-1] for r in by_label[label]))
         confusion = sum(result.confusion for result in by_label[best])
-        title = ", ".join(["Training time", *cli.beside(arguments), cycles])
+        title = ", ".join(["Training time", *cli.concurrency_note(arguments), cycles])
         judged = f"{best}, best on validation data, {runs_in_words(len(by_label[best]))}"
         pictures = {
-            "accuracy": plots.plot_bars(
-                accuracy, f"Test accuracy, {cycles}{where}", "test accuracy (%)", percent=True),
+            "accuracy": plots.plot_bars(accuracy, f"Test accuracy, {cycles}{where}", "test accuracy (%)", percent=True),
             "time": plots.plot_bars(times, f"{title}{where}", "training time (s)"),
             **pictures,
-            "confusion": plots.plot_confusion(
-                confusion, data.class_names, f"Confusion matrix of {judged}{where}"),
+            "confusion": plots.plot_confusion(confusion, data.class_names, f"Confusion matrix of {judged}{where}"),
         }
     names = plots.save_figures({f"part{part}-{name}": figure for name, figure in pictures.items()}, folder)
     return report.Section(f"Part {part}: {cycles}, {data.name}", report.summarise(results), names)

@@ -14,10 +14,11 @@ import torch
 from peers.case import Case, Data
 from peers.torch_peer import AutogradPeer, evaluate
 
-from cyconv import cli
 from cyconv.datasets import Normalizer
-from cyconv.executors import spread
-from cyconv.experiment import Result, describe_data, over_seeds
+from cyconv.experiments import Result, cli, describe_data, over_seeds
+from cyconv.experiments.executors import map_unordered
+from cyconv.experiments.output_folder import OutputFolder
+from cyconv.experiments.usage import usage
 from cyconv.history import History
 
 OUTPUT = "results/exercise3-pytorch"
@@ -27,22 +28,26 @@ def main(argv=None):
     arguments = exercise3.parse(["--output", OUTPUT, *(sys.argv[1:] if argv is None else argv)], resumable=False)
     source, data = cli.open_data(arguments)
     parts = exercise3.chosen_parts(arguments)
-    with cli.usage(n_seeds="--seeds"):
+    with usage(n_seeds="--seeds"):
         runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
     configuration = cli.configuration("exercise3_pytorch", arguments, runs, data)
-    folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    folder = OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
     if folder.results:
         return folder.report()
-    begun, opened, threads = cli.arrange(runs, arguments)
+    begun, make_executor, threads = cli.plan_workers(runs, arguments)
     results = []
-    for _, result in spread(train_here, [(run, source, threads) for run in begun], opened):
+    for _, result in map_unordered(train_here, [(run, source, threads) for run in begun], make_executor):
         results.append(result)
-        print(f"{result.run.label}, seed {result.run.seed}: test accuracy {100 * result.test['accuracy']:.2f} %, "
-              f"{result.history.training_time:.1f} s", flush=True)
+        print(
+            f"{result.run.label}, seed {result.run.seed}: test accuracy {100 * result.test['accuracy']:.2f} %, "
+            f"{result.history.training_time:.1f} s",
+            flush=True,
+        )
     results.sort(key=lambda result: runs.index(result.run))
     sections = exercise3.write_parts(parts, results, data, folder, arguments)
-    return cli.write_up("Exercise 3 in PyTorch", configuration, sections, results, data, source, folder, 0,
-                        cli.time_remarks(arguments))
+    return cli.write_report(
+        "Exercise 3 in PyTorch", configuration, sections, results, data, source, folder, 0, cli.time_remarks(arguments)
+    )
 
 
 def train_here(run, source, threads):
@@ -58,8 +63,12 @@ def train(run, data):
     schedule, history = run.schedule(), History()
     case = Case(run.filter_size, run.n_filters, (run.n_hidden,), run.batch_size)
     normalizer = Normalizer.fit(data.train.images)
-    model = AutogradPeer(case, Data(data.train.images, data.train.labels.astype(np.int64), normalizer),
-                         channels_last=False, precision="highest")
+    model = AutogradPeer(
+        case,
+        Data(data.train.images, data.train.labels.astype(np.int64), normalizer),
+        channels_last=False,
+        precision="highest",
+    )
     model.set_parameters(case.starting_parameters(run.seed))
     validation, test = (tensors(split, normalizer) for split in (data.validation, data.test))
     judged = (model.images[: run.n_train_evaluated], model.labels[: run.n_train_evaluated]), validation
@@ -89,8 +98,15 @@ def train(run, data):
         predicted = torch.cat([model.forward(part).argmax(1) for part in test[0].split(1000)]).numpy()
     confusion = np.bincount(data.test.labels * n_classes + predicted, minlength=n_classes**2)
     confusion = confusion.reshape(n_classes, n_classes)
-    return Result(run, describe_data(data), history, case.n_parameters, [model.parameters()["conv.weight"]],
-                  test={"loss": loss, "accuracy": accuracy}, confusion=confusion)
+    return Result(
+        run,
+        describe_data(data),
+        history,
+        case.n_parameters,
+        [model.parameters()["conv.weight"]],
+        test={"loss": loss, "accuracy": accuracy},
+        confusion=confusion,
+    )
 
 
 def tensors(split, normalizer):
@@ -102,8 +118,10 @@ def log(history, step, rate, model, judged, l2):
     before = time.perf_counter()
     weights = [tensor.detach() for name, tensor in model.tensors.items() if name.endswith("weight")]
     penalty = l2 * sum(weight.square().sum().item() for weight in weights)
-    points = [(loss, loss + penalty, accuracy)
-              for loss, accuracy in (evaluate(model.forward, *images_and_labels) for images_and_labels in judged)]
+    points = [
+        (loss, loss + penalty, accuracy)
+        for loss, accuracy in (evaluate(model.forward, *images_and_labels) for images_and_labels in judged)
+    ]
     history.append(step, float(rate), *points)
     history.evaluation_time += time.perf_counter() - before
 

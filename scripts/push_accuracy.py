@@ -16,8 +16,10 @@ import dataclasses
 
 import numpy as np
 
-from cyconv import Dataset, Network, Split, cli, plots, report
-from cyconv.experiment import Run, RunFiles, over_seeds
+from cyconv import Dataset, Network, Split
+from cyconv.experiments import Run, RunFiles, cli, over_seeds, plots, report
+from cyconv.experiments.output_folder import OutputFolder
+from cyconv.experiments.usage import usage
 
 OUTPUT = "results/push_accuracy"
 SEEDS = 3
@@ -26,9 +28,22 @@ SEEDS = 3
 def recipe_for(minutes, **settings):
     """A long cycle, then ever shorter and lower ones: each ends a little better than the one before and somewhere
     else, which is what an ensemble of their ends needs."""
-    return Run(f"minutes{minutes}", f"{minutes}-minute recipe", filter_size=(4, 8), n_cycles=4, growth=0.5,
-               eta_max=0.05, eta_max_decay=0.7, momentum=0.9, l2=5e-4, label_smoothing=0.1, flip=True, snapshots=True,
-               log_every=1000, **settings)
+    return Run(
+        f"minutes{minutes}",
+        f"{minutes}-minute recipe",
+        filter_size=(4, 8),
+        n_cycles=4,
+        growth=0.5,
+        eta_max=0.05,
+        eta_max_decay=0.7,
+        momentum=0.9,
+        l2=5e-4,
+        label_smoothing=0.1,
+        flip=True,
+        snapshots=True,
+        log_every=1000,
+        **settings,
+    )
 
 
 RECIPES = {
@@ -47,8 +62,19 @@ WITHOUT = {
     "falling peaks of η": {"eta_max_decay": 1.0},
     "8 × 8 filters, 40 of 4 × 4": {"filter_size": 4, "n_filters": 40},
 }
-PLAIN = {"filter_size": 4, "n_filters": 40, "n_hidden": 300, "eta_max": 0.1, "eta_max_decay": 1.0, "momentum": 0.0,
-         "l2": 0.003, "label_smoothing": 0.0, "dropout": 0.0, "flip": False, "shift": 0}
+PLAIN = {
+    "filter_size": 4,
+    "n_filters": 40,
+    "n_hidden": 300,
+    "eta_max": 0.1,
+    "eta_max_decay": 1.0,
+    "momentum": 0.0,
+    "l2": 0.003,
+    "label_smoothing": 0.0,
+    "dropout": 0.0,
+    "flip": False,
+    "shift": 0,
+}
 QUICK = {"filter_size": 8, "n_filters": 4, "n_hidden": 20, "step_size": 20, "n_cycles": 2, "log_every": 20}
 ROAD_REMARK = "The test images were not looked at: a fifth of the training images stands in for them."
 
@@ -56,10 +82,18 @@ ROAD_REMARK = "The test images were not looked at: a fifth of the training image
 def parse(argv):
     parser = cli.parser(__doc__, OUTPUT, SEEDS)
     cli.add_workers(parser)
-    parser.add_argument("--minutes", type=int, choices=RECIPES, default=15,
-                        help="which recipe: about how long one run takes on two cores (default: 15)")
-    parser.add_argument("--road", action="store_true",
-                        help="measure on held-out training images what each ingredient of the recipe gives")
+    parser.add_argument(
+        "--minutes",
+        type=int,
+        choices=RECIPES,
+        default=15,
+        help="which recipe: about how long one run takes on two cores (default: 15)",
+    )
+    parser.add_argument(
+        "--road",
+        action="store_true",
+        help="measure on held-out training images what each ingredient of the recipe gives",
+    )
     return parser.parse_args(argv)
 
 
@@ -68,28 +102,49 @@ def main(argv=None):
     source, data = cli.open_data(arguments)
     recipe = dataclasses.replace(RECIPES[arguments.minutes], **(QUICK if arguments.quick else {}))
     script, templates, where, line, remarks, write = (
-        "push_accuracy", [recipe], source, cli.test_line, [], write_recipe)
+        "push_accuracy",
+        [recipe],
+        source,
+        cli.test_line,
+        [],
+        write_recipe,
+    )
     if arguments.road:
         data = hold_out(data)
         print(f"The road: {len(data.train):,} of the training images train, {len(data.validation):,} judge.")
         script, templates, where, line, remarks, write = (
-            "push_accuracy --road", road(recipe), data, held_out_line, [ROAD_REMARK], write_road)
-    with cli.usage(n_seeds="--seeds"):
+            "push_accuracy --road",
+            road(recipe),
+            data,
+            held_out_line,
+            [ROAD_REMARK],
+            write_road,
+        )
+    with usage(n_seeds="--seeds"):
         runs = over_seeds(templates, cli.n_seeds(arguments))
         for run in runs:
             run.check()
     configuration = cli.configuration(script, arguments, runs, data)
-    folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
     if folder.results:
         return folder.report()
 
-    results, code = cli.carry_out(runs, where, folder, arguments, line=line)
+    results, code = cli.train_all(runs, where, folder, arguments, line=line)
 
     sections = [write(results, data, folder)] if results else []
     if arguments.road:
         results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
-    return cli.write_up("Exercise 5.1", configuration, sections, results, data, source, folder, code,
-                        [*remarks, *cli.time_remarks(arguments)])
+    return cli.write_report(
+        "Exercise 5.1",
+        configuration,
+        sections,
+        results,
+        data,
+        source,
+        folder,
+        code,
+        [*remarks, *cli.time_remarks(arguments)],
+    )
 
 
 def write_recipe(results, data, folder):
@@ -100,20 +155,24 @@ def write_recipe(results, data, folder):
     where = "\n" + report.describe_origin(data, complete=len(finished) == len(results))
     rows = rows_of(results, data, folder)
     pictures = {
-        "curves": plots.plot_comparison({run.label: [r.history for r in finished or results]},
-                                        f"Learning curves, {cycles}{where}", boundaries),
+        "curves": plots.plot_comparison(
+            {run.label: [r.history for r in finished or results]}, f"Learning curves, {cycles}{where}", boundaries
+        ),
         "learning-rate": plots.plot_learning_rate(run.schedule(), f"Learning rate, {cycles}{where}"),
         "filters": plots.plot_filters(
             {f"{filters.shape[-1]} × {filters.shape[-1]}": filters for filters in results[0].filters},
-            f"Learned filters, seed {run.seed}{where}"),
+            f"Learned filters, seed {run.seed}{where}",
+        ),
     }
     if finished:
         accuracy = {row.label: row.test_accuracy for row in rows}
         title = f"Test accuracy, {cycles}{where}"
         pictures["accuracy"] = plots.plot_bars(accuracy, title, "test accuracy (%)", True)
         pictures["confusion"] = plots.plot_confusion(
-            sum(result.confusion for result in finished), data.class_names,
-            f"Confusion matrix of the {run.label}{where}")
+            sum(result.confusion for result in finished),
+            data.class_names,
+            f"Confusion matrix of the {run.label}{where}",
+        )
     names = plots.save_figures(pictures, folder)
     return report.Section(f"The {run.label}: {describe(run)}", rows, names, first="what is read")
 
@@ -130,8 +189,13 @@ def rows_of(results, data, folder):
     mirrored = [mirrored_accuracy(result, data.test, folder) for result in finished]
     return [
         network,
-        dataclasses.replace(ensemble, name=f"{network.name}-mirrored", label="mean of image and mirror image",
-                            n_parameters=network.n_parameters, test_accuracy=mirrored),
+        dataclasses.replace(
+            ensemble,
+            name=f"{network.name}-mirrored",
+            label="mean of image and mirror image",
+            n_parameters=network.n_parameters,
+            test_accuracy=mirrored,
+        ),
         dataclasses.replace(ensemble, label=f"ensemble of {finished[0].run.n_cycles} snapshots"),
     ]
 
@@ -147,20 +211,25 @@ def mirrored_accuracy(result, split, folder):
 def describe(run):
     """The recipe in words."""
     schedule = run.schedule()
-    augmentation = [*(["mirroring"] if run.flip else []),
-                    *([f"shifts up to {run.shift}"] if run.shift else []),
-                    *([f"cutout {run.cutout}"] if run.cutout else [])]
-    return (f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, "
-            f"{report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, η up to {run.eta_max:g}, "
-            f"momentum {run.momentum:g}, λ={run.l2:g}, dropout {run.dropout:g}, smoothing {run.label_smoothing:g}, "
-            f"{', '.join(augmentation) or 'no augmentation'}")
+    augmentation = [
+        *(["mirroring"] if run.flip else []),
+        *([f"shifts up to {run.shift}"] if run.shift else []),
+        *([f"cutout {run.cutout}"] if run.cutout else []),
+    ]
+    return (
+        f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, "
+        f"{report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, η up to {run.eta_max:g}, "
+        f"momentum {run.momentum:g}, λ={run.l2:g}, dropout {run.dropout:g}, smoothing {run.label_smoothing:g}, "
+        f"{', '.join(augmentation) or 'no augmentation'}"
+    )
 
 
 def hold_out(data):
     """The data to choose by: the last fifth of the training images judges, the test split is out of reach."""
     cut = len(data.train) - len(data.train) // 5
-    train, held_out = (Split(data.train.images[part], data.train.labels[part])
-                       for part in (slice(cut), slice(cut, None)))
+    train, held_out = (
+        Split(data.train.images[part], data.train.labels[part]) for part in (slice(cut), slice(cut, None))
+    )
     return Dataset(train, held_out, held_out, data.class_names, data.name)
 
 
@@ -168,8 +237,9 @@ def road(recipe):
     """The recipe, the recipe without each ingredient, and the assignment's plain network."""
     runs = [dataclasses.replace(recipe, label="the recipe")]
     for ingredient, changes in WITHOUT.items():
-        run = dataclasses.replace(recipe, name=f"{recipe.name}-without-{'-'.join(changes)}",
-                                  label=f"without {ingredient}", **changes)
+        run = dataclasses.replace(
+            recipe, name=f"{recipe.name}-without-{'-'.join(changes)}", label=f"without {ingredient}", **changes
+        )
         if run != dataclasses.replace(recipe, name=run.name, label=run.label):
             runs.append(run)
     return [*runs, dataclasses.replace(recipe, name=f"{recipe.name}-plain", label="plain network", **PLAIN)]
@@ -177,8 +247,7 @@ def road(recipe):
 
 def held_out_line(result):
     """What is printed when a run of the road is finished."""
-    return (f"validation accuracy {100 * result.history['acc_val'][-1]:.2f} %, "
-            f"{result.history.training_time:.1f} s")
+    return f"validation accuracy {100 * result.history['acc_val'][-1]:.2f} %, {result.history.training_time:.1f} s"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,12 +256,18 @@ class Road(report.Section):
 
     def table(self, markdown=False):
         recipe = np.mean(self.summaries[0].validation_accuracy or [np.nan])
-        rows = [[row.label, f"{row.n_parameters:,}", f"{len(row.seeds)}",
-                 report.format_mean(row.validation_accuracy, scale=100),
-                 f"{100 * (np.mean(row.validation_accuracy or [np.nan]) - recipe):+.2f}",
-                 report.format_mean(row.training_time, decimals=0)] for row in self.summaries]
-        header = ["", "parameters", "runs", "validation accuracy (%)", "points against the recipe",
-                  "training time (s)"]
+        rows = [
+            [
+                row.label,
+                f"{row.n_parameters:,}",
+                f"{len(row.seeds)}",
+                report.format_mean(row.validation_accuracy, scale=100),
+                f"{100 * (np.mean(row.validation_accuracy or [np.nan]) - recipe):+.2f}",
+                report.format_mean(row.training_time, decimals=0),
+            ]
+            for row in self.summaries
+        ]
+        header = ["", "parameters", "runs", "validation accuracy (%)", "points against the recipe", "training time (s)"]
         return report.format_table(header, rows, markdown)
 
     @property
@@ -206,16 +281,20 @@ class Road(report.Section):
 
 def write_road(results, data, folder):
     """Draw the road; give back its section of the summary."""
-    rows = [dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
-            for row in report.summarise(results)]
+    rows = [
+        dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
+        for row in report.summarise(results)
+    ]
     accuracy = {row.label: row.validation_accuracy for row in rows if row.validation_accuracy}
     where = f"\n{data.name}, {len(data.train):,} training images, {len(data.validation):,} held out"
     pictures = {}
     if accuracy:
         title = f"What each ingredient gives{where}"
         pictures["road"] = plots.plot_bars(accuracy, title, "validation accuracy (%)", True)
-    heading = (f"What each ingredient gives, judged on {len(data.validation):,} held-out training images: "
-               f"{describe(results[0].run)}")
+    heading = (
+        f"What each ingredient gives, judged on {len(data.validation):,} held-out training images: "
+        f"{describe(results[0].run)}"
+    )
     return Road(heading, rows, plots.save_figures(pictures, folder))
 
 

@@ -23,7 +23,13 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["test_kernels.py", "test_network.py", "test_training.py", "test_nonfinite.py", "test_door.py"]
+TESTS = [
+    "kernels/test_kernels.py",
+    "model/test_network.py",
+    "kernels/test_training.py",
+    "robustness/test_nonfinite.py",
+    "robustness/test_bad_arguments.py",
+]
 BUILDS = {
     "address": {"CYCONV_SANITIZE": "address,undefined", "CYCONV_DEBUG": "1"},
     "bounds": {"CYCONV_DEBUG": "1"},
@@ -35,8 +41,13 @@ LIBRARIES = {"address": ["libasan.so", "libubsan.so"], "thread": ["libtsan.so"]}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", choices=list(BUILDS), metavar="kind",
-                        help="address, bounds, serial or thread; the first three unless given")
+    parser.add_argument(
+        "kinds",
+        nargs="*",
+        choices=list(BUILDS),
+        metavar="kind",
+        help="address, bounds, serial or thread; the first three unless given",
+    )
     parser.add_argument("--isa", nargs="+", help="instruction sets; all that this machine can run unless given")
     parser.add_argument("--tests", nargs="+", default=TESTS, help="files in tests/, or pytest's ids there")
     parser.add_argument("--keep", type=folder_named, help="build in this folder and keep it")
@@ -56,15 +67,22 @@ def check(kind, args):
         folder = Path(temporary) / "cyconv" if args.keep is None else args.keep / kind
         copy_tree(folder)
         print(f"== {kind}: building in {folder}", flush=True)
-        built = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, text=True,
-                               env={**os.environ, **BUILDS[kind]}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        built = subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            cwd=folder,
+            text=True,
+            env={**os.environ, **BUILDS[kind]},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         if built.returncode:
             print(built.stdout.encode("ascii", "backslashreplace").decode())
             return False
         environment = test_environment(kind, folder)
         code = "from cyconv._kernels import processor; print(processor.build_flags(), *processor.instruction_sets())"
-        flags, _, sets = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True,
-                                        capture_output=True, text=True).stdout.rpartition("}")
+        flags, _, sets = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        ).stdout.rpartition("}")
         if BUILDS[kind].get("CYCONV_SANITIZE", "") not in flags:
             print("the build is not instrumented:", flags)
             return False
@@ -83,13 +101,17 @@ def copy_tree(folder):
 
 
 def test_environment(kind, folder):
-    libraries = [subprocess.run([os.environ.get("CC", "gcc"), f"-print-file-name={name}"], check=True,
-                                capture_output=True, text=True).stdout.strip() for name in LIBRARIES.get(kind, [])]
+    libraries = [
+        subprocess.run(
+            [os.environ.get("CC", "gcc"), f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for name in LIBRARIES.get(kind, [])
+    ]
     return dict(
         os.environ,
         PYTHONPATH=str(folder),
         LD_PRELOAD=" ".join(libraries),
-        PYTHONMALLOC="malloc",      # so that every array is a block that the sanitizer watches
+        PYTHONMALLOC="malloc",  # so that every array is a block that the sanitizer watches
         OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "3"),
         ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:halt_on_error=1",
         UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",

@@ -14,20 +14,21 @@ import csv
 import dataclasses
 import io
 
-from cyconv import cli, plots, report
-from cyconv._files import write_text
-from cyconv.executors import KINDS, executor_opener
-from cyconv.experiment import Run
-from cyconv.search import Journal, Search, describe_splits, rank, ranking_table, run_search, within_noise
-from cyconv.threads import default_threads
+from cyconv.backend.threads import default_threads
+from cyconv.experiments import Run, cli, plots, report, statistics
+from cyconv.experiments.executors import KINDS, executor_factory
+from cyconv.experiments.output_folder import JOURNAL, OutputFolder
+from cyconv.experiments.search import Journal, Search, describe_splits, rank, ranking_table, run_search, within_noise
+from cyconv.experiments.usage import UsageError, explain, usage
 from cyconv.trainer import Interrupted
 
 OUTPUT = "results/search_l2"
 SEEDS = 3
 NETWORKS = {
     "wide": Run("f4-nf40-nh50", "f=4, nf=40, nh=50", filter_size=4, n_filters=40, n_hidden=50, growth=2.0),
-    "exercise4": Run("f4-nf40-nh300", "f=4, nf=40, nh=300", filter_size=4, n_filters=40, n_hidden=300,
-                     n_cycles=4, growth=2.0),
+    "exercise4": Run(
+        "f4-nf40-nh300", "f=4, nf=40, nh=300", filter_size=4, n_filters=40, n_hidden=300, n_cycles=4, growth=2.0
+    ),
 }
 LOG_EVERY = 10**6  # the first and the last update are logged in any case
 FULL = {"rounds": 3, "samples": 8}
@@ -38,24 +39,44 @@ NO_TEST = "The test images took no part: λ is judged on validation data alone."
 
 def parse(argv):
     parser = cli.parser(__doc__, OUTPUT, SEEDS)
-    parser.add_argument("--network", choices=tuple(NETWORKS), default="wide",
-                        help="what to train: Exercise 3's wide network over three doubling cycles, or "
-                        "Exercise 4's over four (default: %(default)s)")
-    parser.add_argument("--low", metavar="L", type=cli.positive_number, default=1e-5,
-                        help="smallest λ (default: %(default)s)")
-    parser.add_argument("--high", metavar="L", type=cli.positive_number, default=1e-1,
-                        help="largest λ (default: %(default)s)")
+    parser.add_argument(
+        "--network",
+        choices=tuple(NETWORKS),
+        default="wide",
+        help="what to train: Exercise 3's wide network over three doubling cycles, or "
+        "Exercise 4's over four (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--low", metavar="L", type=cli.positive_number, default=1e-5, help="smallest λ (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--high", metavar="L", type=cli.positive_number, default=1e-1, help="largest λ (default: %(default)s)"
+    )
     for name, what in (("rounds", "ranges, each narrower"), ("samples", "values of λ per round")):
-        parser.add_argument(f"--{name}", metavar="N", type=cli.positive_integer,
-                            help=f"{what} (default: {FULL[name]}; {QUICK[name]} with --quick)")
-    parser.add_argument("--executor", choices=KINDS, default="process",
-                        help="where runs go: local processes, Dask, MPI, or one after another here "
-                        "(default: %(default)s)")
-    parser.add_argument("--workers", metavar="N", type=cli.positive_integer,
-                        help="processes to start (default: the CPUs this process may use, by --threads)")
-    parser.add_argument("--dask-address", metavar="ADDRESS",
-                        help="a running Dask scheduler's, such as tcp://127.0.0.1:8786; without it "
-                        "--executor dask starts a cluster of local processes")
+        parser.add_argument(
+            f"--{name}",
+            metavar="N",
+            type=cli.positive_integer,
+            help=f"{what} (default: {FULL[name]}; {QUICK[name]} with --quick)",
+        )
+    parser.add_argument(
+        "--executor",
+        choices=KINDS,
+        default="process",
+        help="where runs go: local processes, Dask, MPI, or one after another here (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=cli.positive_integer,
+        help="processes to start (default: the CPUs this process may use, by --threads)",
+    )
+    parser.add_argument(
+        "--dask-address",
+        metavar="ADDRESS",
+        help="a running Dask scheduler's, such as tcp://127.0.0.1:8786; without it "
+        "--executor dask starts a cluster of local processes",
+    )
     arguments = parser.parse_args(argv)
     defaults = QUICK if arguments.quick else FULL
     arguments.rounds = arguments.rounds or defaults["rounds"]
@@ -63,8 +84,10 @@ def parse(argv):
     if arguments.dask_address and arguments.executor != "dask":
         parser.error(f"--dask-address goes with --executor dask, but got --executor {arguments.executor}")
     if arguments.workers and (arguments.executor == "serial" or arguments.dask_address):
-        parser.error("--workers goes with processes that are started here, but got "
-                     + ("--dask-address" if arguments.dask_address else "--executor serial"))
+        parser.error(
+            "--workers goes with processes that are started here, but got "
+            + ("--dask-address" if arguments.dask_address else "--executor serial")
+        )
     if not arguments.low < arguments.high:
         parser.error(f"--low must be below --high, but got {arguments.low:g} and {arguments.high:g}")
     return arguments
@@ -74,30 +97,36 @@ def main(argv=None):
     arguments = parse(argv)
     threads = arguments.threads or (None if arguments.executor == "serial" else 1)
     n_workers = arguments.workers or max(1, default_threads() // (threads or 1))
-    with cli.usage(kind="--executor", n_workers="--workers", address="--dask-address"):
-        opened = executor_opener(arguments.executor, n_workers, arguments.dask_address)
+    with usage(kind="--executor", n_workers="--workers", address="--dask-address"):
+        make_executor = executor_factory(arguments.executor, n_workers, arguments.dask_address)
     source, data = cli.open_data(arguments)
     changes = QUICK_RUN if arguments.quick else {}
     run = dataclasses.replace(NETWORKS[arguments.network], log_every=LOG_EVERY, **changes)
-    with cli.usage(low="--low", high="--high", n_rounds="--rounds", n_samples="--samples", n_seeds="--seeds"):
-        search = Search(run, arguments.low, arguments.high, arguments.rounds, arguments.samples,
-                        cli.n_seeds(arguments)).check()
+    with usage(low="--low", high="--high", n_rounds="--rounds", n_samples="--samples", n_seeds="--seeds"):
+        search = Search(
+            run, arguments.low, arguments.high, arguments.rounds, arguments.samples, cli.n_seeds(arguments)
+        ).check()
     about = describe_splits(source)
     configuration = {**cli.configuration("search_l2", arguments, [run], data), "search": search.to_dict()}
-    folder = cli.OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite,
-                              check=lambda held: Journal(held / cli.JOURNAL, search, about, resume=True))
+    folder = OutputFolder(
+        arguments.output,
+        configuration,
+        arguments.resume,
+        arguments.overwrite,
+        check=lambda held: Journal(held / JOURNAL, search, about, resume=True),
+    )
     if folder.results:
         return folder.report()
-    journal = Journal(folder / cli.JOURNAL, search, about, arguments.resume, arguments.overwrite)
+    journal = Journal(folder / JOURNAL, search, about, arguments.resume, arguments.overwrite)
 
     code = 0
     try:
-        for measurement in run_search(search, source, journal, opened, threads):
+        for measurement in run_search(search, source, journal, make_executor, threads):
             print(line(measurement, journal, search), flush=True)
     except Interrupted as stop:
         code = 128 + stop.signum
     except ValueError as error:
-        raise cli.UsageError(cli.explain(error)) from error
+        raise UsageError(explain(error)) from error
     finally:
         if len(journal):
             write_results(configuration, search, journal, data, folder)
@@ -111,8 +140,10 @@ def line(measurement, journal, search):
     figure = f"validation accuracy {100 * measurement.validation_accuracy:.2f} %"
     if measurement.state == "diverged":
         figure = "diverged"
-    return (f"[{len(journal)}/{search.n_runs}] round {measurement.round + 1}, λ = {measurement.l2:.3g}, "
-            f"seed {measurement.seed}: {figure}, {measurement.training_time:.1f} s")
+    return (
+        f"[{len(journal)}/{search.n_runs}] round {measurement.round + 1}, λ = {measurement.l2:.3g}, "
+        f"seed {measurement.seed}: {figure}, {measurement.training_time:.1f} s"
+    )
 
 
 def write_results(configuration, search, journal, data, folder):
@@ -122,32 +153,42 @@ def write_results(configuration, search, journal, data, folder):
     quick = configuration["quick"]
     remarks = report.remarks(quick, complete)
     sentence = conclusion(ranking, search)
-    heading = (f"{search.run.label}, {report.describe_cycles(search.run.schedule())}; {data.name}, "
-               f"{len(data.train):,} training and {len(data.validation):,} validation images")
+    heading = (
+        f"{search.run.label}, {report.describe_cycles(search.run.schedule())}; {data.name}, "
+        f"{len(data.train):,} training and {len(data.validation):,} validation images"
+    )
     picture = "validation-accuracy.png"
     title = f"Search of λ, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
     figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].l2)
     plots.save_figure(figure, folder / picture)
-    write_text(folder / "ranking.csv", ranking_csv(ranking, search.n_seeds, data))
-    folder.finish({
-        "complete": complete,
-        "data_set": data.name,
-        "configuration": configuration,
-        "versions": report.describe_versions(),
-        "machine": report.describe_machine(),
-        "best": {"l2": ranking[0].l2, "mean_validation_accuracy": ranking[0].mean_accuracy},
-        "conclusion": sentence,
-        "ranges": ranges(search, journal),
-        "measurements": [dataclasses.asdict(measurement) for measurement in journal.measurements],
-    }, "\n\n".join([
-        f"# Search of λ: {data.name}",
-        *(f"**{remark}**" for remark in remarks),
-        (f"{heading}. Numbers are mean ± standard deviation over runs that differ in their seed. "
-         f"{NO_TEST} {report.NOISE_RULE}"),
-        ranking_table(ranking, search.n_seeds, markdown=True),
-        sentence,
-        f"![validation accuracy against λ]({picture})",
-    ]) + "\n")
+    folder.write("ranking.csv", ranking_csv(ranking, search.n_seeds, data))
+    folder.finish(
+        {
+            "complete": complete,
+            "data_set": data.name,
+            "configuration": configuration,
+            "versions": report.describe_versions(),
+            "machine": report.describe_machine(),
+            "best": {"l2": ranking[0].l2, "mean_validation_accuracy": ranking[0].mean_accuracy},
+            "conclusion": sentence,
+            "ranges": ranges(search, journal),
+            "measurements": [dataclasses.asdict(measurement) for measurement in journal.measurements],
+        },
+        "\n\n".join(
+            [
+                f"# Search of λ: {data.name}",
+                *(f"**{remark}**" for remark in remarks),
+                (
+                    f"{heading}. Numbers are mean ± standard deviation over runs that differ in their seed. "
+                    f"{NO_TEST} {report.NOISE_RULE}"
+                ),
+                ranking_table(ranking, search.n_seeds, markdown=True),
+                sentence,
+                f"![validation accuracy against λ]({picture})",
+            ]
+        )
+        + "\n",
+    )
     for text in (heading, ranking_table(ranking, search.n_seeds), sentence, NO_TEST, *remarks):
         print("\n" + text)
 
@@ -157,8 +198,7 @@ def conclusion(ranking, search):
     best = ranking[0]
     if best.n_diverged == len(best.measurements):
         return "No λ can be recommended: every run diverged."
-    said = (f"Best mean validation accuracy: {report.format_mean(best.accuracies, scale=100)} % at "
-            f"λ = {best.l2:.3g}.")
+    said = f"Best mean validation accuracy: {report.format_mean(best.accuracies, scale=100)} % at λ = {best.l2:.3g}."
     close = within_noise(ranking)
     if close is None:
         said += " With one run each, it cannot be told which differences are noise."
@@ -166,8 +206,10 @@ def conclusion(ranking, search):
         said += " Every other λ is worse by more than noise."
     else:
         values = [candidate.l2 for candidate in close]
-        said += (f" {len(close)} of {len(ranking)} values are within noise of it, "
-                 f"from {min(values):.3g} to {max(values):.3g}.")
+        said += (
+            f" {len(close)} of {len(ranking)} values are within noise of it, "
+            f"from {min(values):.3g} to {max(values):.3g}."
+        )
     tried = sorted(candidate.l2 for candidate in ranking)
     if best.l2 in (tried[0], tried[-1]):
         which = "smallest" if best.l2 == tried[0] else "largest"
@@ -195,13 +237,35 @@ def ranking_csv(ranking, n_seeds, data):
     close = within_noise(ranking) or []
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["data_set", "rank", "l2", "round", "diverged", "mean", "standard_deviation", "within_noise",
-                     *(f"seed{seed}" for seed in range(n_seeds))])
+    writer.writerow(
+        [
+            "data_set",
+            "rank",
+            "l2",
+            "round",
+            "diverged",
+            "mean",
+            "standard_deviation",
+            "within_noise",
+            *(f"seed{seed}" for seed in range(n_seeds)),
+        ]
+    )
     for place, candidate in enumerate(ranking, 1):
-        mean, deviation = report.mean_and_deviation(candidate.accuracies)
+        mean, deviation = statistics.mean_and_deviation(candidate.accuracies)
         by_seed = {m.seed: m.validation_accuracy for m in candidate.measurements}
-        writer.writerow([data.name, place, candidate.l2, candidate.round + 1, candidate.n_diverged, mean, deviation,
-                         candidate in close, *(by_seed.get(seed) for seed in range(n_seeds))])
+        writer.writerow(
+            [
+                data.name,
+                place,
+                candidate.l2,
+                candidate.round + 1,
+                candidate.n_diverged,
+                mean,
+                deviation,
+                candidate in close,
+                *(by_seed.get(seed) for seed in range(n_seeds)),
+            ]
+        )
     return file.getvalue()
 
 

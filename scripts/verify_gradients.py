@@ -23,13 +23,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from cyconv import Network, Normalizer, cli, course_layout as course, get_num_threads, ops, reference, report
-from cyconv.experiment import ARCHITECTURES, describe_data
+from cyconv import Network, Normalizer, get_num_threads, reference
+from cyconv.backend import ops
+from cyconv.experiments import ARCHITECTURES, cli, course_layout as course, describe_data, report
+from cyconv.experiments.output_folder import OutputFolder
+from cyconv.experiments.usage import usage
 
 OUTPUT = "results/verify-gradients"
 N_IMAGES, N_ROUNDS, N_COORDINATES = 100, 5, 40
 QUICK = {"N_IMAGES": 10, "N_ROUNDS": 1, "N_COORDINATES": 8}
-N_DIFFERENCED = 5       # images under the finite differences, as in the course's debug file
+N_DIFFERENCED = 5  # images under the finite differences, as in the course's debug file
 STEP = 1e-5
 L2, LABEL_SMOOTHING = 0.003, 0.1
 TOLERANCE = {"float64": 1e-11, "float32": 5e-5}
@@ -38,8 +41,10 @@ DEBUG_TOLERANCE = 1e-8
 
 # Beyond the four of Exercise 3: filters of several sizes side by side, and several hidden layers.
 NETWORKS = {
-    **{run.label: {"filter_size": run.filter_size, "n_filters": run.n_filters, "n_hidden": run.n_hidden}
-       for run in ARCHITECTURES},
+    **{
+        run.label: {"filter_size": run.filter_size, "n_filters": run.n_filters, "n_hidden": run.n_hidden}
+        for run in ARCHITECTURES
+    },
     "branches f=2, 4, 8": {"filter_size": (2, 4, 8), "n_filters": (3, 10, 20), "n_hidden": 50},
     "hidden 30, 17": {"filter_size": 4, "n_filters": 11, "n_hidden": (30, 17)},
 }
@@ -70,14 +75,19 @@ def main(argv=None):
     parser.add_argument("--debug-file", metavar="PATH", help="the course's debug_info.npz or debug_conv_info.npz")
     arguments = parser.parse_args(argv)
     sizes = QUICK if arguments.quick else {name: globals()[name] for name in QUICK}
-    with cli.usage(path="--debug-file"):
+    with usage(path="--debug-file"):
         debug = None if arguments.debug_file is None else course.read_debug_file(arguments.debug_file)
         from_file = [] if debug is None else compare_debug_file(debug)
     _, data = cli.open_data(arguments)
-    configuration = {"script": "verify_gradients", "quick": arguments.quick, "protocol": arguments.protocol,
-                     "data": describe_data(data), "runs": [],
-                     "debug_file": None if debug is None else fingerprint(debug)}
-    folder = cli.OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
+    configuration = {
+        "script": "verify_gradients",
+        "quick": arguments.quick,
+        "protocol": arguments.protocol,
+        "data": describe_data(data),
+        "runs": [],
+        "debug_file": None if debug is None else fingerprint(debug),
+    }
+    folder = OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
     if folder.results:
         folder.report()
         return 0 if folder.results["all_agree"] else 1
@@ -100,13 +110,26 @@ def main(argv=None):
     remarks = [verdict]
     if importlib.util.find_spec("torch") is None:
         remarks.append("PyTorch is not installed: its gradients were not compared.")
-    folder.finish({
-        "complete": True, "data_set": data.name, "configuration": configuration, "versions": report.describe_versions(),
-        "machine": report.describe_machine(), "all_agree": right, "convolution_milliseconds": times,
-        "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in every],
-    }, "\n\n".join([
-        f"# Exercises 1 and 2, convolution and gradients: {data.name}", *remarks,
-        *(f"## {heading}\n\n{table(True)}" for heading, table in sections)]) + "\n")
+    folder.finish(
+        {
+            "complete": True,
+            "data_set": data.name,
+            "configuration": configuration,
+            "versions": report.describe_versions(),
+            "machine": report.describe_machine(),
+            "all_agree": right,
+            "convolution_milliseconds": times,
+            "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in every],
+        },
+        "\n\n".join(
+            [
+                f"# Exercises 1 and 2, convolution and gradients: {data.name}",
+                *remarks,
+                *(f"## {heading}\n\n{table(True)}" for heading, table in sections),
+            ]
+        )
+        + "\n",
+    )
     for heading, table in sections:
         print(f"\n{heading}\n\n{table(False)}")
     print("\n" + "\n".join(remarks))
@@ -155,14 +178,26 @@ def compare_convolutions(X, n_rounds):
             converted = [array.astype(dtype) for array in (X, weight, bias)]
             for way, convolve in WAYS.items():
                 if (way, dtype) != ("loops", "float64"):
-                    comparisons.append(Comparison(f"convolution: {way}", run.label, dtype,
-                                                  relative_error(convolve(*converted), truth), TOLERANCE[dtype]))
+                    comparisons.append(
+                        Comparison(
+                            f"convolution: {way}",
+                            run.label,
+                            dtype,
+                            relative_error(convolve(*converted), truth),
+                            TOLERANCE[dtype],
+                        )
+                    )
             milliseconds = {way: [] for way in WAYS}
             for _ in range(n_rounds):
                 for way, convolve in WAYS.items():
                     milliseconds[way].append(mean_milliseconds(convolve, converted))
-            times.append({"network": run.label, "dtype": dtype,
-                          **{way: float(np.median(values)) for way, values in milliseconds.items()}})
+            times.append(
+                {
+                    "network": run.label,
+                    "dtype": dtype,
+                    **{way: float(np.median(values)) for way, values in milliseconds.items()},
+                }
+            )
     return comparisons, times
 
 
@@ -171,6 +206,7 @@ def mean_milliseconds(convolve, arguments, seconds=0.03):
 
     For so long NumPy's own threads may keep the processors busy after their work.
     """
+
     def repeat(seconds):
         start, count, elapsed = time.perf_counter(), 0, 0.0
         while elapsed < seconds:
@@ -209,8 +245,10 @@ def compare_gradients(X, labels, n_coordinates):
 def with_biases(parameters):
     """The parameters, with random numbers for the zeros that biases start from."""
     generator = np.random.default_rng(0)
-    return {name: np.asarray(0.1 * generator.standard_normal(array.shape), array.dtype) if array.ndim == 1 else array
-            for name, array in parameters.items()}
+    return {
+        name: np.asarray(0.1 * generator.standard_normal(array.shape), array.dtype) if array.ndim == 1 else array
+        for name, array in parameters.items()
+    }
 
 
 def compare_differences(network, X, labels, n_coordinates, label):
@@ -224,7 +262,7 @@ def compare_differences(network, X, labels, n_coordinates, label):
     generator = np.random.default_rng(1)
     probe, worst, n_passed_over = network.copy(), 0.0, 0
 
-    def beside(name, index, step):
+    def cost_beside(name, index, step):
         """Cost, and which ReLUs are on, one step away."""
         kept = parameters[name][index]
         parameters[name][index] = kept + step
@@ -240,7 +278,7 @@ def compare_differences(network, X, labels, n_coordinates, label):
             if len(numeric) == n_coordinates:
                 break
             index = np.unravel_index(place, array.shape)
-            (above, on_above), (below, on_below) = beside(name, index, STEP), beside(name, index, -STEP)
+            (above, on_above), (below, on_below) = cost_beside(name, index, STEP), cost_beside(name, index, -STEP)
             if any((a != b).any() for a, b in zip(on_above, on_below)):
                 n_passed_over += 1
                 continue
@@ -301,10 +339,10 @@ def compare_debug_file(arrays):
     layers = ("W1", "b1", "W2", "b2")
     if all(name in arrays for name in layers):
         parameters = course.parameters_from_course(
-            {name: arrays[name] for name in course.NAMES.values() if name in arrays})
+            {name: arrays[name] for name in course.NAMES.values() if name in arrays}
+        )
         n_hidden, n_classes = len(arrays["W1"]), len(arrays["W2"])
-        network = Network(filter_size=f, n_filters=n_filters, n_hidden=n_hidden, dtype="float64",
-                          n_classes=n_classes)
+        network = Network(filter_size=f, n_filters=n_filters, n_hidden=n_hidden, dtype="float64", n_classes=n_classes)
         network.set_parameters(parameters)
         outputs = network.forward(images)
         found |= {"X1": outputs["hidden"].T, "P": outputs["probabilities"].T}
@@ -314,8 +352,16 @@ def compare_debug_file(arrays):
     compared = [name for name in found if name in arrays]
     if not compared:
         raise ValueError(f"--debug-file must hold results to compare with, but it has only {', '.join(arrays)}")
-    return [Comparison(f"debug file: {name}", f"f={f}, nf={n_filters}, n={n}", "float64",
-                       squeezed_error(found[name], arrays[name]), DEBUG_TOLERANCE) for name in compared]
+    return [
+        Comparison(
+            f"debug file: {name}",
+            f"f={f}, nf={n_filters}, n={n}",
+            "float64",
+            squeezed_error(found[name], arrays[name]),
+            DEBUG_TOLERANCE,
+        )
+        for name in compared
+    ]
 
 
 def squeezed_error(ours, theirs):
@@ -340,14 +386,23 @@ def conclusion(comparisons):
     if not wrong:
         return f"All {len(comparisons)} comparisons agree within their tolerances."
     worst = max(wrong, key=lambda c: c.error / c.tolerance if np.isfinite(c.error) else np.inf)
-    return (f"{len(wrong)} of {len(comparisons)} comparisons are out of tolerance, the worst of them "
-            f"{worst.what}, {worst.network}, {worst.dtype}: {worst.error:.1e}, more than {worst.tolerance:.0e}.")
+    return (
+        f"{len(wrong)} of {len(comparisons)} comparisons are out of tolerance, the worst of them "
+        f"{worst.what}, {worst.network}, {worst.dtype}: {worst.error:.1e}, more than {worst.tolerance:.0e}."
+    )
 
 
 def times_table(times):
     """Milliseconds of each way, as a function that gives the table as text or Markdown."""
-    rows = [[row["network"], row["dtype"], *(f"{row[way]:,.2f}" for way in WAYS),
-             f"{min(row[way] for way in WAYS if way != 'Cython') / row['Cython']:.1f}×"] for row in times]
+    rows = [
+        [
+            row["network"],
+            row["dtype"],
+            *(f"{row[way]:,.2f}" for way in WAYS),
+            f"{min(row[way] for way in WAYS if way != 'Cython') / row['Cython']:.1f}×",
+        ]
+        for row in times
+    ]
     return lambda markdown: report.format_table(["network", "dtype", *WAYS, "best other / Cython"], rows, markdown)
 
 

@@ -138,7 +138,7 @@ def load_script(monkeypatch, tmp_path):
 @pytest.fixture
 def run_script(on_one_thread):
     """run_script(module, *arguments) -> exit code: a script in this process, on one thread."""
-    from cyconv import cli
+    from cyconv.experiments import cli
 
     def run(module, *arguments):
         try:

@@ -81,7 +81,7 @@ def _read_header(header: bytes) -> tuple[str | None, int, bytes]:
 def _read(stream: gzip.GzipFile, name: str, view: memoryview) -> None:
     """Fill ``view`` from the stream, piece by piece: one large read would make a copy."""
     for start in range(0, len(view), _CHUNK):
-        piece = view[start:start + _CHUNK]
+        piece = view[start : start + _CHUNK]
         if stream.readinto(piece) != len(piece):
             raise ValueError(f"its member {name} is cut short")
 

@@ -46,13 +46,22 @@ _PUBLISHED = {
 _FORMATS = (".bin", "")  # in the order of preference
 # Where a folder may hold the files, and the archives: as published and by torchvision, Keras 2, and Keras 3.
 _PLACES = ("", "cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-batches-py-target/cifar-10-batches-py")
-_ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz",
-             "cifar-10-batches-py-target_archive", "cifar-10-batches-py_archive", "cifar-10-batches-py")
+_ARCHIVES = (
+    "cifar-10-binary.tar.gz",
+    "cifar-10-python.tar.gz",
+    "cifar-10-batches-py.tar.gz",
+    "cifar-10-batches-py-target_archive",
+    "cifar-10-batches-py_archive",
+    "cifar-10-batches-py",
+)
 
 
-def load_cifar10(folder: StrPath, train_batches: Sequence[int] | IntArray = (1, 2, 3, 4, 5),
-                 validation_size: int | None = None,
-                 validation_batches: Sequence[int] | IntArray | None = None) -> Dataset:
+def load_cifar10(
+    folder: StrPath,
+    train_batches: Sequence[int] | IntArray = (1, 2, 3, 4, 5),
+    validation_size: int | None = None,
+    validation_batches: Sequence[int] | IntArray | None = None,
+) -> Dataset:
     """Read CIFAR-10 from its published files.
 
     Binary files are preferred to Python ones. No pickle is executed (see
@@ -102,9 +111,7 @@ def load_cifar10(folder: StrPath, train_batches: Sequence[int] | IntArray = (1, 
     train_batches = _check_batches("train_batches", train_batches)
     if validation_batches is None:
         validation_size = 1000 if validation_size is None else validation_size
-        validation_size = check_integer(
-            "validation_size", validation_size, 1, len(train_batches) * _MAX_IMAGES - 1
-        )
+        validation_size = check_integer("validation_size", validation_size, 1, len(train_batches) * _MAX_IMAGES - 1)
         batches = train_batches
     else:
         if validation_size is not None:
@@ -131,12 +138,11 @@ def load_cifar10(folder: StrPath, train_batches: Sequence[int] | IntArray = (1, 
     if validation_size is not None:
         if validation_size >= n_fit:
             raise ValueError(
-                f"validation_size must be less than the {n_fit} images of train_batches, "
-                f"but got {validation_size}"
+                f"validation_size must be less than the {n_fit} images of train_batches, but got {validation_size}"
             )
         n_train = n_fit - validation_size
     else:
-        n_train = sum(counts[:len(train_batches)])
+        n_train = sum(counts[: len(train_batches)])
     if contents.foreign:
         warnings.warn(
             f"{place} does not hold the published bytes of CIFAR-10 ({', '.join(contents.foreign)}): "
@@ -205,7 +211,7 @@ def cache_folder() -> Path | None:
 def _user_folder(variable: str, default: str) -> Path | None:
     """The folder that an environment variable names, or else one in the home folder; None if there is neither."""
     for base in (os.environ.get(variable, ""), default):
-        with contextlib.suppress(ValueError):   # a home folder that nobody knows
+        with contextlib.suppress(ValueError):  # a home folder that nobody knows
             path = check_path(variable, base)
             if path.is_absolute():
                 return path
@@ -271,7 +277,7 @@ def _read_files(place: Path, suffix: str | None, wanted: Iterable[str]) -> Itera
             if path.stat().st_size > _MAX_FILE_BYTES:
                 raise ValueError(f"{path.name} has {path.stat().st_size} bytes, more than {_MAX_FILE_BYTES}")
             with open(path, "rb") as file:
-                yield path.name, buffer[:file.readinto(buffer)]
+                yield path.name, buffer[: file.readinto(buffer)]
     except OSError as error:
         raise type(error)(error.errno, f"cannot read {error.filename or place}: {error.strerror}") from None
     except ValueError as error:
@@ -303,7 +309,7 @@ class _Contents:
                 f"folder must hold CIFAR-10's batch files, but {name} in {place} is not one: {error}"
             ) from None
         start = slot * _MAX_IMAGES
-        self.images[start:start + len(pixels)] = pixels.reshape(-1, *_IMAGE_SHAPE)
+        self.images[start : start + len(pixels)] = pixels.reshape(-1, *_IMAGE_SHAPE)
         self.labels[slot] = labels
         if not _is_published(name, raw, pixels, labels):
             self.foreign.append(name)
@@ -321,7 +327,7 @@ class _Contents:
         for slot, count in enumerate(counts[1:], start=1):
             start = slot * _MAX_IMAGES
             if start != end:
-                self.images[end:end + count] = self.images[start:start + count]
+                self.images[end : end + count] = self.images[start : start + count]
             end += count
         labels = np.concatenate(in_order)
         self.images.flags.writeable = labels.flags.writeable = False

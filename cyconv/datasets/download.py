@@ -103,7 +103,8 @@ def _download(url: str, target: Path, progress: bool | None) -> None:
                 stack.enter_context(locked(file.fileno()))
             except BlockingIOError:
                 raise BlockingIOError(
-                    f"folder must be one that no other download fills, but {part} is being written") from None
+                    f"folder must be one that no other download fills, but {part} is being written"
+                ) from None
             _fetch(url, file, progress)
             file.flush()
             os.fsync(file.fileno())
@@ -111,9 +112,7 @@ def _download(url: str, target: Path, progress: bool | None) -> None:
         if found != _MD5:
             # What is wrong cannot be completed: the next call starts afresh.
             part.unlink()
-            raise ValueError(
-                f"url must lead to the published archive with MD5 {_MD5}, but {url} sent one with {found}"
-            )
+            raise ValueError(f"url must lead to the published archive with MD5 {_MD5}, but {url} sent one with {found}")
         os.replace(part, target)
     sync_folder(target.parent)
 
@@ -181,8 +180,9 @@ def _continues(response: http.client.HTTPResponse, start: int) -> bool:
     return response.status == http.HTTPStatus.PARTIAL_CONTENT and sent.startswith(f"bytes {start}-")
 
 
-def _receive(response: http.client.HTTPResponse, file: IO[bytes], position: int, url: str,
-             progress: bool | None) -> None:
+def _receive(
+    response: http.client.HTTPResponse, file: IO[bytes], position: int, url: str, progress: bool | None
+) -> None:
     shown = is_watched() if progress is None else progress
     with ProgressBar(shown, total=_N_BYTES, initial=position, unit="B", unit_scale=True, desc=ARCHIVE_NAME) as bar:
         while position < _N_BYTES:
@@ -200,9 +200,7 @@ def _receive(response: http.client.HTTPResponse, file: IO[bytes], position: int,
             more = response.read(1)
         if more:
             _empty(file)
-            raise ValueError(
-                f"url must lead to the published archive of {_N_BYTES} bytes, but {url} sends more"
-            )
+            raise ValueError(f"url must lead to the published archive of {_N_BYTES} bytes, but {url} sends more")
 
 
 def _broken_off(url: str, position: int, reason: str) -> ConnectionError:

@@ -68,12 +68,12 @@ class Normalizer:
                 f"std must be so large that pixels divided by it are finite in float32, but got {std.min()} "
                 f"with a mean of up to {np.abs(mean).max()}"
             )
-        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset),
-                            ("centre", centre)):
+        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset), ("centre", centre)):
             value.flags.writeable = False
             object.__setattr__(self, name, value)
 
-    if not TYPE_CHECKING:   # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+
         def __setattr__(self, name: str, value: object) -> None:
             raise AttributeError(f"{name} of a normalizer cannot be changed, but got {describe(value)}")
 
@@ -105,7 +105,7 @@ class Normalizer:
         total = np.zeros(images.shape[1:], np.int64)
         total_of_squares = np.zeros(images.shape[1:], np.int64)
         for start in range(0, len(images), _BLOCK):
-            block = images[start:start + _BLOCK].astype(np.uint16)
+            block = images[start : start + _BLOCK].astype(np.uint16)
             total += np.add.reduce(block, axis=0, dtype=np.uint16)
             np.multiply(block, block, out=block)
             total_of_squares += np.add.reduce(block, axis=0, dtype=np.uint32)

@@ -20,7 +20,7 @@ CLASS_NAMES = ("circle", "square", "triangle", "ring", "cross", "star", "crescen
 # Tangent of half the angle of each class's hatching: 0, 36, 72, -36 and -72 degrees, each for two classes.
 _HATCHING = np.array([0, 0.325, 0.727, -0.325, -0.727, 0, 0.325, 0.727, -0.325, -0.727], np.float32)
 
-_Floats: TypeAlias = NDArray[np.floating]    # float32
+_Floats: TypeAlias = NDArray[np.floating]  # float32
 _Range: TypeAlias = tuple[float, float]
 
 _SIZE = 32
@@ -88,7 +88,7 @@ def _make_split(n_images: int, seed: int, split: int) -> Split:
     for start in range(0, n_images, _BLOCK):
         index = np.arange(start, min(start + _BLOCK, n_images))
         labels[index] = _labels(index, seed, split)
-        images[start:start + len(index)] = _draw(index, labels[index], seed, split)
+        images[start : start + len(index)] = _draw(index, labels[index], seed, split)
     images.flags.writeable = labels.flags.writeable = False
     return Split(images, labels)
 
@@ -163,8 +163,9 @@ def _background(draws: _Draws, x: _Floats, y: _Floats) -> tuple[_Floats, _Floats
     return canvas, np.float32(0.5) * (first + second)
 
 
-def _stripes(draws: _Draws, x: _Floats, y: _Floats, frequency: _Range, tilt: _Range = (-1.0, 1.0),
-             about: _Floats | int = 0) -> _Floats:
+def _stripes(
+    draws: _Draws, x: _Floats, y: _Floats, frequency: _Range, tilt: _Range = (-1.0, 1.0), about: _Floats | int = 0
+) -> _Floats:
     """A triangular plane wave in [-0.5, 0.5]; its frequency is in periods per pixel."""
     cosine, sine = draws.direction(*tilt, about)
     per_pixel = draws(*frequency)

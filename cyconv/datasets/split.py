@@ -120,8 +120,11 @@ class Dataset:
 
     def __init__(self, train: Split, validation: Split, test: Split, class_names: Sequence[str], name: str) -> None:
         names = class_names
-        if (isinstance(names, str) or not isinstance(names, Sequence)
-                or not all(isinstance(each, str) for each in names)):
+        if (
+            isinstance(names, str)
+            or not isinstance(names, Sequence)
+            or not all(isinstance(each, str) for each in names)
+        ):
             raise TypeError(f"class_names must be a sequence of str, but got {describe(names)}")
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, but got {describe(name)}")

@@ -35,7 +35,7 @@ _NAMES = {
     ("numpy", "dtype"): _DTYPE,
     ("_codecs", "encode"): _ENCODE,
 }
-for _core in ("numpy.core", "numpy._core"):     # NumPy 1 and 2
+for _core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
     _NAMES[f"{_core}.multiarray", "_reconstruct"] = _RECONSTRUCT
     _NAMES[f"{_core}.multiarray", "scalar"] = _SCALAR
     _NAMES[f"{_core}.numeric", "_frombuffer"] = _FROMBUFFER
@@ -112,9 +112,7 @@ class _Reader:
                 return self.stack.pop()
             instruction = _INSTRUCTIONS.get(code)
             if instruction is None:
-                raise ValueError(
-                    f"it holds the pickle instruction 0x{code:02x}, which no CIFAR-10 batch needs"
-                )
+                raise ValueError(f"it holds the pickle instruction 0x{code:02x}, which no CIFAR-10 batch needs")
             instruction(self)
         raise ValueError(f"it holds more than {_MAX_INSTRUCTIONS} pickle instructions")
 
@@ -122,7 +120,7 @@ class _Reader:
         """The next ``size`` bytes, not copied."""
         if size < 0 or size > len(self.raw) - self.at:
             raise ValueError("it is cut short")
-        piece = self.raw[self.at:self.at + size]
+        piece = self.raw[self.at : self.at + size]
         self.at += size
         return piece
 
@@ -134,7 +132,7 @@ class _Reader:
         """The text up to the end of the line, as bytes."""
         size = 128
         while True:
-            piece = bytes(self.raw[self.at:self.at + min(size, longest + 1)])
+            piece = bytes(self.raw[self.at : self.at + min(size, longest + 1)])
             end = piece.find(b"\n")
             if end >= 0:
                 self.at += end + 1
@@ -283,7 +281,7 @@ def _array(content: Any, dtype: Any, shape: Any, order: str = "C", axes: Any = N
     if not 1 <= len(lengths) <= 4 or min(lengths) < 1 or math.prod(lengths) * dtype.itemsize != len(content):
         raise ValueError(f"it holds an array of shape {shape} in {len(content)} bytes"[:100])
     array = np.frombuffer(content, dtype)
-    if order == "K":    # the axes in an order of their own, as of images whose channels were last
+    if order == "K":  # the axes in an order of their own, as of images whose channels were last
         array = array.reshape(lengths)
         if sorted(_expect(axes, tuple)) != list(range(array.ndim)):
             raise ValueError("it holds an array whose axes are none")

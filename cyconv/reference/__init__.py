@@ -1,6 +1,6 @@
 """The whole network in plain NumPy: the textbook of the package.
 
-The functions of :mod:`cyconv.ops` have their twins here, of the same names and
+The functions of :mod:`cyconv.backend.ops` have their twins here, of the same names and
 signatures, and :class:`cyconv.Network` computes what :func:`forward`,
 :func:`loss_and_gradients` and :func:`train_steps` say; the tests hold the two
 against each other. These modules are written to be read: they check no

@@ -35,9 +35,17 @@ def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return order
 
 
-def gather_batch(images: NDArray[np.uint8], order: IntArray, filter_size: int, scale: FloatArray, offset: FloatArray,
-                 augmentation: Augmentation | None = None, seed: int = 0, epoch: int = 0,
-                 centre: FloatArray | None = None) -> FloatArray:
+def gather_batch(
+    images: NDArray[np.uint8],
+    order: IntArray,
+    filter_size: int,
+    scale: FloatArray,
+    offset: FloatArray,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    centre: FloatArray | None = None,
+) -> FloatArray:
     """Patches of the chosen images, normalised and augmented on the way.
 
     Parameters
@@ -70,9 +78,16 @@ def gather_batch(images: NDArray[np.uint8], order: IntArray, filter_size: int, s
     return im2col(gather_images(images, order, scale, offset, augmentation, seed, epoch, centre), filter_size)
 
 
-def gather_images(images: AnyArray, order: IntArray, scale: FloatArray | None, offset: FloatArray | None,
-                  augmentation: Augmentation | None, seed: int, epoch: int,
-                  centre: FloatArray | None = None) -> FloatArray:
+def gather_images(
+    images: AnyArray,
+    order: IntArray,
+    scale: FloatArray | None,
+    offset: FloatArray | None,
+    augmentation: Augmentation | None,
+    seed: int,
+    epoch: int,
+    centre: FloatArray | None = None,
+) -> FloatArray:
     """What :func:`gather_batch` cuts up, (len(order), C, H, W); without a scale, the images as they are."""
     batch: AnyArray = images[order]
     if scale is not None and offset is not None:

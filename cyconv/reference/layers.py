@@ -28,8 +28,9 @@ def patch_matmul_forward(patches: FloatArray, weight: FloatArray, bias: FloatArr
     return np.maximum(weight @ patches + bias[:, None], 0)
 
 
-def patch_matmul_backward(d_activations: FloatArray, patches: FloatArray,
-                          activations: FloatArray) -> tuple[FloatArray, FloatArray]:
+def patch_matmul_backward(
+    d_activations: FloatArray, patches: FloatArray, activations: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Gradients of :func:`patch_matmul_forward`: dF = Σ dA M_Xᵀ and db = Σ dA 1 with dA = dH ⊙ [H > 0].
 
     Parameters
@@ -78,8 +79,9 @@ def dense_forward(inputs: FloatArray, weight: FloatArray, bias: FloatArray, relu
     return np.maximum(outputs, 0) if relu else outputs
 
 
-def dense_backward(d_outputs: FloatArray, inputs: FloatArray, weight: FloatArray,
-                   outputs: FloatArray | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
+def dense_backward(
+    d_outputs: FloatArray, inputs: FloatArray, weight: FloatArray, outputs: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Gradients of :func:`dense_forward`: dW = Σ dz xᵀ, db = Σ dz, dx = Wᵀ dz.
 
     Parameters
@@ -107,7 +109,9 @@ def dense_backward(d_outputs: FloatArray, inputs: FloatArray, weight: FloatArray
 
 
 def softmax_cross_entropy_forward(
-    logits: FloatArray, targets: IntArray | FloatArray, label_smoothing: float = 0.0,
+    logits: FloatArray,
+    targets: IntArray | FloatArray,
+    label_smoothing: float = 0.0,
 ) -> tuple[FloatArray, NDArray[np.float64]]:
     """Softmax probabilities, and each image's cross-entropy −Σ_k t_k log p_k against its target.
 
@@ -137,8 +141,9 @@ def softmax_cross_entropy_forward(
     return np.exp(log_probabilities).astype(logits.dtype), losses
 
 
-def softmax_cross_entropy_backward(probabilities: FloatArray, targets: IntArray | FloatArray,
-                                   label_smoothing: float = 0.0) -> FloatArray:
+def softmax_cross_entropy_backward(
+    probabilities: FloatArray, targets: IntArray | FloatArray, label_smoothing: float = 0.0
+) -> FloatArray:
     """Gradient of the mean loss with respect to the logits, (p − t)/N.
 
     Parameters
@@ -166,7 +171,7 @@ def _smooth(targets: IntArray | FloatArray, n_classes: int, label_smoothing: flo
     """Target probabilities: (1 − ε) t + ε (1 − t)/(K − 1), float64 (N, K)."""
     if targets.ndim == 1:
         t = np.eye(n_classes)[targets]
-    else:   # probabilities in single precision sum to 1 but nearly, and the gradient of the cost relies on it
+    else:  # probabilities in single precision sum to 1 but nearly, and the gradient of the cost relies on it
         t = targets.astype(np.float64)
         t /= t.sum(axis=1, keepdims=True)
     return (1 - label_smoothing) * t + label_smoothing / (n_classes - 1) * (1 - t)

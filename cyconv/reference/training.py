@@ -83,9 +83,14 @@ def _flatten(activations: dict[str, FloatArray]) -> FloatArray:
     return np.concatenate([a.reshape(len(a), -1) for a in activations.values()], axis=1)
 
 
-def loss_and_gradients(parameters: Parameters, X: FloatArray, labels: IntArray | FloatArray, l2: float = 0.0,
-                       label_smoothing: float = 0.0,
-                       kept: dict[str, FloatArray] | None = None) -> tuple[float, Parameters]:
+def loss_and_gradients(
+    parameters: Parameters,
+    X: FloatArray,
+    labels: IntArray | FloatArray,
+    l2: float = 0.0,
+    label_smoothing: float = 0.0,
+    kept: dict[str, FloatArray] | None = None,
+) -> tuple[float, Parameters]:
     """Cost of a batch and its gradient with respect to every parameter.
 
     Parameters
@@ -125,9 +130,7 @@ def loss_and_gradients(parameters: Parameters, X: FloatArray, labels: IntArray |
     h = _flatten({name: activations[name] for name in conv})
     inputs = [h, *(activations[name] for name in hidden)]
     d = softmax_cross_entropy_backward(activations["probabilities"], labels, label_smoothing)
-    d, gradients["output.weight"], gradients["output.bias"] = dense_backward(
-        d, inputs[-1], parameters["output.weight"]
-    )
+    d, gradients["output.weight"], gradients["output.bias"] = dense_backward(d, inputs[-1], parameters["output.weight"])
     for name, x in reversed(list(zip(hidden, inputs))):
         if kept is not None:
             d = d * kept[name]

@@ -69,13 +69,14 @@ class Case:
     def image_flops(self):
         """Floating-point operations of one image's forward pass."""
         widths = [self.n_filters * self.n_patches, *self.n_hidden, N_CLASSES]
-        return 2 * (self.n_patches * self.patch_size * self.n_filters
-                    + sum(a * b for a, b in pairwise(widths)))
+        return 2 * (self.n_patches * self.patch_size * self.n_filters + sum(a * b for a, b in pairwise(widths)))
 
     def shapes(self):
         """Parameter names and shapes, as ``cyconv.Network`` names them."""
-        shapes = {"conv.weight": (self.n_filters, 3, self.filter_size, self.filter_size),
-                  "conv.bias": (self.n_filters,)}
+        shapes = {
+            "conv.weight": (self.n_filters, 3, self.filter_size, self.filter_size),
+            "conv.bias": (self.n_filters,),
+        }
         width = self.n_filters * self.n_patches
         for layer, n_hidden in enumerate(self.n_hidden):
             name = "hidden" if len(self.n_hidden) == 1 else f"hidden.{layer}"
@@ -87,8 +88,11 @@ class Case:
         """Normal weights of variance 2 / fan_in and zero biases, in the case's dtype."""
         generator = np.random.default_rng(seed)
         return {
-            name: (generator.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
-                   if len(shape) > 1 else np.zeros(shape)).astype(self.dtype)
+            name: (
+                generator.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
+                if len(shape) > 1
+                else np.zeros(shape)
+            ).astype(self.dtype)
             for name, shape in self.shapes().items()
         }
 

@@ -16,7 +16,8 @@ class CyconvPeer:
         cyconv.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         n_hidden = case.n_hidden[0] if len(case.n_hidden) == 1 else case.n_hidden
         self.network = cyconv.Network(
-            filter_size=case.filter_size, n_filters=case.n_filters, n_hidden=n_hidden, dtype=case.dtype)
+            filter_size=case.filter_size, n_filters=case.n_filters, n_hidden=n_hidden, dtype=case.dtype
+        )
         self.source = self.network.prepare(data.images, data.labels, normalizer=data.normalizer)
         self.batch_size = case.batch_size
 

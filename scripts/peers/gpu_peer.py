@@ -63,8 +63,7 @@ class GraphGpuPeer(EagerGpuPeer):
     def _update(self):
         indices = self.order.index_select(0, self.place).view(-1)
         self.rate.copy_(self.rates.index_select(0, self.place).view(()))
-        loss = F.cross_entropy(self.forward(self.images.index_select(0, indices)),
-                               self.labels.index_select(0, indices))
+        loss = F.cross_entropy(self.forward(self.images.index_select(0, indices)), self.labels.index_select(0, indices))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -43,8 +43,7 @@ class JaxPeer:
         arrays = {name: np.array(array) for name, array in self.arrays.items()}
         hidden = arrays["hidden.weight"]
         if self.rows:
-            arrays["hidden.weight"] = (
-                hidden.reshape(-1, c.n_patches, c.n_filters).swapaxes(1, 2).reshape(hidden.shape))
+            arrays["hidden.weight"] = hidden.reshape(-1, c.n_patches, c.n_filters).swapaxes(1, 2).reshape(hidden.shape)
         arrays["conv.weight"] = arrays["conv.weight"].reshape(c.n_filters, 3, c.filter_size, c.filter_size)
         return arrays
 
@@ -66,8 +65,10 @@ class JaxPeer:
             indices, rate = batch
             x = images.at[indices].get(mode="promise_in_bounds")
             gradients = jax.grad(loss)(p, x, labels[indices])
-            return {name: (1 - 2 * rate * L2 if name.endswith("weight") else 1) * w - rate * gradients[name]
-                    for name, w in p.items()}, None
+            return {
+                name: (1 - 2 * rate * L2 if name.endswith("weight") else 1) * w - rate * gradients[name]
+                for name, w in p.items()
+            }, None
 
         return jax.lax.scan(update, p, (order, rates))[0]
 

@@ -63,6 +63,7 @@ def _status(field):
 
 def import_seconds(module):
     """Seconds that ``import module`` takes in a fresh interpreter that has NumPy imported."""
-    result = subprocess.run([sys.executable, "-P", "-c", _IMPORT.format(module)],
-                            check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", _IMPORT.format(module)], check=True, capture_output=True, text=True
+    )
     return float(result.stdout)

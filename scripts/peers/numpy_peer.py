@@ -41,17 +41,28 @@ class NumpyPeer:
             hidden = hidden.reshape(-1, c.n_patches, c.n_filters).swapaxes(1, 2).reshape(hidden.shape)
         return {
             "conv.weight": self.filters.reshape(c.n_filters, 3, c.filter_size, c.filter_size).copy(),
-            "conv.bias": self.b0.copy(), "hidden.weight": hidden.copy(), "hidden.bias": self.b1.copy(),
-            "output.weight": self.w2.T.copy(), "output.bias": self.b2.copy(),
+            "conv.bias": self.b0.copy(),
+            "hidden.weight": hidden.copy(),
+            "hidden.bias": self.b1.copy(),
+            "output.weight": self.w2.T.copy(),
+            "output.bias": self.b2.copy(),
         }
 
     def _buffers(self, n):
         if n not in self.buffers:
             c, (n_hidden,) = self.case, self.case.n_hidden
             width = c.n_filters * c.n_patches
-            shapes = {"x": (n, *self.images.shape[1:]), "h": (n, width), "dh": (n, width), "bias": (width,),
-                      "z1": (n, n_hidden), "dz1": (n, n_hidden), "s": (n, N_CLASSES),
-                      "dw1": (width, n_hidden), "dw2": (n_hidden, N_CLASSES)}
+            shapes = {
+                "x": (n, *self.images.shape[1:]),
+                "h": (n, width),
+                "dh": (n, width),
+                "bias": (width,),
+                "z1": (n, n_hidden),
+                "dz1": (n, n_hidden),
+                "s": (n, N_CLASSES),
+                "dw1": (width, n_hidden),
+                "dw2": (n_hidden, N_CLASSES),
+            }
             if self.rows:
                 shapes["df"] = (c.n_filters, c.patch_size)
             else:

@@ -14,14 +14,38 @@ from .worker import Worker
 
 # Shapes between the tuned ones, each with the tuned shape it stands beside.
 SHAPES = {
-    "A1": [dict(n_filters=1), dict(n_filters=5), dict(n_filters=7), dict(n_hidden=(33,)),
-           dict(n_hidden=(127,)), dict(filter_size=1, n_filters=1), dict(filter_size=1, n_filters=3)],
-    "A2": [*(dict(batch_size=n) for n in (10, 32, 50, 64, 128, 500, 1000)), dict(n_filters=7),
-           dict(n_filters=13), dict(n_hidden=(10,)), dict(n_hidden=(51,)), dict(n_hidden=(50, 50))],
-    "A3": [*(dict(batch_size=n) for n in (10, 1000)), dict(n_filters=17), dict(n_filters=41),
-           dict(n_hidden=(51,)), dict(n_hidden=(100, 50, 30))],
-    "A4": [*(dict(batch_size=n) for n in (10, 1000)), dict(n_filters=97), dict(n_filters=161),
-           dict(n_hidden=(51,)), dict(filter_size=32, n_filters=64), dict(filter_size=32, n_filters=201)],
+    "A1": [
+        dict(n_filters=1),
+        dict(n_filters=5),
+        dict(n_filters=7),
+        dict(n_hidden=(33,)),
+        dict(n_hidden=(127,)),
+        dict(filter_size=1, n_filters=1),
+        dict(filter_size=1, n_filters=3),
+    ],
+    "A2": [
+        *(dict(batch_size=n) for n in (10, 32, 50, 64, 128, 500, 1000)),
+        dict(n_filters=7),
+        dict(n_filters=13),
+        dict(n_hidden=(10,)),
+        dict(n_hidden=(51,)),
+        dict(n_hidden=(50, 50)),
+    ],
+    "A3": [
+        *(dict(batch_size=n) for n in (10, 1000)),
+        dict(n_filters=17),
+        dict(n_filters=41),
+        dict(n_hidden=(51,)),
+        dict(n_hidden=(100, 50, 30)),
+    ],
+    "A4": [
+        *(dict(batch_size=n) for n in (10, 1000)),
+        dict(n_filters=97),
+        dict(n_filters=161),
+        dict(n_hidden=(51,)),
+        dict(filter_size=32, n_filters=64),
+        dict(filter_size=32, n_filters=201),
+    ],
     "A5": [dict(batch_size=10), dict(batch_size=1000), dict(n_hidden=(299,)), dict(n_hidden=(300, 100))],
 }
 
@@ -40,9 +64,12 @@ def measure_steps(options):
     """
     networks = {}
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(name, threads))
-                   for threads in options.threads for name in options.peers
-                   if not PEERS[name].gpu or threads == options.threads[-1]]
+        workers = [
+            stack.enter_context(Worker(name, threads))
+            for threads in options.threads
+            for name in options.peers
+            if not PEERS[name].gpu or threads == options.threads[-1]
+        ]
         for name, shape in options.architectures:
             case = Case(*shape, batch_size=options.batch_size)
             _say(f"{name}: f={case.filter_size}, nf={case.n_filters}, nh={case.n_hidden[0]}")
@@ -56,10 +83,22 @@ def _measure_network(case, workers, options):
     for worker in workers:
         for dtype in ("float32", "float64") if worker.name == "cyconv" else ("float32",):
             described = dataclasses.asdict(dataclasses.replace(case, dtype=dtype))
-            about = worker.ask("prepare", key=dtype, case=described, n_images=options.images,
-                               seconds=options.seconds / 2)
-            runs.append((worker, {"peer": worker.name, "threads": worker.threads, "dtype": dtype, **about,
-                                  "step": [], "evaluation": []}))
+            about = worker.ask(
+                "prepare", key=dtype, case=described, n_images=options.images, seconds=options.seconds / 2
+            )
+            runs.append(
+                (
+                    worker,
+                    {
+                        "peer": worker.name,
+                        "threads": worker.threads,
+                        "dtype": dtype,
+                        **about,
+                        "step": [],
+                        "evaluation": [],
+                    },
+                )
+            )
             if worker.name == "cyconv":
                 probes.append((worker, {"threads": worker.threads, "dtype": dtype, "gflops": []}))
     for _ in range(options.rounds):
@@ -70,8 +109,13 @@ def _measure_network(case, workers, options):
                 run[what].append(worker.ask(what, key=run["dtype"], seconds=options.seconds))
     for worker, run in runs:
         worker.ask("drop", key=run["dtype"])
-    return {"case": dataclasses.asdict(case), "step_flops": case.step_flops, "image_flops": case.image_flops,
-            "runs": [run for _, run in runs], "peak": [probe for _, probe in probes]}
+    return {
+        "case": dataclasses.asdict(case),
+        "step_flops": case.step_flops,
+        "image_flops": case.image_flops,
+        "runs": [run for _, run in runs],
+        "peak": [probe for _, probe in probes],
+    }
 
 
 def measure_shapes(options):
@@ -90,15 +134,31 @@ def measure_shapes(options):
             _say(f"shapes beside {name}")
             cases = [tuned, *(dataclasses.replace(tuned, **change) for change in changes)]
             for i, case in enumerate(cases):
-                worker.ask("prepare", key=str(i), case=dataclasses.asdict(case),
-                           n_images=max(options.images, case.batch_size), seconds=options.seconds / 2)
-            rounds = [[case.step_flops / worker.ask("step", key=str(i), seconds=options.seconds / 2) / 1e3
-                       for i, case in enumerate(cases)] for _ in range(options.rounds)]
+                worker.ask(
+                    "prepare",
+                    key=str(i),
+                    case=dataclasses.asdict(case),
+                    n_images=max(options.images, case.batch_size),
+                    seconds=options.seconds / 2,
+                )
+            rounds = [
+                [
+                    case.step_flops / worker.ask("step", key=str(i), seconds=options.seconds / 2) / 1e3
+                    for i, case in enumerate(cases)
+                ]
+                for _ in range(options.rounds)
+            ]
             for i, case in enumerate(cases):
                 worker.ask("drop", key=str(i))
                 gflops = [one[i] for one in rounds]
-                found.append({"beside": name, "case": dataclasses.asdict(case), "gflops": gflops,
-                              "share": [value / one[0] for value, one in zip(gflops, rounds)]})
+                found.append(
+                    {
+                        "beside": name,
+                        "case": dataclasses.asdict(case),
+                        "gflops": gflops,
+                        "share": [value / one[0] for value, one in zip(gflops, rounds)],
+                    }
+                )
     return found
 
 
@@ -115,8 +175,9 @@ def measure_extras(options):
         for name, shape in options.architectures:
             _say(f"extras of {name}")
             case = dataclasses.asdict(Case(*shape, batch_size=options.batch_size))
-            found[name] = worker.ask("extras", case=case, n_images=options.images, rounds=options.rounds,
-                                     seconds=options.seconds / 2)
+            found[name] = worker.ask(
+                "extras", case=case, n_images=options.images, rounds=options.rounds, seconds=options.seconds / 2
+            )
     return found
 
 
@@ -161,12 +222,16 @@ def measure_busy(options):
     with Worker("cyconv", options.threads[-1]) as worker:
         for name, shape in options.architectures:
             case = dataclasses.asdict(Case(*shape, batch_size=options.batch_size))
-            worker.ask("prepare", key=name, case=case, n_images=options.images, seconds=options.seconds / 2,
-                       measures=["step"])
+            worker.ask(
+                "prepare", key=name, case=case, n_images=options.images, seconds=options.seconds / 2, measures=["step"]
+            )
         for n_busy in range(options.threads[-1] + 1):
             _say(f"beside {n_busy} busy processes")
-            rows = [{"network": name, "busy": n_busy, "threads": n_threads, "updates": []}
-                    for name, _ in options.architectures for n_threads in options.threads]
+            rows = [
+                {"network": name, "busy": n_busy, "threads": n_threads, "updates": []}
+                for name, _ in options.architectures
+                for n_threads in options.threads
+            ]
             with _busy_processes(n_busy):
                 for _ in range(options.rounds):
                     for row in rows:
@@ -202,8 +267,21 @@ def measure_exercise(options):
         for way, how in ways.items():
             for script, seconds in found[way].items():
                 with tempfile.TemporaryDirectory() as folder:
-                    command = [sys.executable, str(scripts / script), "--protocol", "batch1", "--part", "all",
-                               "--seeds", "1", "--log-every", "50", *how, "--output", str(Path(folder, "results"))]
+                    command = [
+                        sys.executable,
+                        str(scripts / script),
+                        "--protocol",
+                        "batch1",
+                        "--part",
+                        "all",
+                        "--seeds",
+                        "1",
+                        "--log-every",
+                        "50",
+                        *how,
+                        "--output",
+                        str(Path(folder, "results")),
+                    ]
                     if options.data:
                         command += ["--data", options.data]
                     _say(f"whole run of {script}, {way}")

@@ -2,7 +2,7 @@
 
 import statistics
 
-from cyconv.report import format_table
+from cyconv.experiments.report import format_table
 
 from . import PEERS
 
@@ -10,10 +10,22 @@ from . import PEERS
 def describe(results):
     """All sections that ``results`` holds, as Markdown text."""
     machine = results["machine"]
-    parts = ["# Benchmark", (f"{machine['processor']} ({machine['architecture']}), kernels for "
-                             f"{machine['instruction_set']}. Median (lowest–highest) of all rounds.")]
-    for name, write in (("steps", _steps), ("shapes", _shapes), ("extras", _extras), ("memory", _memory),
-                        ("imports", _imports), ("busy", _busy), ("exercise", _exercise)):
+    parts = [
+        "# Benchmark",
+        (
+            f"{machine['processor']} ({machine['architecture']}), kernels for "
+            f"{machine['instruction_set']}. Median (lowest–highest) of all rounds."
+        ),
+    ]
+    for name, write in (
+        ("steps", _steps),
+        ("shapes", _shapes),
+        ("extras", _extras),
+        ("memory", _memory),
+        ("imports", _imports),
+        ("busy", _busy),
+        ("exercise", _exercise),
+    ):
         if name in results:
             parts += write(results[name])
     return "\n\n".join(parts) + "\n"
@@ -39,17 +51,20 @@ def share_of_peak(network, run):
 
 def find_peak(network, threads, dtype="float32"):
     """The measured peak in every round, in GFLOP/s."""
-    return next(probe["gflops"] for probe in network["peak"]
-                if (probe["threads"], probe["dtype"]) == (threads, dtype))
+    return next(probe["gflops"] for probe in network["peak"] if (probe["threads"], probe["dtype"]) == (threads, dtype))
 
 
 def _steps(section):
     parts = []
     for threads in section["threads"]:
-        parts += [f"## Microseconds per update, {threads} thread{'s' * (threads > 1)}",
-                  _peer_table(section, threads, "step", spread)]
-        parts += [f"## Evaluation, thousand images per second, {threads} thread{'s' * (threads > 1)}",
-                  _peer_table(section, threads, "evaluation", spread)]
+        parts += [
+            f"## Microseconds per update, {threads} thread{'s' * (threads > 1)}",
+            _peer_table(section, threads, "step", spread),
+        ]
+        parts += [
+            f"## Evaluation, thousand images per second, {threads} thread{'s' * (threads > 1)}",
+            _peer_table(section, threads, "evaluation", spread),
+        ]
     if any(find(network, "cyconv", section["threads"][-1]) for network in section["networks"].values()):
         parts += ["## cyconv in itself", _own_table(section)]
     if section["gpu"]:
@@ -62,11 +77,14 @@ def _gpu_table(section):
     threads = section["threads"][-1]
     gpus = [peer for peer in PEERS if PEERS[peer].gpu and _was_timed(section, peer, threads)]
     ours = "cyconv" if _was_timed(section, "cyconv", threads) else None
-    header = ["network", *([f"cyconv, {threads} threads, µs per update"] if ours else []),
-              *(f"{PEERS[peer].label}, µs per update" for peer in gpus),
-              *([f"cyconv, {threads} threads, thousand images/s"] if ours else []),
-              *(f"{PEERS[peer].label}, thousand images/s" for peer in gpus),
-              *(["fastest GPU update / cyconv's"] if ours else [])]
+    header = [
+        "network",
+        *([f"cyconv, {threads} threads, µs per update"] if ours else []),
+        *(f"{PEERS[peer].label}, µs per update" for peer in gpus),
+        *([f"cyconv, {threads} threads, thousand images/s"] if ours else []),
+        *(f"{PEERS[peer].label}, thousand images/s" for peer in gpus),
+        *(["fastest GPU update / cyconv's"] if ours else []),
+    ]
     rows = []
     for name, network in section["networks"].items():
         runs = [find(network, peer, threads) for peer in ([ours] if ours else []) + gpus]
@@ -105,9 +123,13 @@ def _peer_table(section, threads, what, show):
 
 def _own_table(section):
     few, many = section["threads"][0], section["threads"][-1]
-    header = ["network", "MFLOP per update", "measured peak, GFLOP/s",
-              *(f"share of peak, {threads} thread{'s' * (threads > 1)}" for threads in section["threads"]),
-              "float64 / float32"]
+    header = [
+        "network",
+        "MFLOP per update",
+        "measured peak, GFLOP/s",
+        *(f"share of peak, {threads} thread{'s' * (threads > 1)}" for threads in section["threads"]),
+        "float64 / float32",
+    ]
     header += [f"{few} → {many} threads"] if few != many else []
     rows = []
     for name, network in section["networks"].items():
@@ -126,9 +148,17 @@ def _shapes(section):
     for shape in section:
         case = shape["case"]
         hidden = ", ".join(str(n) for n in case["n_hidden"])
-        rows.append([shape["beside"], str(case["filter_size"]), str(case["n_filters"]), hidden,
-                     str(case["batch_size"]), spread(shape["gflops"]),
-                     f"{statistics.median(shape['share']):.2f}"])
+        rows.append(
+            [
+                shape["beside"],
+                str(case["filter_size"]),
+                str(case["n_filters"]),
+                hidden,
+                str(case["batch_size"]),
+                spread(shape["gflops"]),
+                f"{statistics.median(shape['share']):.2f}",
+            ]
+        )
     header = ["beside", "f", "nf", "nh", "batch", "GFLOP/s", "of the tuned shape's"]
     return ["## Other shapes (cyconv)", format_table(header, rows, markdown=True)]
 
@@ -136,18 +166,22 @@ def _shapes(section):
 def _extras(section):
     extras = next(iter(section.values()))
     header = ["network", "plain, µs per update", *(name for name in extras if name != "plain")]
-    rows = [[network, spread(times["plain"]),
-             *(f"{ratio(times[name], times['plain']) - 1:+.0%}" for name in header[2:])]
-            for network, times in section.items()]
-    return ["## What augmentation, dropout and momentum add to an update (cyconv)",
-            format_table(header, rows, markdown=True)]
+    rows = [
+        [network, spread(times["plain"]), *(f"{ratio(times[name], times['plain']) - 1:+.0%}" for name in header[2:])]
+        for network, times in section.items()
+    ]
+    return [
+        "## What augmentation, dropout and momentum add to an update (cyconv)",
+        format_table(header, rows, markdown=True),
+    ]
 
 
 def _memory(section):
-    rows = [[PEERS[name].label, f"{mib['held']:.0f}", f"{mib['peak']:.0f}"]
-            for name, mib in section["peers"].items()]
-    return [f"## Memory of training on {section['n_images']:,} images, MiB beyond the interpreter with NumPy",
-            format_table(["", "held", "peak"], rows, markdown=True)]
+    rows = [[PEERS[name].label, f"{mib['held']:.0f}", f"{mib['peak']:.0f}"] for name, mib in section["peers"].items()]
+    return [
+        f"## Memory of training on {section['n_images']:,} images, MiB beyond the interpreter with NumPy",
+        format_table(["", "held", "peak"], rows, markdown=True),
+    ]
 
 
 def _imports(section):
@@ -158,14 +192,19 @@ def _imports(section):
 def _busy(section):
     few, many = (choose(row["threads"] for row in section) for choose in (min, max))
     updates = {(row["network"], row["busy"], row["threads"]): row["updates"] for row in section}
-    header = ["network", "busy processes", *(f"{n} thread{'s' * (n > 1)}" for n in dict.fromkeys((few, many))),
-              *([f"{many} / {few}"] if few < many else [])]
+    header = [
+        "network",
+        "busy processes",
+        *(f"{n} thread{'s' * (n > 1)}" for n in dict.fromkeys((few, many))),
+        *([f"{many} / {few}"] if few < many else []),
+    ]
     rows = []
     by_load = sorted(section, key=lambda row: row["busy"])
     for network, busy in dict.fromkeys((row["network"], row["busy"]) for row in by_load):
         counts = [updates[network, busy, n] for n in dict.fromkeys((few, many))]
-        rows.append([network, str(busy), *map(spread, counts),
-                     *([f"{ratio(counts[1], counts[0]):.2f}"] if few < many else [])])
+        rows.append(
+            [network, str(busy), *map(spread, counts), *([f"{ratio(counts[1], counts[0]):.2f}"] if few < many else [])]
+        )
     return ["## Updates a second beside busy processes (cyconv)", format_table(header, rows, markdown=True)]
 
 
@@ -174,8 +213,10 @@ def _exercise(section):
     for way, times in section.items():
         cyconv, torch = times.values()
         rows.append([way, spread(cyconv), spread(torch), f"{ratio(torch, cyconv):.2f}×"])
-    return ["## The whole Exercise 3 (protocol batch1, one seed, pictures), seconds",
-            format_table(["", "cyconv", "PyTorch conv2d + autograd", "PyTorch / cyconv"], rows, markdown=True)]
+    return [
+        "## The whole Exercise 3 (protocol batch1, one seed, pictures), seconds",
+        format_table(["", "cyconv", "PyTorch conv2d + autograd", "PyTorch / cyconv"], rows, markdown=True),
+    ]
 
 
 def spread(values):

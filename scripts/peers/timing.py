@@ -46,18 +46,23 @@ class Timed:
         n_updates = min(GROUP, n_images // case.batch_size, max(5, int(GROUP_FLOPS / case.step_flops)))
         self.rates = np.full(n_updates, LEARNING_RATE)
         self.orders = itertools.cycle(
-            [generator.permutation(n_images)[: n_updates * case.batch_size] for _ in range(8)])
+            [generator.permutation(n_images)[: n_updates * case.batch_size] for _ in range(8)]
+        )
 
         errors = [check_peer(peer_class, case, variant) for variant in peer_class.VARIANTS]
         right = [i for i, error in enumerate(errors) if error <= TOLERANCE[case.dtype]]
         if not right:
-            raise ArithmeticError(f"{peer_class.__name__} must agree with the reference within "
-                                  f"{TOLERANCE[case.dtype]}, but its relative error is {min(errors):.1e}")
+            raise ArithmeticError(
+                f"{peer_class.__name__} must agree with the reference within "
+                f"{TOLERANCE[case.dtype]}, but its relative error is {min(errors):.1e}"
+            )
         peers = {i: peer_class(case, data, **peer_class.VARIANTS[i]) for i in right}
         kept = {what: self._fastest(peers, getattr(self, f"_{what}"), seconds) for what in measures}
         self.peers = {what: peers[i] for what, i in kept.items()}
-        self.about = {"error": max(errors[i] for i in kept.values()),
-                      "variants": {what: peer_class.VARIANTS[i] for what, i in kept.items()}}
+        self.about = {
+            "error": max(errors[i] for i in kept.values()),
+            "variants": {what: peer_class.VARIANTS[i] for what, i in kept.items()},
+        }
 
     @staticmethod
     def _fastest(peers, measure, seconds):

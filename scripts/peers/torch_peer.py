@@ -22,8 +22,9 @@ class AutogradPeer:
     device = "cpu"
     sgd = {"foreach": True}
     block = 1000  # images that an evaluation takes at a time
-    VARIANTS = tuple({"channels_last": last, "precision": precision}
-                     for last in (False, True) for precision in ("highest", "medium"))
+    VARIANTS = tuple(
+        {"channels_last": last, "precision": precision} for last in (False, True) for precision in ("highest", "medium")
+    )
 
     def __init__(self, case, data, channels_last, precision):
         self.case, self.precision = case, precision
@@ -41,7 +42,8 @@ class AutogradPeer:
         weights = [t for name, t in self.tensors.items() if name.endswith("weight")]
         biases = [t for name, t in self.tensors.items() if name.endswith("bias")]
         self.optimizer = torch.optim.SGD(
-            [{"params": weights, "weight_decay": 2 * L2}, {"params": biases}], lr=0.0, **self.sgd)
+            [{"params": weights, "weight_decay": 2 * L2}, {"params": biases}], lr=0.0, **self.sgd
+        )
 
     def parameters(self):
         return {name: t.detach().cpu().contiguous().numpy().copy() for name, t in self.tensors.items()}
@@ -75,8 +77,9 @@ class AutogradPeer:
 class ManualPeer:
     """Resident patches, gradients by hand, ``addmm_`` as gradient and update in one call."""
 
-    VARIANTS = tuple({"rows": rows, "precision": precision}
-                     for rows in (True, False) for precision in ("highest", "medium"))
+    VARIANTS = tuple(
+        {"rows": rows, "precision": precision} for rows in (True, False) for precision in ("highest", "medium")
+    )
 
     def __init__(self, case, data, rows, precision):
         self.case, self.rows, self.precision = case, rows, precision
@@ -99,9 +102,14 @@ class ManualPeer:
         c, hidden = self.case, self.w1
         if self.rows:
             hidden = hidden.view(-1, c.n_patches, c.n_filters).transpose(1, 2).reshape(hidden.shape)
-        named = {"conv.weight": self.filters.view(c.n_filters, 3, c.filter_size, c.filter_size),
-                 "conv.bias": self.b0, "hidden.weight": hidden, "hidden.bias": self.b1,
-                 "output.weight": self.w2, "output.bias": self.b2}
+        named = {
+            "conv.weight": self.filters.view(c.n_filters, 3, c.filter_size, c.filter_size),
+            "conv.bias": self.b0,
+            "hidden.weight": hidden,
+            "hidden.bias": self.b1,
+            "output.weight": self.w2,
+            "output.bias": self.b2,
+        }
         return {name: tensor.numpy().copy() for name, tensor in named.items()}
 
     def _convolve(self, x):

@@ -28,7 +28,11 @@ class Worker:
         script = Path(__file__).resolve().parent.parent / "benchmark.py"
         self.process = subprocess.Popen(
             [sys.executable, str(script), "--worker", name, "--threads", str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
 
     def ask(self, request, **arguments):
         """Send a request and wait for its value.
@@ -135,7 +139,7 @@ class _Server:
         import cyconv
 
         self.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        return cyconv.ops.measure_peak_flops(dtype, seconds)
+        return cyconv.backend.dispatch.measure_peak_flops(dtype, seconds)
 
     def gpu_name(self):
         import torch
@@ -155,7 +159,7 @@ def _case(fields):
 
 
 def _dataset(source):
-    from cyconv.experiment import DataSource
+    from cyconv.experiments import DataSource
 
     with warnings.catch_warnings(action="ignore"):  # the parent has told them
         return DataSource(**source).load()

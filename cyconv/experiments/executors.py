@@ -1,0 +1,356 @@
+"""Many independent calls, carried out on any `concurrent.futures.Executor`, none lost and none given twice.
+
+There is no scheduler here: processes come from the standard library, a
+cluster from ``dask.distributed``, ranks from ``mpi4py.futures``. What is here
+is how to open each of them, and what to do when workers die.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FrameType
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+from .._checks import check_choice, check_integer, describe
+from .._signals import Handled, Interrupted
+
+KINDS = ("process", "dask", "mpi", "serial")
+MAX_BREAKS = 3
+PATIENCE = 10.0  # seconds in which processes that are to end may write what they have
+NO_MAIN_GUARD = 113  # exit status of a process that came back here while it imported the script
+
+_Call = TypeVar("_Call", bound=tuple[Any, ...])
+_Result = TypeVar("_Result")
+ExecutorFactory: TypeAlias = Callable[[], contextlib.AbstractContextManager[Executor | None]]
+
+_PACKAGES = {"dask": "distributed", "mpi": "mpi4py"}
+
+
+def executor_factory(kind: str, n_workers: int = 1, address: str | None = None) -> ExecutorFactory:
+    """What opens an executor of the kind, and a fresh one each time it is called.
+
+    Parameters
+    ----------
+    kind : {"process", "dask", "mpi", "serial"}
+        ``"process"``: a pool of local processes, started afresh (spawned, not
+        forked); told to end, runs write their checkpoints. ``"dask"``: the
+        cluster at ``address``, or else a local one of ``n_workers`` processes
+        with one thread each, on the loopback interface. ``"mpi"``: the ranks of ``mpiexec -n N python -m
+        mpi4py.futures SCRIPT``, or as many as the MPI library can start.
+        ``"serial"``: no executor; calls run in the calling thread.
+    n_workers : int, default 1
+        Processes to start; without meaning to ``"serial"`` and at an ``address``.
+    address : str, optional
+        Of a running Dask scheduler, such as ``"tcp://127.0.0.1:8786"``. Its
+        workers need this package, and one thread each (``--nthreads 1``).
+
+    Returns
+    -------
+    callable
+        Without arguments; gives a context manager whose value is an executor
+        or None. Leaving it by an exception ends what still runs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused.
+    ModuleNotFoundError
+        If the kind needs a package that is not installed.
+
+    Notes
+    -----
+    Each local process imports the script that starts it, so the script must
+    be a file, and must open ``"process"`` or ``"dask"`` under
+    ``if __name__ == "__main__":``; opening them raises RuntimeError otherwise.
+    Notebooks, interactive sessions and ``python -c`` need nothing.
+
+    Examples
+    --------
+    >>> make_executor = executor_factory("serial")
+    >>> [result for _, result in map_unordered(abs, [(-1,), (2,)], make_executor)]
+    [1, 2]
+    """
+    check_choice("kind", kind, KINDS)
+    check_integer("n_workers", n_workers, 1, 10_000)
+    if address is not None and kind != "dask":
+        raise ValueError(f"address must be None unless kind is 'dask', but got {describe(address)}")
+    package = _PACKAGES.get(kind)
+    if package and importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(
+            f"kind {kind!r} must have {package} installed, but it is not: pip install 'cyconv[{kind}]'"
+        )
+    if kind == "dask":
+        return partial(_dask, n_workers, address)
+    return partial({"process": _processes, "mpi": _mpi, "serial": _serial}[kind], n_workers)
+
+
+def map_unordered(
+    function: Callable[..., _Result],
+    calls: Iterable[_Call],
+    make_executor: ExecutorFactory,
+    max_breaks: int = MAX_BREAKS,
+) -> Generator[tuple[_Call, _Result], None, None]:
+    """Call ``function`` with every tuple of arguments; yield each result as it is there.
+
+    What was lost with its worker (the process was killed, the node went away)
+    is submitted again, to a fresh executor; what had come back by then is not.
+
+    Parameters
+    ----------
+    function : callable
+        For other processes: importable there by its name.
+    calls : iterable of tuple
+        Arguments, for other processes picklable.
+    make_executor : callable
+        See `executor_factory`; also any class or function that gives an
+        `concurrent.futures.Executor` when called without arguments.
+    max_breaks : int
+        So many executors in a row may break without a single result.
+
+    Yields
+    ------
+    call : tuple
+        One of ``calls``, each once.
+    result : object
+        What ``function`` returned. In order of ``calls`` without executor;
+        as they finish with one.
+
+    Raises
+    ------
+    ChildProcessError
+        If workers died ``max_breaks`` times in a row with no result in between.
+    Exception
+        Whatever ``function`` raises ends the work.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> sorted(result for _, result in map_unordered(pow, [(2, 3), (3, 2)], ThreadPoolExecutor))
+    [8, 9]
+    """
+    pending = dict(enumerate(calls))
+    breaks = 0
+    while pending:
+        if breaks == max_breaks:
+            raise ChildProcessError(
+                f"workers ended {breaks} times in a row before any of their {len(pending)} calls did"
+            )
+        breaks += 1
+        with make_executor() as executor:
+            for key, result in _pass(function, pending, executor):
+                breaks = 0
+                yield pending.pop(key), result
+
+
+def _pass(
+    function: Callable[..., _Result], pending: dict[int, _Call], executor: Executor | None
+) -> Iterator[tuple[int, _Result]]:
+    """One executor's worth of results: ``(key, result)`` of every call that it did not lose."""
+    if executor is None:
+        for key in list(pending):
+            yield key, function(*pending[key])
+        return
+    keys: dict[Future[_Result], int] = {}
+    with contextlib.suppress(BrokenExecutor):  # what could not be submitted stays pending
+        for key, call in pending.items():
+            keys[executor.submit(function, *call)] = key
+    try:
+        for future in as_completed(list(keys)):
+            error = _error_of(future)
+            if error is None:
+                yield keys.pop(future), future.result()
+            elif not isinstance(error, _losses()):
+                raise error
+    finally:
+        if not isinstance(executor, _Pool):  # it cancels what waits itself, once its processes are gone
+            for future in keys:
+                future.cancel()
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
+
+
+def _losses() -> tuple[type[BaseException], ...]:
+    """How executors tell that a call's worker is gone: it says nothing against the call."""
+    scheduler = sys.modules.get("distributed.scheduler")
+    killed = (scheduler.KilledWorker,) if scheduler else ()
+    return BrokenExecutor, CancelledError, Interrupted, *killed  # Interrupted: a worker's own SIGTERM
+
+
+def _serial(n_workers: int) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _processes(n_workers: int) -> Iterator[Executor]:
+    _check_main_module()
+    context = _SpawnContext()
+    pool = _Pool(n_workers, context, initializer=_begin_worker)
+    broken = None
+    try:
+        yield pool
+    except BrokenExecutor as error:
+        broken = error
+    finally:
+        # All that was asked for is there, or is wanted no more: nobody waits for a run's end, only for its checkpoint.
+        children = [child for child in context.processes if child.pid is not None]
+        for child in children:
+            child.terminate()
+        patience = time.monotonic() + PATIENCE
+        for child in children:
+            child.join(max(0.0, patience - time.monotonic()))
+            child.kill()
+        pool.shutdown(cancel_futures=True)
+    if any(child.exitcode == NO_MAIN_GUARD for child in children):
+        script = getattr(sys.modules["__main__"], "__file__", "this script")
+        raise RuntimeError(
+            'processes must be started under if __name__ == "__main__":, because each of them imports the script '
+            f"first, but {script} starts them without it"
+        ) from None
+    if broken is not None:
+        raise broken
+
+
+class _SpawnContext(SpawnContext):
+    """Remembers the processes it made."""
+
+    def __init__(self) -> None:
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *arguments: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
+        self.processes.append(super().Process(*arguments, **options))
+        return self.processes[-1]
+
+
+def _check_main_module() -> None:
+    """End a child that would start processes while it imports the script; refuse a script that none can import."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(NO_MAIN_GUARD)
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:
+        return  # a notebook, python -c or python -m
+    begun_in = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    if not os.path.exists(os.path.join(begun_in, path)):
+        raise RuntimeError(
+            f"processes must be started by a script that each of them can import, but there is no file {path}"
+        )
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes that end on SIGTERM and its like, but not in the middle of a file.
+
+    Python 3.11.2's own thread stumbles over calls that were cancelled before
+    the processes ended.
+    """
+
+    def submit(self, function: Callable[..., _Result], /, *arguments: Any) -> Future[_Result]:  # type: ignore[override]
+        return super().submit(_call, function, *arguments)
+
+
+def _call(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    try:
+        with Handled(_interrupt):
+            return function(*arguments)
+    except Interrupted as stop:
+        os._exit(128 + (stop.signum or signal.SIGTERM))
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signum, signal.SIG_IGN)  # once is enough
+    error = Interrupted("the work was ended")
+    error.signum = signum
+    raise error
+
+
+def _begin_worker() -> None:
+    """Ctrl-C is the parent's to act on; and no worker outlives its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _dask(n_workers: int, address: str | None) -> Iterator[Executor]:
+    from distributed import Client, LocalCluster
+
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            _check_main_module()
+            try:
+                cluster = LocalCluster(
+                    n_workers=n_workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    silence_logs=logging.ERROR,
+                )
+            except RuntimeError:
+                with contextlib.suppress(BrokenExecutor), _processes(1) as pool:
+                    pool.submit(int).result()  # says so if the script cannot be imported
+                raise
+            address = stack.enter_context(cluster)
+        yield _DaskExecutor(stack.enter_context(Client(address)))
+
+
+class _DaskExecutor(Executor):
+    """A Dask client's calls as futures of the standard library.
+
+    The client's own executor leaves a future without an end if its result was
+    lost with a worker and the call, made again, failed or was cancelled.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def submit(self, function: Callable[..., _Result], /, *arguments: Any) -> Future[_Result]:  # type: ignore[override]
+        remote = self._client.submit(function, *arguments, pure=False)
+        future: Future[_Result] = Future()
+        future.add_done_callback(lambda future: future.cancelled() and remote.cancel())
+        self._client.loop.add_callback(self._follow, remote, future)
+        return future
+
+    async def _follow(self, remote: Any, future: Future[Any]) -> None:
+        result = error = None
+        try:
+            result = await self._client.gather(remote, asynchronous=True)
+        except Exception as raised:
+            error = raised
+        if not future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+@contextlib.contextmanager
+def _mpi(n_workers: int) -> Iterator[Executor]:
+    from mpi4py.futures import MPIPoolExecutor
+
+    executor = MPIPoolExecutor(n_workers)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)

@@ -1,0 +1,187 @@
+"""What comes of a run, and the files that it keeps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_choice, check_integer
+from .._files import check_path, load_arrays, save_arrays
+from .._signals import Interrupted
+from .._typing import FloatArray, JsonDict, StrPath
+from ..history import CURVES, History
+from .runs import Run
+
+_KIND, _VERSION = "run", 1
+_STATES = ("complete", "interrupted", "diverged")
+
+
+@dataclass(eq=False)
+class Result:
+    """What came of a `Run`.
+
+    Attributes
+    ----------
+    run : Run
+    data : dict
+        What it ran on, as `describe_data` puts it.
+    history : History
+    n_parameters : int
+    filters : list of ndarray, each (n_filters, channels, f, f)
+        The first layer's, at the end: one array per branch.
+    state : {"complete", "interrupted", "diverged"}
+    message : str
+        Why it did not complete; else empty.
+    test : dict or None
+        ``loss``, ``accuracy`` and, of a run with snapshots,
+        ``ensemble_accuracy``; the test split is read once, at the end of a
+        complete run, and not at all in another.
+    confusion : ndarray of int64, shape (n_classes, n_classes), or None
+        Test images of the row's class that were taken for the column's.
+    """
+
+    run: Run
+    data: JsonDict
+    history: History
+    n_parameters: int
+    filters: list[FloatArray]
+    state: str = "complete"
+    message: str = ""
+    test: dict[str, float] | None = None
+    confusion: NDArray[np.int64] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """bool: whether the run reached its end."""
+        return self.state == "complete"
+
+    @property
+    def updates_per_second(self) -> float:
+        """float: update steps per second of update time, evaluation not counted."""
+        steps = self.history.last_step or 0
+        return steps / self.history.update_time if self.history.update_time > 0 else 0.0
+
+    def document(self) -> JsonDict:
+        """dict: everything but the filters, as JSON values."""
+        return {
+            **self._header(),
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
+            "updates_per_second": self.updates_per_second,
+            "history": self.history.to_dict(),
+        }
+
+    def _header(self) -> JsonDict:
+        return {
+            "run": self.run.to_dict(),
+            "data": self.data,
+            "n_parameters": self.n_parameters,
+            "state": self.state,
+            "message": self.message,
+            "test": self.test,
+        }
+
+    def save(self, path: StrPath) -> None:
+        """Write the result as one ``.npz``, atomically and without pickle.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what stood at ``path`` stays.
+        """
+        arrays = {f"history.{key}": self.history[key] for key in CURVES}
+        arrays |= {f"filters.{i}": array for i, array in enumerate(self.filters)}
+        if self.confusion is not None:
+            arrays["confusion"] = self.confusion
+        save_arrays(path, _KIND, _VERSION, {**self._header(), "history": self.history.header()}, arrays)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not such a file, is damaged or from a newer version.
+        """
+        header, arrays = load_arrays(path, _KIND, _VERSION)
+        try:
+            curves = {key: arrays[f"history.{key}"] for key in CURVES}
+            n_branches = sum(name.startswith("filters.") for name in arrays)
+            result = cls(
+                run=Run.from_dict(header["run"]),
+                data=dict(header["data"]),
+                history=History.from_arrays(header["history"], curves),
+                n_parameters=check_integer("n_parameters", header["n_parameters"], 1),
+                filters=[arrays[f"filters.{i}"] for i in range(n_branches)],
+                state=check_choice("state", header["state"], _STATES),
+                message=str(header["message"]),
+                test=header["test"],
+                confusion=arrays.get("confusion"),
+            )
+            if result.complete and not {"loss", "accuracy"} <= set(result.test or ()):
+                raise ValueError("it is complete, but holds no test accuracy")
+            return result
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"path must be a cyconv run file, but {path} is damaged: {error}") from None
+
+
+class RunInterrupted(Interrupted):
+    """A signal ended an experiment.
+
+    Attributes
+    ----------
+    signum : int
+        The signal's number.
+    result : Result or None
+        What there was by then of the run that it met, if it met one.
+    """
+
+    def __init__(self, message: str, signum: int | None = None, result: Result | None = None) -> None:
+        super().__init__(message)
+        self.signum = signum
+        self.result = result
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files that a run keeps in an output folder.
+
+    Examples
+    --------
+    >>> RunFiles("results", Run("narrow")).history.name
+    'history-narrow-seed0.csv'
+    """
+
+    folder: Path
+    run: Run
+
+    #: Patterns of all the names below, for whoever clears a folder.
+    PATTERNS = ("run-*.npz", "checkpoint-*.npz", "network-*.npz", "history-*.csv")
+
+    def __init__(self, folder: StrPath, run: Run) -> None:
+        object.__setattr__(self, "folder", check_path("folder", folder))
+        object.__setattr__(self, "run", run)
+
+    @property
+    def result(self) -> Path:
+        """Path: the `Result`; once it is there, the run is finished."""
+        return self.folder / f"run-{self.run.stem}.npz"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Path: the trainer's checkpoint, while the run is not finished."""
+        return self.folder / f"checkpoint-{self.run.stem}.npz"
+
+    @property
+    def network(self) -> Path:
+        """Path: the trained `Network`."""
+        return self.folder / f"network-{self.run.stem}.npz"
+
+    @property
+    def history(self) -> Path:
+        """Path: the `History` as CSV."""
+        return self.folder / f"history-{self.run.stem}.csv"

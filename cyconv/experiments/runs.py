@@ -1,0 +1,229 @@
+"""Training runs as data: every setting that decides a run's numbers, as values that JSON can hold."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from .._checks import check_integer, describe
+from .._typing import JsonDict, Sizes
+from ..augmentation import NO_AUGMENTATION, Augmentation
+from ..network import Network
+from ..schedules import CyclicSchedule
+from ..trainer import CyclicTrainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """Every setting of one training run.
+
+    Parameters
+    ----------
+    name : str
+        What the run is called in file names: letters, digits, ``. _ -``. Runs
+        that differ in the seed alone share it.
+    label : str
+        What it is called in tables and pictures; the name unless given.
+    filter_size, n_filters, n_hidden, dtype
+        Of the `Network`; a tuple of filter sizes puts branches side by side,
+        a tuple of hidden widths layers on top of each other.
+    eta_min, eta_max, step_size, n_cycles, growth, eta_max_decay
+        Of the `CyclicSchedule`; ``step_size`` is half the first cycle, in update steps.
+    batch_size, l2, label_smoothing, momentum, dropout, snapshots
+        Of the `CyclicTrainer`.
+    flip, shift, cutout
+        Of the `Augmentation`; left as they are, there is none.
+    seed : int
+        For the initialisation, the shuffles, the augmentation and dropout.
+    log_every : int
+        Update steps from one point of the history to the next.
+    n_train_evaluated : int or None
+        On how many training images, the first ones, the history's training
+        curves are measured; None for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the name could not be part of a file name, or the label is no text. Everything else is
+        checked where it is used; `check` does so at once.
+
+    Examples
+    --------
+    >>> run = Run("narrow", n_filters=3)
+    >>> run.schedule().total_steps, run.stem
+    (4800, 'narrow-seed0')
+    >>> Run.from_dict(run.to_dict()) == run
+    True
+    """
+
+    name: str
+    label: str = ""
+    filter_size: int | Sizes = 4
+    n_filters: int | Sizes = 10
+    n_hidden: int | Sizes = 50
+    dtype: str = "float32"
+    eta_min: float = 1e-5
+    eta_max: float = 1e-1
+    step_size: int = 800
+    n_cycles: int = 3
+    growth: float = 1.0
+    eta_max_decay: float = 1.0
+    batch_size: int = 100
+    l2: float = 0.003
+    label_smoothing: float = 0.0
+    momentum: float = 0.0
+    dropout: float = 0.0
+    flip: bool = False
+    shift: int = 0
+    cutout: int = 0
+    snapshots: bool = False
+    seed: int = 0
+    log_every: int = 100
+    n_train_evaluated: int | None = 5000
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(f"name must be 1 to 100 letters, digits or ._-, but got {describe(self.name)}")
+        if not isinstance(self.label, str):
+            raise TypeError(f"label must be a text, but got {describe(self.label)}")
+        object.__setattr__(self, "label", self.label or self.name)
+
+    @property
+    def stem(self) -> str:
+        """str: what the names of the run's files hold."""
+        return f"{self.name}-seed{self.seed}"
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """Augmentation or None."""
+        augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
+        return None if augmentation == NO_AUGMENTATION else augmentation
+
+    def schedule(self) -> CyclicSchedule:
+        """The run's `CyclicSchedule`."""
+        return CyclicSchedule(
+            eta_min=self.eta_min,
+            eta_max=self.eta_max,
+            step_size=self.step_size,
+            n_cycles=self.n_cycles,
+            growth=self.growth,
+            eta_max_decay=self.eta_max_decay,
+        )
+
+    def network(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Network:
+        """The run's `Network`, not trained yet."""
+        return Network(
+            filter_size=self.filter_size,
+            n_filters=self.n_filters,
+            n_hidden=self.n_hidden,
+            seed=self.seed,
+            dtype=self.dtype,
+            image_shape=image_shape,
+            n_classes=n_classes,
+        )
+
+    def trainer(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> CyclicTrainer:
+        """A `CyclicTrainer` with the run's network, before its first step."""
+        return CyclicTrainer(
+            self.network(image_shape, n_classes),
+            self.schedule(),
+            batch_size=self.batch_size,
+            l2=self.l2,
+            label_smoothing=self.label_smoothing,
+            seed=self.seed,
+            momentum=self.momentum,
+            dropout=self.dropout,
+            augmentation=self.augmentation,
+            snapshots=self.snapshots,
+        )
+
+    def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
+        """Raise TypeError or ValueError now if any setting would be refused later; return the run."""
+        self.trainer(image_shape, n_classes)
+        check_integer("log_every", self.log_every, 1)
+        if self.n_train_evaluated is not None:
+            check_integer("n_train_evaluated", self.n_train_evaluated, 1)
+        return self
+
+    def to_dict(self) -> JsonDict:
+        """dict: the settings as JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, settings: JsonDict) -> Self:
+        """The run that `to_dict` described.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a mapping of a run's settings.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(settings, dict) or not {"name"} <= set(settings) <= known:
+            raise ValueError(f"settings must hold a run's settings, but got {describe(settings)}")
+        lists = {key: tuple(value) for key, value in settings.items() if isinstance(value, list)}
+        return cls(**{**settings, **lists})
+
+
+def _architecture(part: int, number: str, filter_size: int, n_filters: int, growth: float) -> Run:
+    return Run(
+        name=f"part{part}-f{filter_size}-nf{n_filters}",
+        label=f"{number}: f={filter_size}, nf={n_filters}",
+        filter_size=filter_size,
+        n_filters=n_filters,
+        growth=growth,
+    )
+
+
+ARCHITECTURES = (
+    _architecture(1, "1", 2, 3, growth=1.0),
+    _architecture(1, "2", 4, 10, growth=1.0),
+    _architecture(1, "3", 8, 40, growth=1.0),
+    _architecture(1, "4", 16, 160, growth=1.0),
+)
+
+#: The same exercise's longer training: three doubling cycles.
+LONGER_TRAINING = (
+    _architecture(2, "2", 4, 10, growth=2.0),
+    _architecture(2, "3", 8, 40, growth=2.0),
+    _architecture(2, "2 wide", 4, 40, growth=2.0),
+)
+
+
+def over_seeds(runs: Sequence[Run], n_seeds: int, first: int = 0) -> list[Run]:
+    """Every run with every seed ``first``, ``first + 1``, …: all runs of one seed, then of the next.
+
+    Examples
+    --------
+    >>> [run.stem for run in over_seeds([Run("a"), Run("b")], 2)]
+    ['a-seed0', 'b-seed0', 'a-seed1', 'b-seed1']
+    """
+    n_seeds, first = check_integer("n_seeds", n_seeds, 1, 10**6), check_integer("first", first, 0)
+    if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
+        raise TypeError(f"runs must be a sequence of Run, but got {describe(runs)}")
+    return [dataclasses.replace(run, seed=seed) for seed in range(first, first + n_seeds) for run in runs]
+
+
+def longest_first(runs: Iterable[Run]) -> list[Run]:
+    """The runs by what their updates take, by estimate: begun so, several at a time end at about the same time.
+
+    Examples
+    --------
+    >>> [run.name for run in longest_first([Run("small", n_filters=3), Run("large", n_filters=30)])]
+    ['large', 'small']
+    """
+    return sorted(runs, key=_length, reverse=True)
+
+
+def _length(run: Run) -> int:
+    """How often weights meet inputs."""
+    network = run.network()
+    _, height, width = network.image_shape
+    per_image = sum(
+        array.size * (height * width // array.shape[-1] ** 2 if array.ndim == 4 else 1)
+        for array in network.parameters.values()
+    )
+    return run.schedule().total_steps * run.batch_size * per_image

@@ -1,0 +1,43 @@
+"""Mistakes on the command line, each told in one sentence."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+
+class UsageError(Exception):
+    """A mistake on the command line; its text is the sentence for the user."""
+
+
+@contextlib.contextmanager
+def usage(**options: str) -> Iterator[None]:
+    """Turn what a check of the user's input raises into a `UsageError`.
+
+    Parameters
+    ----------
+    **options : str
+        By an argument's name, what the person typed for it, such as ``n="--threads"``.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise UsageError(explain(error, **options)) from error
+
+
+def explain(error: BaseException, **options: str) -> str:
+    """One sentence from an exception, without error numbers, about the options that were typed (see `usage`).
+
+    Examples
+    --------
+    >>> explain(FileNotFoundError(2, "No such file or directory", "data"))
+    'No such file or directory: data'
+    >>> explain(ValueError("n must be an integer in [1, 256], but got 0"), n="--threads")
+    '--threads must be an integer in [1, 256], but got 0'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    subject, must, rest = sentence.partition(" must ")
+    for name, option in options.items() if must else ():
+        subject = re.sub(rf"\b{name}\b", option.replace("\\", r"\\"), subject)
+    return subject + must + rest

@@ -1,0 +1,129 @@
+"""Images and labels made ready for a network: checked once, referred to, never copied if avoidable."""
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._checks import as_images, check_array, check_finite, check_labels, describe
+from ._typing import AnyArray, FloatArray, ImageShape
+from .datasets import Normalizer
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+class PreparedData:
+    """What :meth:`Network.prepare` returns: images, labels and how to normalise.
+
+    The images stay where and as they are (uint8 stays uint8, no second copy);
+    each batch is normalised and cut into patches while it is gathered. A
+    source serves every network of its image shape and dtype. It cannot be changed.
+
+    Attributes
+    ----------
+    n_images : int
+    labels : ndarray of int32, (n,), or None
+        Read-only.
+    """
+
+    n_images: int
+    labels: NDArray[np.int32] | None
+    pixels: NDArray[np.uint8] | None
+    values: FloatArray | None
+    scale: FloatArray | None
+    offset: FloatArray | None
+    centre: FloatArray | None
+    dtype: np.dtype[np.floating]
+    image_shape: ImageShape
+    n_classes: int
+
+    def __init__(
+        self,
+        network: "Network",
+        images: ArrayLike,
+        labels: ArrayLike | None,
+        normalizer: Normalizer | None = None,
+        name: str = "images",
+    ) -> None:
+        array = as_images(name, images, network.image_shape)
+        if array.shape[0] == 0:
+            raise ValueError(f"{name} must hold at least one image, but got {describe(array)}")
+        self.n_images = array.shape[0]
+        self.dtype = network.dtype
+        self.image_shape = network.image_shape
+        self.n_classes = network.n_classes
+        self.labels = None if labels is None else check_labels("labels", labels, self.n_images, network.n_classes)
+        self.pixels = self.values = self.scale = self.offset = self.centre = None
+        if array.dtype == np.uint8:
+            self._take_pixels(name, array, network.normalizer if normalizer is None else normalizer)
+        elif array.dtype.kind == "f":
+            if normalizer is not None:
+                raise ValueError("normalizer must be None for images that are already floats, but got one")
+            with np.errstate(over="ignore"):  # what a narrower dtype cannot hold is refused below
+                self.values = np.ascontiguousarray(array, dtype=self.dtype)
+            check_finite(name, self.values)
+            if _look_like_pixels(self.values, network.normalizer):
+                _warn(
+                    f"{name} must be normalised where they are floats, but got values from {self.values.min():g} "
+                    f"to {self.values.max():g}, as pixels have them: pass uint8 pixels, or what a Normalizer makes "
+                    "of them"
+                )
+        else:
+            raise TypeError(f"{name} must have dtype uint8, float32 or float64, but got {describe(array)}")
+        if self.labels is not None:
+            self.labels.flags.writeable = False
+        self._sealed = True
+
+    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """The kernels rely on what was checked here."""
+            if getattr(self, "_sealed", False):
+                raise AttributeError(f"{name} of a source cannot be changed, but got {describe(value)}")
+            object.__setattr__(self, name, value)
+
+    def _take_pixels(self, name: str, array: AnyArray, normalizer: Normalizer | None) -> None:
+        if normalizer is None:
+            raise ValueError(f"normalizer must be given where {name} are uint8 pixels, but the network has none")
+        self.scale, self.offset, centre = (self._statistic(normalizer, part) for part in ("scale", "offset", "centre"))
+        self.centre = centre if centre.any() else None  # the kernels' faster ways subtract none
+        self.pixels = np.ascontiguousarray(array)
+
+    def _statistic(self, normalizer: Normalizer, part: str) -> FloatArray:
+        values = check_array(f"normalizer.{part}", getattr(normalizer, part, None), self.image_shape)
+        return check_finite(f"normalizer.{part}", np.ascontiguousarray(values, dtype=self.dtype))
+
+    def __len__(self) -> int:
+        return self.n_images
+
+    def kernel_arguments(self) -> tuple[Any, ...]:
+        """pixels, values, scale, offset, centre: what the kernels take."""
+        return self.pixels, self.values, self.scale, self.offset, self.centre
+
+
+def _look_like_pixels(values: FloatArray, normalizer: Normalizer | None) -> bool:
+    """Whether these floats are plainly pixels, from 0 to 255 or from 0 to 1, and were never normalised.
+
+    Normalised images have negative values, as a rule in the first of them. Those that have none, of
+    bright images, are told by what the normaliser made them of: whole numbers up to 255.
+    """
+    if values[0].min() < 0:
+        return False
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or lowest == highest or highest > 255:
+        return False
+    if normalizer is None:
+        return bool(highest > 32)
+    pixels = values[:16] * normalizer.std + normalizer.mean
+    return bool(pixels.max() > 256 or (highest <= 1 and np.abs(pixels - np.rint(pixels)).max() > 0.05))
+
+
+def _warn(message: str) -> None:
+    """A UserWarning of the line that called into this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

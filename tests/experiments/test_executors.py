@@ -1,0 +1,221 @@
+"""Calls carried out on executors: what broken ones lose is called again, nothing is lost, nothing is doubled."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+
+import pytest
+
+import cyconv
+from cyconv._files import atomic_write
+from cyconv.experiments.executors import executor_factory, map_unordered
+
+
+class Breaking(Executor):
+    """Carries out `good` calls, loses the rest in the way that `error` says."""
+
+    opened = 0
+
+    def __init__(self, good, error):
+        self.good, self.error = good, error
+        Breaking.opened += 1
+
+    def submit(self, function, *arguments):
+        future = Future()
+        self.good -= 1
+        if self.good >= 0:
+            future.set_result(function(*arguments))
+        elif isinstance(self.error, CancelledError):
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        elif self.good < -1:
+            raise BrokenExecutor("no more calls")
+        else:
+            future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize("error", [BrokenExecutor("gone"), CancelledError(), cyconv.Interrupted("terminated")])
+def test_what_broken_executors_lose_is_called_again_and_nothing_else(monkeypatch, error):
+    monkeypatch.setattr(Breaking, "opened", 0)
+    called = []
+
+    def function(number):
+        called.append(number)
+        return -number
+
+    results = list(map_unordered(function, [(n,) for n in range(7)], lambda: Breaking(3, error)))
+    assert sorted(results) == [((n,), -n) for n in range(7)]
+    assert sorted(called) == list(range(7)) and Breaking.opened == 3
+
+
+def test_executors_that_only_break_are_given_up(monkeypatch):
+    monkeypatch.setattr(Breaking, "opened", 0)
+    with pytest.raises(ChildProcessError, match="3 times in a row .* 2 calls"):
+        list(map_unordered(abs, [(1,), (2,)], lambda: Breaking(0, BrokenExecutor())))
+    assert Breaking.opened == 3
+
+
+def test_a_call_s_own_error_ends_the_work_and_cancels_the_rest():
+    gate, called = threading.Event(), []
+
+    def function(number):
+        if number == 0:
+            raise ZeroDivisionError("mine")
+        gate.wait(10)
+        called.append(number)
+
+    class Pool(ThreadPoolExecutor):
+        def __exit__(self, *error):
+            gate.set()
+            return super().__exit__(*error)
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        list(map_unordered(function, [(n,) for n in range(9)], lambda: Pool(1)))
+    assert len(called) <= 1
+
+
+def write_slowly(path):
+    with atomic_write(path) as file:
+        file.write(b"half")
+        path.with_name("begun").touch()
+        time.sleep(60)
+
+
+def test_a_process_that_is_told_to_end_leaves_no_half_file(tmp_path):
+    with executor_factory("process")() as executor:
+        executor.submit(write_slowly, tmp_path / "file")
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+
+
+SCRIPT = """
+from cyconv.experiments.executors import executor_factory, map_unordered
+{guard}for _, result in map_unordered(abs, [(-1,), (2,)], executor_factory({kind!r}, 2)): print(result)
+"""
+GUARD = 'if __name__ == "__main__":\n  '
+
+
+def run_python(*command, cwd, environment, **options):
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["process", "dask"])
+@pytest.mark.parametrize("command", [["job.py"], ["-m", "job"]])
+def test_a_script_without_a_main_guard_gets_one_sentence(tmp_path, environment, kind, command):
+    if kind == "dask":
+        pytest.importorskip("distributed")
+    (tmp_path / "job.py").write_text(SCRIPT.format(guard="", kind=kind))
+    done = run_python(*command, cwd=tmp_path, environment=environment)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("Traceback") == 1 and len(done.stderr.splitlines()) < 25
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('RuntimeError: processes must be started under if __name__ == "__main__":')
+    assert last.endswith("job.py starts them without it")
+
+
+@pytest.mark.parametrize("kind", ["process", "dask"])
+def test_a_script_with_a_main_guard_works(tmp_path, environment, kind):
+    if kind == "dask":
+        pytest.importorskip("distributed")
+    (tmp_path / "job.py").write_text(SCRIPT.format(guard=GUARD, kind=kind))
+    done = run_python("job.py", cwd=tmp_path, environment=environment)
+    assert done.returncode == 0 and sorted(done.stdout.split()) == ["1", "2"] and done.stderr == ""
+
+
+def test_a_program_that_nobody_can_import(tmp_path, environment):
+    code = SCRIPT.format(guard="", kind="process")
+    done = run_python("-", cwd=tmp_path, environment=environment, input=code)
+    assert done.returncode == 1 and done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1].endswith("each of them can import, but there is no file <stdin>")
+    done = run_python("-c", code, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0 and sorted(done.stdout.split()) == ["1", "2"] and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("thread",), "kind must be one of"),
+        (("process", 0), "n_workers must be"),
+        (("process", 1, "tcp://127.0.0.1:1"), "address must be None unless"),
+    ],
+)
+def test_an_executor_that_there_is_not_is_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        executor_factory(*arguments)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"distributed installed.*cyconv\[dask\]"):
+        executor_factory("dask")
+
+
+def test_a_call_whose_dask_workers_kept_dying_is_called_again():
+    scheduler = pytest.importorskip("distributed.scheduler")
+    error = scheduler.KilledWorker("call", None, 3)
+    assert len(list(map_unordered(abs, [(1,), (2,)], lambda: Breaking(1, error)))) == 2
+
+
+def loses_its_result(marker, again):
+    """A call whose result takes its Dask worker with it when it is fetched; made once more, it ends by `again()`."""
+
+    class Last:
+        def __reduce__(self):
+            marker.touch()
+            os._exit(1)
+
+    return again() if marker.exists() else Last()
+
+
+@pytest.fixture
+def by_value():
+    """Workers have no tests to import."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    pytest.importorskip("distributed")
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.mark.usefixtures("by_value")
+def test_a_result_that_is_lost_with_its_dask_worker_is_computed_again(tmp_path):
+    calls = [(tmp_path / "marker", lambda: "again")]
+    assert [result for _, result in map_unordered(loses_its_result, calls, executor_factory("dask"))] == ["again"]
+
+
+@pytest.mark.usefixtures("by_value")
+def test_a_lost_dask_result_s_second_call_may_fail(tmp_path):
+    calls = [(tmp_path / "marker", lambda: int("mine"))]
+    with pytest.raises(ValueError, match="mine"):
+        list(map_unordered(loses_its_result, calls, executor_factory("dask")))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_value")
+def test_leaving_while_a_lost_dask_result_is_computed_again_is_silent(tmp_path, caplog):
+    marker, begun = tmp_path / "marker", tmp_path / "begun"
+
+    def wait():
+        begun.touch()
+        time.sleep(60)
+
+    marker_of_the_other = tmp_path / "other"
+    marker_of_the_other.touch()
+    calls = [(marker_of_the_other, lambda: "first"), (marker, wait)]
+    results = map_unordered(loses_its_result, calls, executor_factory("dask", 2))
+    assert next(results)[1] == "first"
+    deadline = time.monotonic() + 60
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    results.close()
+    assert not [record for record in caplog.records if record.name.startswith("tornado")]

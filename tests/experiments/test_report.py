@@ -1,0 +1,165 @@
+"""Statistics over seeds and the tables made of them."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cyconv.experiments import Run, report, statistics
+from cyconv.history import History
+from cyconv.schedules import CyclicSchedule
+
+
+def fake_result(name, seed, accuracy, state="complete"):
+    history = History()
+    history.append(0, 1e-5, (2.3, 2.4, 0.1), (2.3, 2.4, 0.1))
+    history.append(10, 1e-5, (1.3, 1.4, 0.6), (1.3, 1.4, accuracy - 0.01))
+    history.training_time = 2.0 + seed
+    run = Run(name, label=f"label of {name}", seed=seed)
+    complete = state == "complete"
+    test = {"accuracy": accuracy, "loss": 1.25} if complete else None
+    return SimpleNamespace(
+        run=run,
+        n_parameters=1234,
+        history=history,
+        state=state,
+        complete=complete,
+        test=test,
+        updates_per_second=5000.0,
+        document=lambda: {"run": run.to_dict()},
+    )
+
+
+def test_mean_and_deviation_agree_with_their_definitions(rng):
+    values = rng.random(5).tolist()
+    mean, deviation = statistics.mean_and_deviation(values)
+    assert mean == pytest.approx(sum(values) / 5)
+    assert deviation == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / 4))
+    with pytest.raises(ValueError, match="values must be at least one number"):
+        statistics.mean_and_deviation([])
+
+
+def test_pooled_deviation_weighs_groups_by_their_degrees_of_freedom(rng):
+    groups = [rng.standard_normal(n) for n in (2, 5, 9)]
+    expected = math.sqrt(sum((len(g) - 1) * np.var(g, ddof=1) for g in groups) / (1 + 4 + 8))
+    assert statistics.pooled_deviation([*groups, [3.0]]) == pytest.approx(expected)
+    assert statistics.pooled_deviation([[1.0], [2.0]]) is None
+
+
+def test_a_pair_is_noise_up_to_two_standard_errors():
+    # Both deviations are 0.01, so two standard errors are 2 * 0.01 * sqrt(2 / 3) = 0.01633.
+    base = np.array([0.49, 0.50, 0.51])
+    for shift, noise in ((0.0163, True), (0.0164, False)):
+        (pair,) = statistics.differences({"a": base, "b": base + shift})
+        assert pair.is_noise is noise, shift
+    (pair,) = statistics.differences({"a": base, "b": base + 0.01, "empty": []})
+    assert (pair.first, pair.second) == ("a", "b") and pair.value == pytest.approx(-0.01)
+    assert pair.bound == pytest.approx(0.02 * math.sqrt(2 / 3))
+    assert pair.verdict() == "within noise (two standard errors: 1.63 points)"
+    (alone,) = statistics.differences({"a": [0.5], "b": [0.6]})
+    assert alone.is_noise is None and alone.verdict() == "which with one run each may be noise"
+
+
+def test_the_sentence_names_the_pairs_within_noise():
+    groups = {"one": [0.50, 0.52], "two": [0.51, 0.53], "three": [0.80, 0.82]}
+    sentence = report.noise_sentence(groups)
+    assert "one and two (1.00 points apart)" in sentence
+    assert "three" not in sentence
+    assert "every other difference is larger" in sentence
+    gaps = {"one": [0.500, 0.502], "two": [0.700, 0.702]}
+    assert "(0.003 nats)" in report.noise_sentence(gaps, "loss gap", scale=1, unit=" nats", decimals=3)
+    alike = report.noise_sentence({name: [0.5, 0.6] for name in "abc"})
+    assert alike == (
+        "Every difference in test accuracy is within noise, that is, at most two standard errors (14.14 points)."
+    )
+    assert "no two groups" in report.noise_sentence({"one": [0.5, 0.6], "none": []})
+
+
+def test_a_table_lines_up_in_both_forms():
+    rows = [["long name", "1"], ["x", "1,234 ± 5"]]
+    plain = report.format_table(["name", "n"], rows).splitlines()
+    assert [line.index("1") for line in plain[2:]] == [len(plain[3]) - 1, len("long name  ")]
+    markdown = report.format_table(["name", "n"], rows, markdown=True).splitlines()
+    assert len({len(line) for line in markdown}) == 1
+    assert all(line.startswith("|") and line.endswith("|") for line in markdown)
+    with pytest.raises(ValueError, match="rows must have 2 cells"):
+        report.format_table(["a", "b"], [["only one"]])
+
+
+def test_runs_are_gathered_by_name_and_unfinished_ones_only_counted():
+    results = [
+        fake_result("b", 1, 0.6),
+        fake_result("a", 0, 0.3),
+        fake_result("b", 0, 0.5),
+        fake_result("b", 2, 0.9, state="interrupted"),
+    ]
+    b, a = report.summarise(results)
+    assert (b.name, b.label, b.seeds, b.unfinished) == ("b", "label of b", [0, 1], 1)
+    assert b.test_accuracy == [0.5, 0.6]
+    assert b.validation_accuracy == pytest.approx([0.49, 0.59])
+    assert a.seeds == [0] and a.ensemble_accuracy == []
+    table = report.summary_table([b, a])
+    assert "55.00 ± 7.07" in table and "2 of 3" in table and "30.00" in table and "ensemble" not in table
+    measures = b.document()["test_accuracy"]
+    assert measures["mean"] == pytest.approx(0.55) and measures["each"] == [0.5, 0.6]
+    assert b.loss_gap == [0.0, 0.0] and b.document()["loss_gap"]["each"] == [0.0, 0.0]
+    assert "50.00, 60.00" in table and "training loss" not in table
+    assert "0.000 ± 0.000" in report.summary_table([b, a], gap=True)
+    assert "each run" not in report.summary_table([a])
+    many = report.summarise([fake_result("c", seed, 0.5) for seed in range(6)])
+    assert "each run" not in report.summary_table(many)
+    assert "ensemble_accuracy" not in b.document()
+
+
+def test_an_ensemble_has_a_row_of_its_own():
+    results = [fake_result("a", seed, 0.5) for seed in range(2)]
+    for result in results:
+        result.test["ensemble_accuracy"] = 0.6 + result.run.seed / 10
+    (single,) = report.summarise(results)
+    row = report.ensemble_row(single, 4)
+    assert row.label == "label of a: ensemble of 4" and row.n_parameters == 4 * 1234
+    assert set(row.document()) == {"name", "label", "n_parameters", "seeds", "unfinished", "test_accuracy"}
+    assert row.test_accuracy == pytest.approx([0.6, 0.7])
+    table = report.summary_table([single, row]).splitlines()
+    assert "65.00 ± 7.07" in table[3] and table[3].endswith("–") and "ensemble (%)" in table[0]
+
+
+def test_a_section_of_unfinished_runs_alone_still_makes_a_table():
+    section = report.Section("Part 1", report.summarise([fake_result("a", 0, 0.5, "interrupted")]), [])
+    assert "0 of 1" in section.text() and "–" in section.markdown()
+    assert "conclusion" not in section.document()
+
+
+def test_a_section_says_its_conclusion_everywhere():
+    rows = report.summarise([fake_result("a", 0, 0.5)])
+    section = report.Section("Part 1", rows, [], conclusion="It helps.")
+    assert section.document()["conclusion"] == "It helps."
+    assert section.text().endswith("\n\nIt helps.") and "\n\nIt helps.\n\n" in section.markdown()
+
+
+def test_the_results_are_strict_json_with_machine_and_versions():
+    results = [fake_result("a", seed, 0.5 + seed / 100) for seed in range(3)]
+    section = report.Section("Part 1", report.summarise(results), ["a.png"])
+    configuration = {"data": {"name": "a data set"}}
+    document = report.results_document(configuration, [section], results, complete=True)
+    document = json.loads(json.dumps(document, allow_nan=False))
+    assert document["complete"] and document["data_set"] == "a data set" and document["seeds"] == [0, 1, 2]
+    assert document["machine"]["processor"] and document["machine"]["threads"] >= 1
+    assert document["machine"]["instruction_set"] and document["versions"]["numpy"] == np.__version__
+    assert len(document["runs"]) == 3 and document["summary"][0]["rows"][0]["seeds"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "n_cycles, growth, expected",
+    [
+        (1, 2.0, "1 cycle"),
+        (3, 1.0, "3 equal cycles"),
+        (4, 2.0, "4 doubling cycles"),
+        (4, 0.5, "4 halving cycles"),
+        (2, 1.5, "2 cycles, each 1.5 times as long as the one before"),
+    ],
+)
+def test_cycles_in_words(n_cycles, growth, expected):
+    assert report.describe_cycles(CyclicSchedule(0, 1, 10, n_cycles, growth)) == expected

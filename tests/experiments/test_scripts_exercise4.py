@@ -1,0 +1,169 @@
+"""scripts/exercise4.py in miniature: rows, conclusion, pictures, resuming, refusals."""
+
+import csv
+import os
+import signal
+
+import numpy as np
+import pytest
+from strict import strict_json
+
+import cyconv
+from cyconv.experiments import report
+
+PICTURES = ("accuracy", "curves", "train-validation", "gap", "learning-rate")
+FAST = {"filter_size": 8, "n_filters": 4, "n_hidden": 10, "step_size": 5, "log_every": 10}
+
+
+@pytest.fixture
+def script(load_script):
+    return load_script("exercise4", QUICK=FAST)
+
+
+def without_times(document):
+    histories = [
+        {key: run["history"][key] for key in ("update_steps", "loss_train", "acc_val")} for run in document["runs"]
+    ]
+    return [(run["run"], run["test"], history) for run, history in zip(document["runs"], histories)]
+
+
+def test_it_is_the_assignment_s_exercise(load_script):
+    run = load_script("exercise4").PLAIN
+    assert (run.filter_size, run.n_filters, run.n_hidden) == (4, 40, 300)
+    assert (run.step_size, run.n_cycles, run.growth, run.schedule().total_steps) == (800, 4, 2.0, 24000)
+    assert (run.eta_min, run.eta_max, run.l2, run.batch_size) == (1e-5, 1e-1, 0.0025, 100)
+    assert (run.label_smoothing, run.momentum, run.dropout, run.augmentation) == (0.0, 0.0, 0.0, None)
+
+
+def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
+    assert run_script(script, "--quick", "--seeds", "2") == 0
+    output = capsys.readouterr().out
+    lines = output.strip().splitlines()
+    assert "shapes (synthetic)" in lines[0] and "shapes (synthetic)" in lines[-1] and "exercise4" in lines[-1]
+
+    folder = tmp_path / "results" / "exercise4"
+    document = strict_json(folder / "results.json")
+    assert document["complete"] and document["seeds"] == [0, 1]
+    assert document["data_set"] == "shapes (synthetic)"
+    assert [run["run"]["label_smoothing"] for run in document["runs"]] == [0.0, 0.1, 0.0, 0.1]
+    (section,) = document["summary"]
+    rows = {row["name"]: row for row in section["rows"]}
+    assert list(rows) == ["plain", "smoothed", "plain-ensemble", "smoothed-ensemble"]
+    data = cyconv.make_shapes(1000, 100, 200)  # what a quick run without CIFAR-10 trains on
+    for name, epsilon in (("plain", 0.0), ("smoothed", 0.1)):
+        runs = [run for run in document["runs"] if run["run"]["label_smoothing"] == epsilon]
+        gaps = [run["history"]["loss_val"][-1] - run["history"]["loss_train"][-1] for run in runs]
+        assert rows[name]["loss_gap"]["each"] == pytest.approx(gaps)
+        assert rows[name]["test_accuracy"]["standard_deviation"] is not None
+        ensembles = rows[f"{name}-ensemble"]["test_accuracy"]["each"]
+        assert ensembles == [run["test"]["ensemble_accuracy"] for run in runs]
+        for seed in range(2):
+            network = cyconv.Network.load(folder / f"network-{name}-seed{seed}.npz")
+            found = network.evaluate(data.test.images, data.test.labels).accuracy
+            assert rows[name]["test_accuracy"]["each"][seed] == found
+            with open(folder / f"history-{name}-seed{seed}.csv", newline="") as file:
+                assert len(list(csv.DictReader(file))) == len(runs[seed]["history"]["update_steps"])
+
+    summary = (folder / "summary.md").read_text()
+    assert summary.splitlines()[0] == "# Exercise 4: shapes (synthetic)"
+    for name in PICTURES:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") and f"({name}.png)" in summary
+    each = report.format_each(rows["plain"]["test_accuracy"]["each"], scale=100)
+    assert section["conclusion"] and "two standard errors" in section["conclusion"]
+    assert all(text in summary and text in output for text in (section["conclusion"], section["noise"], each))
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def row(name, accuracy, gap=()):
+    return report.Summary(
+        name, f"label of {name}", 10, [0, 1], list(accuracy), [], [], list(gap), [], [], [], unfinished=0
+    )
+
+
+def test_the_conclusion_says_what_the_numbers_say(script):
+    rows = [
+        row("plain", [0.60, 0.62], [0.50, 0.52]),
+        row("smoothed", [0.61, 0.63], [0.20, 0.22]),
+        row("plain-ensemble", [0.70, 0.72]),
+        row("smoothed-ensemble", [0.55, 0.57]),
+    ]
+    said = script.conclude(rows)
+    bound = 2 * 0.02 / np.sqrt(2)
+    noise = f"(two standard errors: {100 * bound:.2f} points)"
+    assert f"Smoothing the labels changes the test accuracy by +1.00 points, within noise {noise}" in said
+    gain = "the ensemble of the cycle ends changes the test accuracy by"
+    assert f"Without smoothing, {gain} +10.00 points, beyond noise {noise}" in said
+    assert f"With smoothing, {gain} -6.00 points, beyond noise {noise}" in said
+    assert (
+        "by 0.510 ± 0.014 without and 0.210 ± 0.014 with smoothing, which changes this gap by -0.300, beyond noise"
+    ) in said
+    alone = [row("plain", [0.6], [0.5]), row("smoothed", [0.7], [0.2])]
+    assert script.conclude(alone).count("may be noise") == 2
+    assert "nothing to compare" in script.conclude([row("plain", []), row("smoothed", [0.7], [0.2])])
+
+
+@pytest.mark.slow
+def test_a_signal_leaves_what_there_is_and_resume_goes_on(script, run_script, tmp_path, monkeypatch, capsys):
+    arguments = ["--quick", "--output"]
+    append, points = cyconv.History.append, []
+
+    def interrupted(self, *arguments, **options):
+        append(self, *arguments, **options)
+        points.append(None)
+        if len(points) == 20:  # in the second run
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cyconv.History, "append", interrupted)
+        assert run_script(script, *arguments, "out") == 128 + signal.SIGTERM
+    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("Incomplete results")
+    partial = strict_json(tmp_path / "out" / "results.json")
+    assert not partial["complete"]
+    assert [run["state"] for run in partial["runs"]] == ["complete", "interrupted"]
+    assert "nothing to compare" not in partial["summary"][0]["conclusion"]  # the first run has its ensemble
+    assert run_script(script, *arguments, "out", "--resume") == run_script(script, *arguments, "whole") == 0
+    resumed, whole = (strict_json(tmp_path / name / "results.json") for name in ("out", "whole"))
+    assert resumed["complete"] and without_times(resumed) == without_times(whole)
+    assert resumed["runs"][0]["history"] == partial["runs"][0]["history"]  # it was not run again
+
+
+def test_a_run_that_diverges_leaves_a_report(script, run_script, tmp_path, capsys):
+    assert run_script(script, "--quick", "--l2", "1e30", "--output", "out") == 1
+    document = strict_json(tmp_path / "out" / "results.json")
+    assert not document["complete"] and document["summary"][0]["conclusion"].startswith("With runs missing")
+    assert "Incomplete" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_settings_reach_the_runs_and_other_ones_are_not_mixed_in(script, run_script, tmp_path, capsys):
+    arguments = ["--quick", "--output", "out", "--protocol", "batch1"]
+    assert run_script(script, *arguments, "--label-smoothing", "0.2", "--l2", "0.01") == 0
+    runs = strict_json(tmp_path / "out" / "results.json")["configuration"]["runs"]
+    assert [(run["label_smoothing"], run["l2"]) for run in runs] == [(0, 0.01), (0.2, 0.01)]
+    assert all(run["snapshots"] for run in runs)
+    capsys.readouterr()
+    assert run_script(script, *arguments) == 2
+    assert "another configuration" in capsys.readouterr().err
+    assert run_script(script, *arguments, "--resume") == 2
+    assert "runs of the same settings" in capsys.readouterr().err
+    assert run_script(script, *arguments, "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--label-smoothing", "2"], "error: --label-smoothing must be"),
+        (["--label-smoothing", "-0.1"], "expected a finite number above 0"),
+        (["--l2", "nan"], "expected a finite number above 0"),
+        (["--seeds", "0"], "expected an integer of at least 1"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--output", "file"], "--output must be a folder that can be written"),
+        (["--resume", "--overwrite"], "not allowed with"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(script, run_script, tmp_path, capsys, arguments, sentence):
+    (tmp_path / "file").write_text("kept")
+    assert run_script(script, "--quick", *arguments) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert sentence in errors[-1] and "error: " in errors[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,128 @@
+"""scripts/lr_range.py in miniature: what it tests, writes, says and refuses."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from strict import strict_json
+
+import cyconv
+from cyconv.experiments import ARCHITECTURES, Run
+
+TINY = {
+    "1": Run("one", "1: one", filter_size=8, n_filters=3, n_hidden=8),
+    "2": Run("two", "2: two", filter_size=16, n_filters=4, n_hidden=8),
+}
+
+
+@pytest.fixture
+def script(load_script):
+    return load_script("lr_range", NETWORKS=TINY, QUICK_STEPS=200)
+
+
+def test_by_default_it_tests_the_four_architectures(load_script):
+    script = load_script("lr_range")
+    assert list(script.NETWORKS.values()) == list(ARCHITECTURES)
+    arguments = script.parse([])
+    assert arguments.architectures == ["1", "2", "3", "4"] and arguments.steps == 500
+    assert (arguments.low, arguments.high) == (1e-5, 1.0)
+
+
+def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
+    assert run_script(script, "--quick", "--seeds", "2") == 0
+    output = capsys.readouterr().out
+    lines = output.strip().splitlines()
+    assert "shapes (synthetic)" in lines[0] and "shapes (synthetic)" in lines[-1]
+    folder = tmp_path / "results" / "lr_range"
+    assert {path.name for path in folder.iterdir()} == {
+        "configuration.json",
+        "curves.csv",
+        "lr-range.png",
+        "results.json",
+        "summary.md",
+    }
+
+    document = strict_json(folder / "results.json")
+    assert document["data_set"] == "shapes (synthetic)"
+    assert [network["label"] for network in document["networks"]] == ["1: one", "2: two"]
+    data = cyconv.make_shapes(1000, 100, 200)  # what a quick run without CIFAR-10 trains on
+    with open(folder / "curves.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["data_set"] for row in rows} == {"shapes (synthetic)"}
+    for network, run in zip(document["networks"], TINY.values()):
+        ends = []
+        for seed in range(2):
+            fresh = cyconv.Network(run.filter_size, run.n_filters, run.n_hidden, seed=seed)
+            found = cyconv.lr_range_test(fresh, data.train, n_steps=200, l2=0.003, seed=seed)
+            ends.append((found.eta_min, found.eta_max))
+            curve = [row for row in rows if row["architecture"] == run.label and row["seed"] == str(seed)]
+            assert [float(row["cost"]) for row in curve] == found.costs.tolist()
+            assert [float(row["smoothed_cost"]) for row in curve] == found.smoothed.tolist()
+            assert [float(row["learning_rate"]) for row in curve] == found.learning_rates.tolist()
+            assert f"{run.label}, seed {seed}: {found.eta_min:.1e} to {found.eta_max:.1e}" in output
+        for key, values in zip(("eta_min", "eta_max"), zip(*ends)):
+            assert network[key]["each"] == list(values)
+            assert network[key]["geometric_mean"] == pytest.approx(math.sqrt(math.prod(values)))
+            logs = np.log10(values)
+            assert network[key]["log10"]["standard_deviation"] == pytest.approx(logs.std(ddof=1))
+            assert f"{network[key]['geometric_mean']:.1e} ×/÷ {10 ** logs.std(ddof=1):.2f}" in output
+
+    summary = (folder / "summary.md").read_text()
+    assert summary.startswith("# Learning-rate range test: shapes (synthetic)\n")
+    assert "(lr-range.png)" in summary
+    sentences = [document["conclusion"], *document["noise"]]
+    assert all(sentence in summary and sentence in output for sentence in sentences)
+    assert "two standard errors" in document["noise"][0] and "decades" in document["noise"][1]
+    assert (folder / "lr-range.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cost_that_does_not_fall_gives_no_suggestion(script, run_script, tmp_path, capsys):
+    assert run_script(script, "--quick", "--architectures", "2", "--low", "1e-12", "--high", "1e-11") == 0
+    (network,) = strict_json(tmp_path / "results" / "lr_range" / "results.json")["networks"]
+    assert network["eta_min"] == {"geometric_mean": None, "log10": None, "each": [None]}
+    output = capsys.readouterr().out
+    assert "2: two, seed 0: the cost did not fall" in output
+    assert "2: two none, the cost did not fall" in output
+
+
+def test_divergence_is_told(script, run_script, tmp_path, capsys):
+    assert run_script(script, "--quick", "--architectures", "1", "--high", "1e4") == 0
+    (network,) = strict_json(tmp_path / "results" / "lr_range" / "results.json")["networks"]
+    assert network["diverged"] == [True] and network["updates"][0] < 200
+    assert f"the cost diverged after {network['updates'][0]} updates" in capsys.readouterr().out
+
+
+def test_results_of_other_settings_are_not_touched_unasked(script, run_script, tmp_path, capsys):
+    arguments = ["--quick", "--architectures", "1", "--output", "out"]
+    assert run_script(script, *arguments) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for change in (["--steps", "80"], ["--seeds", "2"], ["--low", "1e-4"], ["--protocol", "batch1"]):
+        assert run_script(script, *arguments, *change) == 2
+        assert "another configuration" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert run_script(script, *arguments, "--steps", "80", "--overwrite") == 0
+    assert strict_json(tmp_path / "out" / "results.json")["networks"][0]["updates"] == [80]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--architectures", "5"], "invalid choice"),
+        (["--low", "0"], "expected a finite number above 0"),
+        (["--low", "0.1", "--high", "0.1"], "--low must be below --high"),
+        (["--steps", "19"], "--steps must be at least 20"),
+        (["--seeds", "none"], "expected an integer of at least 1"),
+        (["--low", "1e8", "--high", "1e9"], "the cost diverged"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--resume"], "unrecognized arguments"),
+        (["--output", "file"], "--output must be a folder that can be written"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(script, run_script, tmp_path, capsys, arguments, sentence):
+    (tmp_path / "file").write_text("kept")
+    assert run_script(script, "--quick", *arguments) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert sentence in errors[-1] and "error: " in errors[-1]
+    assert not (tmp_path / "results" / "lr_range" / "results.json").exists()
+    assert (tmp_path / "file").read_text() == "kept"

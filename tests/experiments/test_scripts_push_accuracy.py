@@ -1,0 +1,158 @@
+"""scripts/push_accuracy.py in miniature: the table's rows, the road, resuming, refusals."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv.ensemble import Ensemble
+from cyconv.experiments import Result, RunInterrupted, cli
+
+
+@pytest.fixture
+def script(load_script):
+    return load_script("push_accuracy")
+
+
+@pytest.fixture
+def main(script, run_script):
+    """main(*arguments) -> exit code: the script in this process."""
+    return functools.partial(run_script, script)
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def test_three_rows_are_told_apart(main, tmp_path, capsys):
+    assert main("--quick", "--seeds", "2") == 0
+    folder = tmp_path / "results" / "push_accuracy"
+    (section,) = results(folder)["summary"]
+    rows = {row["label"]: row["test_accuracy"]["each"] for row in section["rows"]}
+    assert list(rows) == ["single network", "mean of image and mirror image", "ensemble of 2 snapshots"]
+
+    data = cyconv.make_shapes(1000, 100, 200)  # what a quick run without CIFAR-10 trains on
+    images, labels = data.test.images, data.test.labels
+    for seed in range(2):
+        network = cyconv.Network.load(folder / f"network-minutes15-seed{seed}.npz")
+        assert rows["single network"][seed] == pytest.approx(network.evaluate(images, labels).accuracy)
+        both = network.predict_proba(images) + network.predict_proba(images[..., ::-1].copy())
+        accuracy = np.mean(both.argmax(axis=1) == labels)
+        assert rows["mean of image and mirror image"][seed] == pytest.approx(accuracy)
+    for name in ("curves", "learning-rate", "filters", "accuracy", "confusion"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    output = capsys.readouterr().out.splitlines()
+    assert "shapes (synthetic)" in output[0] and "shapes (synthetic)" in output[-1]
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_the_ensemble_is_that_of_the_cycle_ends(script, main, tmp_path):
+    assert main("--quick", "--minutes", "5", "--output", "out") == 0
+    result = Result.load(tmp_path / "out" / "run-minutes5-seed0.npz")
+    data = cyconv.make_shapes(1000, 100, 200)
+    trainer = result.run.trainer()
+    trainer.fit(data.train, data.validation, log_every=1000, progress=False)
+    ensemble = Ensemble.from_snapshots(trainer.network, trainer.snapshots)
+    assert len(ensemble) == result.run.n_cycles
+    found = ensemble.evaluate(data.test.images, data.test.labels)
+    assert result.test["ensemble_accuracy"] == pytest.approx(found.accuracy)
+
+
+def test_the_road_drops_one_ingredient_at_a_time(script):
+    recipe = script.RECIPES[15]
+    first, *others, plain = script.road(recipe)
+    assert {**first.to_dict(), "label": ""} == {**recipe.to_dict(), "label": ""}
+    assert len(others) >= 4 and len({run.name for run in [first, *others, plain]}) == len(others) + 2
+    for run in [*others, plain]:
+        changed = {key for key, value in run.to_dict().items() if value != first.to_dict()[key]}
+        assert changed > {"name", "label"}
+        assert run.schedule().total_steps == recipe.schedule().total_steps
+    assert (plain.augmentation, plain.dropout, plain.label_smoothing, plain.l2) == (None, 0.0, 0.0, 0.003)
+    assert (plain.filter_size, plain.n_filters, plain.n_hidden) == (4, 40, 300)
+
+
+def test_the_road_never_sees_the_test_split(script, main, monkeypatch):
+    seen = []
+
+    def look(runs, data, *rest, **options):
+        seen.append(data)
+        yield from ()
+
+    monkeypatch.setattr(cli, "run_all", look)
+    assert main("--quick", "--road") == 0
+    (held,) = seen
+    data = cyconv.make_shapes(1000, 100, 200)
+    assert held.test is held.validation and (len(held.train), len(held.validation)) == (800, 200)
+    assert np.array_equal(np.concatenate([held.train.images, held.validation.images]), data.train.images)
+
+
+def test_the_road_tells_what_each_ingredient_gives(script, main, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "WITHOUT", {"mirroring": {"flip": False}, "dropout": {"dropout": 0.0}})
+    monkeypatch.setattr(script, "PLAIN", {"flip": False, "shift": 0})
+    assert main("--quick", "--road", "--seeds", "2", "--output", "road") == 0
+    document = results(tmp_path / "road")
+    rows = document["summary"][0]["rows"]
+    assert [row["label"] for row in rows] == ["the recipe", "without mirroring", "without dropout", "plain network"]
+    assert all("test_accuracy" not in row and len(row["validation_accuracy"]["each"]) == 2 for row in rows)
+    assert all(run["test"] is None for run in document["runs"])
+    summary = (tmp_path / "road" / "summary.md").read_text()
+    apart = 100 * (rows[1]["validation_accuracy"]["mean"] - rows[0]["validation_accuracy"]["mean"])
+    assert f"{apart:+.2f}" in summary and "not looked at" in summary
+    assert (tmp_path / "road" / "road.png").is_file()
+    assert "test accuracy" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--road",)])
+def test_an_interrupted_run_is_told_and_gone_on_with(script, main, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(script, "WITHOUT", {})
+    monkeypatch.setattr(script, "PLAIN", {"flip": False})
+    monkeypatch.setattr(script.plots, "save_figures", lambda pictures, folder: [])
+    arguments = ["--quick", "--seeds", "2", *options]
+    run_all = cli.run_all
+
+    def first_only(*positional, **named):
+        yield next(iter(run_all(*positional, **named)))
+        raise RunInterrupted("training was interrupted", 15)
+
+    monkeypatch.setattr(cli, "run_all", first_only)
+    assert main(*arguments, "--output", "out") == 128 + 15
+    partial = results(tmp_path / "out")
+    assert not partial["complete"] and len(partial["runs"]) == 1
+    assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
+    monkeypatch.setattr(cli, "run_all", run_all)
+    assert main(*arguments, "--output", "out", "--resume") == 0
+    assert main(*arguments, "--output", "whole") == 0
+    resumed, whole = (results(tmp_path / name)["runs"] for name in ("out", "whole"))
+    assert [run["history"]["acc_val"] for run in resumed] == [run["history"]["acc_val"] for run in whole]
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 15, 60])
+def test_every_recipe_is_sound(script, minutes):
+    recipe = script.RECIPES[minutes]
+    assert recipe.name == f"minutes{minutes}" and recipe.flip
+    recipe.check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--minutes", "7"], "invalid choice"),
+        (["--minutes", "soon"], "invalid"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, arguments, sentence):
+    assert main("--quick", *arguments) == 2
+    assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_road_and_recipe_do_not_share_a_folder(script, main, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script.plots, "save_figures", lambda pictures, folder: [])
+    assert main("--quick", "--output", "out") == 0
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    assert main("--quick", "--road", "--output", "out") == 2
+    assert "another configuration" in capsys.readouterr().err
+    assert (tmp_path / "out" / "results.json").read_bytes() == before

@@ -1,0 +1,187 @@
+"""scripts/verify_gradients.py in miniature, and against a debug file computed the course's way."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv.experiments import cli
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_gradients.py"
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """The script as a module, its quick run quicker still, in an empty folder without CIFAR-10."""
+    monkeypatch.delenv("CYCONV_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location("verify_gradients", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.QUICK = {"N_IMAGES": 6, "N_ROUNDS": 1, "N_COORDINATES": 2}
+    return module
+
+
+def run(script, *arguments):
+    try:
+        return cli.run_script(script.main, ["--quick", "--threads", "1", *arguments])
+    except SystemExit as stop:  # argparse
+        return stop.code
+
+
+def course_numbers(n=5, f=4, nf=2, nh=10, seed=3, filter_bias=0.0):
+    """The course's debug_info.npz, from the definitions alone and in the course's layouts throughout."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((3072, n))
+    Fs = rng.standard_normal((f, f, 3, nf))
+    across = 32 // f
+    W1, b1 = rng.standard_normal((nh, across**2 * nf)) / 10, rng.standard_normal((nh, 1))
+    W2, b2 = rng.standard_normal((10, nh)) / 3, rng.standard_normal((10, 1))
+    Y = np.eye(10)[:, rng.integers(0, 10, n)]
+    ims = np.transpose(X.reshape((32, 32, 3, n), order="F"), (1, 0, 2, 3))
+    MX = np.zeros((across**2, f * f * 3, n))
+    conv_outputs = np.zeros((across, across, nf, n))
+    for i in range(n):
+        for row in range(across):
+            for column in range(across):
+                patch = ims[row * f : (row + 1) * f, column * f : (column + 1) * f, :, i]
+                MX[row * across + column, :, i] = patch.reshape(-1)
+                for k in range(nf):
+                    conv_outputs[row, column, k, i] = np.sum(patch * Fs[:, :, :, k])
+    conv_outputs += np.reshape(filter_bias, (-1, 1))
+    conv_flat = np.maximum(conv_outputs, 0).reshape(-1, n)
+    X1 = np.maximum(W1 @ conv_flat + b1, 0)
+    scores = np.exp(W2 @ X1 + b2)
+    P = scores / scores.sum(axis=0)
+    G = (P - Y) / n
+    G1 = (W2.T @ G) * (X1 > 0)
+    GG = ((W1.T @ G1) * (conv_flat > 0)).reshape(across**2, nf, n)
+    grad_Fs_flat = sum(MX[:, :, i].T @ GG[:, :, i] for i in range(n))
+    return {
+        "X": X,
+        "Fs": Fs,
+        "W1": W1,
+        "b1": b1,
+        "W2": W2,
+        "b2": b2,
+        "Y": Y,
+        "MX": MX,
+        "conv_outputs": conv_outputs,
+        "conv_flat": conv_flat,
+        "X1": X1[None],
+        "P": P,
+        "grad_Fs_flat": grad_Fs_flat,
+        "grad_W1": G1 @ conv_flat.T,
+        "grad_b1": G1.sum(axis=1, keepdims=True),
+        "grad_W2": G @ X1.T,
+        "grad_b2": G.sum(axis=1, keepdims=True),
+    }
+
+
+@pytest.mark.slow
+def test_all_agree_and_the_files_say_so(script, tmp_path, capsys):
+    np.savez(tmp_path / "debug.npz", **course_numbers())
+    assert run(script, "--debug-file", "debug.npz", "--output", "out") == 0
+    output = capsys.readouterr().out
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert document["data_set"] == "shapes (synthetic)" and document["all_agree"]
+    compared = {c["what"] for c in document["comparisons"]}
+    debug = {what for what in compared if what.startswith("debug file")}
+    assert len(debug) == 10
+    assert {"convolution: Cython", "gradients: finite differences", "gradients: NumPy reference"} < compared
+    try:
+        import torch  # noqa: F401
+
+        assert "gradients: PyTorch" in compared
+    except ImportError:
+        assert "PyTorch is not installed" in output
+    assert len(document["convolution_milliseconds"]) == 8
+    assert all(row[way] > 0 for row in document["convolution_milliseconds"] for way in script.WAYS)
+    assert f"All {len(document['comparisons'])} comparisons agree" in output
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert "shapes (synthetic)" in summary and "grad_Fs_flat" in summary and "WRONG" not in summary
+
+
+@pytest.mark.parametrize(
+    "name", ["MX", "conv_outputs", "conv_flat", "X1", "P", "grad_Fs_flat", "grad_W1", "grad_W2", "grad_b1", "grad_b2"]
+)
+def test_every_number_of_the_debug_file_counts(script, name):
+    arrays = course_numbers()
+    comparisons = script.compare_debug_file(arrays)
+    assert len(comparisons) == 10 and all(c.agrees for c in comparisons)
+    arrays[name] = arrays[name].copy()
+    arrays[name].flat[np.abs(arrays[name]).argmax()] *= 1.001
+    wrong = [c.what for c in script.compare_debug_file(arrays) if not c.agrees]
+    assert wrong == [f"debug file: {name}"]
+
+
+def test_a_debug_file_with_the_filters_bias(script):
+    bias = np.array([[0.7], [-1.2]])
+    arrays = {**course_numbers(filter_bias=bias), "Fs_b": bias, "of_my_own": np.zeros(3)}
+    comparisons = script.compare_debug_file(arrays)
+    assert len(comparisons) == 10 and all(c.agrees for c in comparisons)
+    with pytest.raises(ValueError, match=r"^bias must have shape \(2,\)"):
+        script.compare_debug_file({**arrays, "Fs_b": np.zeros(3)})
+
+
+def test_a_debug_file_of_the_convolution_alone(script):
+    arrays = course_numbers(f=8, nf=3)
+    part = {name: arrays[name] for name in ("X", "Fs", "conv_outputs")}
+    assert [c.what for c in script.compare_debug_file(part)] == ["debug file: conv_outputs"]
+    part["conv_outputs"] = part["conv_outputs"][:, :, :, :3]
+    assert script.compare_debug_file(part)[0].error == float("inf")
+
+
+@pytest.mark.slow
+def test_a_wrong_number_is_exit_code_1(script, tmp_path, capsys):
+    arrays = course_numbers()
+    arrays["P"] = arrays["P"][:, :3]
+    np.savez(tmp_path / "debug.npz", **arrays)
+    assert run(script, "--debug-file", "debug.npz", "--output", "out") == 1
+    output = capsys.readouterr().out
+    assert "1 of " in output and "out of tolerance" in output and "debug file: P" in output
+    assert not json.loads((tmp_path / "out" / "results.json").read_text())["all_agree"]
+
+
+def test_a_wrong_gradient_is_noticed(script, monkeypatch):
+    right = cyconv.Network.loss_and_gradients
+
+    def wrong(self, *arguments, **options):
+        cost, gradients = right(self, *arguments, **options)
+        gradients["conv.bias" if "conv.bias" in gradients else "conv.0.bias"] *= 1.01
+        return cost, gradients
+
+    monkeypatch.setattr(cyconv.Network, "loss_and_gradients", wrong)
+    monkeypatch.setattr(script, "NETWORKS", {"one": script.NETWORKS["2: f=4, nf=10"]})
+    rng = np.random.default_rng(0)
+    comparisons = script.compare_gradients(rng.standard_normal((6, 3, 32, 32)), rng.integers(0, 10, 6), 10)
+    assert not any(c.agrees for c in comparisons)
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--debug-file", "missing.npz"], "there is no file missing.npz"),
+        (["--debug-file", "text.npz"], "text.npz is not one or is damaged"),
+        (["--debug-file", "empty.npz"], "must hold at least X and Fs, but it lacks X and Fs"),
+        (["--debug-file", "inputs.npz"], "must hold results to compare with"),
+        (["--debug-file", "short.npz"], "columns must have shape (3072, n)"),
+        (["--output", "text.npz"], "--output must be a folder that can be written"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(script, tmp_path, capsys, arguments, sentence):
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "empty.npz", nothing=np.zeros(1))
+    np.savez(tmp_path / "inputs.npz", X=np.zeros((3072, 1)), Fs=np.zeros((4, 4, 3, 1)))
+    np.savez(tmp_path / "short.npz", X=np.zeros((3071, 1)), Fs=np.zeros((4, 4, 3, 1)))
+    before = sorted(tmp_path.iterdir())
+    assert run(script, *arguments) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1 and sentence in errors[0]
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,323 @@
+"""The search of λ: what it tries, keeps and ranks; and workers that die while it runs."""
+
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv.experiments import DataSource, Run, plots, search
+from cyconv.experiments.executors import executor_factory
+from cyconv.experiments.search import (
+    Journal,
+    Measurement,
+    Search,
+    describe_splits,
+    measure,
+    rank,
+    ranking_table,
+    run_search,
+    within_noise,
+)
+
+SOURCE = DataSource(small=True)
+TINY = Run("tiny", n_filters=2, n_hidden=4, step_size=10, n_cycles=1, log_every=1000, n_train_evaluated=100)
+SEARCH = Search(TINY, 1e-4, 1e-2, n_rounds=2, n_samples=3, n_seeds=2)
+
+
+def measurement(l2=0.01, seed=0, accuracy=0.5, loss=1.0, round_=0, state="complete"):
+    done = state == "complete"
+    return Measurement(round_, l2, seed, state, accuracy, loss if done else None, 0.6 if done else None, 1.0)
+
+
+def without_times(measurements):
+    return [dataclasses.replace(m, training_time=0.0) for m in measurements]
+
+
+def make_journal(path, plan=SEARCH, **options):
+    return Journal(path, plan, describe_splits(SOURCE), **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The measurements of SEARCH when nothing happens to it."""
+    journal = make_journal(tmp_path_factory.mktemp("whole") / "search.json")
+    assert len(list(run_search(SEARCH, SOURCE, journal))) == SEARCH.n_runs == 12
+    return without_times(journal.measurements)
+
+
+def test_the_first_round_draws_one_value_from_each_part_of_the_range_in_log():
+    many = Search(TINY, 1e-5, 1e-1, n_samples=400)
+    values = many.values(0, [])
+    parts = 400 * (np.log10(values) + 5) / 4
+    assert np.floor(parts).tolist() == list(range(400))
+    assert 0.4 < np.mean(parts % 1) < 0.6
+    assert values == many.values(0, []) and values != dataclasses.replace(many, seed=1).values(0, [])
+    assert [run.seed for run in SEARCH.runs(0, [])] == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("best", [1e-5, 3e-4, 1e-1])
+def test_later_rounds_look_around_the_best_within_the_bounds(best):
+    plan = Search(TINY, 1e-5, 1e-1)
+    held = [measurement(l2, accuracy=0.5 - 0.01 * abs(math.log(l2 / best))) for l2 in plan.values(0, [])]
+    for round_, width in ((1, 4 / 3), (2, 4 / 9)):
+        low, high = plan.range(round_, held)
+        assert math.log10(high / low) == pytest.approx(width)
+        assert low >= 1e-5 * (1 - 1e-9) and high <= 1e-1 * (1 + 1e-9)
+        assert all(low <= value <= high for value in plan.values(round_, held))
+        middle = math.exp(np.mean([math.log(c.l2) for c in rank(held)[:3]]))
+        if best == 3e-4:
+            assert math.sqrt(low * high) == pytest.approx(middle)
+    later = [*held, measurement(1e-1, accuracy=1.0, round_=1)]
+    assert plan.range(1, later) == plan.range(1, held) != plan.range(2, later)
+    with pytest.raises(ValueError, match="before round 1"):
+        plan.range(1, [])
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"low": 0.0}, "low must be a number greater than 0"),
+        ({"high": 1e-4}, "high must be"),
+        ({"high": math.nan}, "high must be a finite"),
+        ({"n_rounds": 0}, "n_rounds must be"),
+        ({"n_samples": 1.5}, "n_samples must be"),
+        ({"n_seeds": True}, "n_seeds must be"),
+        ({"run": "tiny"}, "run must be"),
+    ],
+)
+def test_a_search_refuses_what_makes_no_sense(changes, sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        dataclasses.replace(SEARCH, **changes)
+
+
+def test_a_search_survives_json():
+    assert Search.from_dict(json.loads(json.dumps(SEARCH.to_dict()))) == SEARCH
+    with pytest.raises(ValueError, match="settings must hold a search's"):
+        Search.from_dict({"run": TINY.to_dict()})
+
+
+def test_ranking_is_by_mean_accuracy_then_loss_and_divergence_counts_as_zero():
+    held = [
+        measurement(0.1, 0, 0.6),
+        measurement(0.1, 1, 0.4),
+        measurement(0.2, 0, 0.5, loss=0.9),
+        measurement(0.2, 1, 0.5, loss=0.9),
+        measurement(0.3, 0, 0.9),
+        measurement(0.3, 1, 0.0, state="diverged"),
+        measurement(0.4, 1, 0.7),
+        measurement(0.4, 0, 0.6),
+    ]
+    ranking = rank(held)
+    assert [candidate.l2 for candidate in ranking] == [0.4, 0.2, 0.1, 0.3]
+    assert ranking[0].accuracies == [0.6, 0.7] and ranking[0].mean_accuracy == pytest.approx(0.65)
+    assert [c.n_diverged for c in ranking] == [0, 0, 0, 1] and ranking[-1].mean_loss == math.inf
+    table = ranking_table(ranking, 3, markdown=True)
+    assert "65.00 ± 7.07" in table and "2 of 3, 1 diverged" in table
+
+
+def test_within_noise_is_two_standard_errors_of_the_pooled_deviation():
+    held = [
+        measurement(l2, seed, accuracy + 0.01 * seed)
+        for l2, accuracy in ((0.1, 0.60), (0.2, 0.59), (0.3, 0.58))
+        for seed in range(2)
+    ]
+    bound = 2 * (0.01 / math.sqrt(2)) * math.sqrt(1 / 2 + 1 / 2)
+    assert 0.01 < bound < 0.02
+    assert [candidate.l2 for candidate in within_noise(rank(held))] == [0.1, 0.2]
+    assert within_noise(rank([measurement(0.1), measurement(0.2)])) is None
+
+
+def test_a_measurement_does_not_look_at_the_test_split(monkeypatch):
+    class Seen(SimpleNamespace):
+        @property
+        def test(self):
+            raise AssertionError("the test split was read")
+
+    data = SOURCE.load()
+    seen = Seen(train=data.train, validation=data.validation, class_names=data.class_names, name=data.name)
+    about = describe_splits(SOURCE)
+    monkeypatch.setattr(DataSource, "load", lambda self: seen)
+    figures = measure(TINY, SOURCE, about, threads=2)
+    assert cyconv.get_num_threads() == 2
+    assert figures["state"] == "complete" and 0 < figures["validation_accuracy"] < 1
+
+
+def test_a_measurement_is_the_run_s_last_point_on_validation_data():
+    data = SOURCE.load()
+    trainer = TINY.trainer()
+    history = trainer.fit(data.train, data.validation, log_every=7, n_train_evaluated=100, progress=False)
+    figures = measure(TINY, SOURCE, describe_splits(SOURCE))
+    assert [figures[key] for key in ("validation_accuracy", "validation_loss", "training_accuracy")] == [
+        history[key][-1] for key in ("acc_val", "loss_val", "acc_train")
+    ]
+
+
+def test_other_data_at_a_worker_are_refused():
+    with pytest.raises(ValueError, match="source must be the search's data"):
+        measure(TINY, SOURCE, {**describe_splits(SOURCE), "train": "0"})
+
+
+def test_a_run_that_diverges_is_measured_as_such(tmp_path):
+    plan = Search(TINY, 1e5, 1e6, n_rounds=1, n_samples=2, n_seeds=1)
+    journal = make_journal(tmp_path / "search.json", plan)
+    with np.errstate(all="ignore"):
+        assert [m.state for m in run_search(plan, SOURCE, journal)] == 2 * ["diverged"]
+    again = make_journal(journal.path, plan, resume=True)
+    assert again.measurements == journal.measurements and rank(again.measurements)[0].mean_accuracy == 0
+
+
+@pytest.mark.parametrize("stop", [1, 6, 7, 11])
+def test_an_interrupted_search_goes_on_with_nothing_run_twice(tmp_path, monkeypatch, whole, stop):
+    path = tmp_path / "search.json"
+    calls = []
+
+    def measured(run, *arguments):
+        if len(calls) == stop:
+            calls.append(None)
+            raise KeyboardInterrupt
+        calls.append((run.l2, run.seed))
+        return measure(run, *arguments)
+
+    monkeypatch.setattr(search, "measure", measured)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_search(SEARCH, SOURCE, make_journal(path)))
+    assert len(json.loads(path.read_text())["measurements"]) == stop
+    journal = make_journal(path, resume=True)
+    assert len(list(run_search(SEARCH, SOURCE, journal))) == 12 - stop
+    calls.remove(None)
+    assert len(set(calls)) == len(calls) == 12
+    assert without_times(make_journal(path, resume=True).measurements) == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_finished_search_goes_on_with_more_rounds_and_not_with_fewer(tmp_path, whole):
+    journal = make_journal(tmp_path / "search.json")
+    for m in whole:
+        journal.add(m)
+    more = dataclasses.replace(SEARCH, n_rounds=3)
+    assert len(list(run_search(more, SOURCE, make_journal(journal.path, more, resume=True)))) == 6
+    with pytest.raises(ValueError, match="other settings"):
+        make_journal(journal.path, resume=True)
+
+
+def test_a_journal_counts_nothing_twice_and_refuses_what_is_not_its_own(tmp_path):
+    path = tmp_path / "search.json"
+    journal = make_journal(path)
+    assert not path.exists()
+    journal.add(measurement(0.3))
+    with pytest.raises(ValueError, match="must be a new one"):
+        journal.add(measurement(0.3, accuracy=0.7))
+    assert len(journal) == 1 and make_journal(path, resume=True).measurements == journal.measurements
+    kept = path.read_bytes()
+    with pytest.raises(ValueError, match="unless resume or overwrite"):
+        make_journal(path)
+    with pytest.raises(ValueError, match="of other settings"):
+        make_journal(path, dataclasses.replace(SEARCH, n_seeds=3), resume=True)
+    with pytest.raises(ValueError, match="of other data"):
+        Journal(path, SEARCH, {**describe_splits(SOURCE), "train": "0"}, resume=True)
+    assert path.read_bytes() == kept and len(make_journal(path, overwrite=True)) == 0
+    document = json.loads(kept)
+    for damage in (
+        {**document, "kind": "run"},
+        {**document, "version": 2},
+        {**document, "measurements": 2 * document["measurements"]},
+        {**document, "measurements": [{**document["measurements"][0], "validation_accuracy": 2.0}]},
+        {**document, "measurements": [{"l2": 1.0}]},
+        {**document, "search": []},
+        [],
+    ):
+        path.write_text(json.dumps(damage))
+        with pytest.raises(ValueError, match="is damaged"):
+            make_journal(path, resume=True)
+    path.write_bytes(kept[:-20])
+    with pytest.raises(ValueError, match="is damaged"):
+        make_journal(path, resume=True)
+
+
+def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypatch):
+    journal = make_journal(tmp_path / "search.json")
+    journal.add(measurement(0.3))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="cannot write"):
+        journal.add(measurement(0.4))
+    assert len(journal) == len(make_journal(journal.path, resume=True)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
+    others = set(multiprocessing.active_children())
+    journal = make_journal(tmp_path / "search.json")
+    seen, killed = [], []
+    for m in run_search(SEARCH, SOURCE, journal, executor_factory("process", 2), threads=1):
+        seen.append(m.key)
+        if len(seen) in (1, 8):  # once in each round
+            victim = next(iter(set(multiprocessing.active_children()) - others))
+            os.kill(victim.pid, signum)
+            killed.append(victim.pid)
+    assert len(killed) == 2 and len(set(seen)) == len(seen) == 12
+    assert without_times(journal.measurements) == whole
+    assert set(multiprocessing.active_children()) == others
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_workers_are_gone_when_a_search_is_left(tmp_path):
+    others = set(multiprocessing.active_children())
+    results = run_search(SEARCH, SOURCE, make_journal(tmp_path / "search.json"), executor_factory("process", 2), 1)
+    next(results)
+    assert set(multiprocessing.active_children()) != others
+    results.close()
+    assert set(multiprocessing.active_children()) == others
+
+
+@pytest.mark.slow
+def test_a_killed_dask_worker_loses_and_doubles_nothing(tmp_path, whole):
+    distributed = pytest.importorskip("distributed")
+    journal = make_journal(tmp_path / "search.json")
+    seen, killed = [], None
+    with (
+        distributed.LocalCluster(
+            n_workers=3, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        pids = client.run(os.getpid)
+        assert len(set(pids.values()) | {os.getpid()}) == 4
+        make_executor = executor_factory("dask", address=cluster.scheduler_address)
+        for m in run_search(SEARCH, SOURCE, journal, make_executor, threads=1):
+            seen.append(m.key)
+            busy = [address for address, keys in client.processing().items() if keys]
+            if killed is None and busy:
+                killed = pids[busy[0]]
+                os.kill(killed, signal.SIGKILL)
+        restarted = client.run(os.getpid)
+    assert killed and killed not in restarted.values()
+    assert len(set(seen)) == len(seen) == 12
+    assert without_times(journal.measurements) == whole
+
+
+def test_the_picture_tells_rounds_and_runs_apart():
+    rounds = {"round 1": {1e-3: [0.5, 0.6], 1e-4: [0.4, 0.4]}, "round 2": {2e-3: [0.7, 0.5]}}
+    figure = plots.plot_search(rounds, "A search, some data set", chosen=2e-3)
+    axes = figure.axes[0]
+    drawn = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(drawn) == ["round 1", "round 2", "each run", "λ = 0.002, best mean"]
+    assert drawn["round 1"].get_xdata() == pytest.approx([1e-4, 1e-3])
+    assert drawn["round 1"].get_ydata() == pytest.approx([40.0, 55.0])
+    assert drawn["round 1"].get_marker() != drawn["round 2"].get_marker()
+    dots = [y for line in axes.lines if line.get_marker() == "." for y in line.get_ydata()]
+    assert sorted(dots) == pytest.approx([40, 40, 50, 50, 60, 70])
+    assert axes.get_xscale() == "log" and figure.get_suptitle() == "A search, some data set"
+    with pytest.raises(ValueError, match="λ must be"):
+        plots.plot_search({"round 1": {0.0: [0.5]}}, "A search")

@@ -1,0 +1,137 @@
+"""Ensemble: the mean of probabilities, from networks or snapshots; what it says to bad input."""
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv import Ensemble
+
+
+@pytest.fixture
+def networks(make_network, dtype):
+    return [make_network(seed=seed, dtype=dtype) for seed in range(3)]
+
+
+@pytest.fixture
+def images(rng, dtype):
+    return rng.standard_normal((20, 3, 32, 32)).astype(dtype)
+
+
+def test_probabilities_are_the_mean_of_the_networks(networks, images, dtype):
+    expected = np.mean([network.predict_proba(images) for network in networks], axis=0, dtype=np.float64)
+    ensemble = Ensemble(networks)
+    assert ensemble.predict_proba(images).dtype == dtype
+    np.testing.assert_allclose(ensemble.predict_proba(images), expected, rtol=1e-6)
+    assert np.array_equal(ensemble.predict(images), expected.argmax(axis=1))
+
+
+def test_it_can_disagree_with_every_vote_count(make_network):
+    """Two networks lean slightly to class 0, one strongly to class 1: the mean goes with the one."""
+    networks = [make_network() for _ in range(3)]
+    for network, bias in zip(networks, ([0.1, 0], [0.1, 0], [0, 9])):
+        parameters = {name: np.zeros_like(values) for name, values in network.parameters.items()}
+        parameters["output.bias"][:] = -9
+        parameters["output.bias"][:2] = bias
+        network.set_parameters(parameters)
+    X = np.zeros((1, 3, 32, 32), np.float32)
+    assert [int(network.predict(X)[0]) for network in networks] == [0, 0, 1]
+    assert Ensemble(networks).predict(X).tolist() == [1]
+
+
+def test_evaluation_of_arrays_and_sources(networks, images, rng):
+    labels = rng.integers(0, 10, len(images))
+    ensemble = Ensemble(networks)
+    probabilities = ensemble.predict_proba(images)
+    found = ensemble.evaluate(images, labels)
+    expected = -np.log(probabilities[np.arange(20), labels]).mean()
+    assert found.loss == found.cost == pytest.approx(expected, rel=1e-6)
+    assert found.accuracy == np.mean(probabilities.argmax(axis=1) == labels)
+    assert ensemble.evaluate(networks[0].prepare(images, labels)) == found
+
+
+def test_one_network_is_its_own_ensemble(networks, images, rng):
+    labels = rng.integers(0, 10, len(images))
+    alone, ensemble = networks[0].evaluate(images, labels), Ensemble(networks[:1]).evaluate(images, labels)
+    assert ensemble.loss == pytest.approx(alone.loss, rel=1e-5)
+    assert ensemble.accuracy == alone.accuracy
+
+
+def test_the_least_probability_gives_a_finite_loss(make_network):
+    network = make_network()
+    parameters = {name: np.zeros_like(values) for name, values in network.parameters.items()}
+    parameters["output.bias"][0] = 1e6
+    network.set_parameters(parameters)
+    found = Ensemble([network]).evaluate(np.zeros((1, 3, 32, 32), np.float32), [1])
+    assert 80 < found.loss < 90
+
+
+def test_each_network_normalises_pixels_by_itself(make_network, pixels):
+    images, labels = pixels(30)
+    networks = [make_network(seed=seed) for seed in range(2)]
+    networks[0].normalizer = cyconv.Normalizer.fit(images)
+    networks[1].normalizer = cyconv.Normalizer.fit(images[:10])
+    expected = np.mean([n.predict_proba(n.normalizer(images)) for n in networks], axis=0)
+    np.testing.assert_allclose(Ensemble(networks).predict_proba(images), expected, rtol=1e-4)
+    assert Ensemble(networks).evaluate(images, labels).accuracy == np.mean(expected.argmax(axis=1) == labels)
+
+
+def test_snapshots_of_a_training(pixels):
+    images, labels = pixels(60)
+    split = cyconv.Split(images, labels)
+    schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-2, step_size=3, n_cycles=2, growth=1.0)
+    network = cyconv.Network(8, 4, 10)
+    trainer = cyconv.CyclicTrainer(network, schedule, batch_size=20, momentum=0.5, snapshots=True)
+    trainer.fit(split, split, log_every=6, progress=False)
+    before = {name: values.copy() for name, values in network.parameters.items()}
+    ensemble = Ensemble.from_snapshots(network, trainer.snapshots)
+    assert len(ensemble) == 2
+    for member, snapshot in zip(ensemble.networks, trainer.snapshots):
+        assert member is not network and member.normalizer is network.normalizer and member.velocity is None
+        assert all(np.array_equal(member.parameters[name], values) for name, values in snapshot.items())
+    assert all(np.array_equal(network.parameters[name], values) for name, values in before.items())
+    first, last = (member.predict_proba(images) for member in ensemble.networks)
+    assert not np.array_equal(first, last)
+    np.testing.assert_allclose(last, network.predict_proba(images), rtol=1e-6)
+    np.testing.assert_allclose(ensemble.predict_proba(images), (first + last) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("networks", "error", "says"),
+    [
+        ([], ValueError, "networks must hold at least one network, but got none"),
+        (None, TypeError, "networks must be a sequence of Network, but got None"),
+        (cyconv.Network(8, 1, 1), TypeError, "networks must be a sequence of Network"),
+        ([cyconv.Network(8, 1, 1), "b"], TypeError, "one entry is 'b'"),
+        ([cyconv.Network(8, 1, 1), cyconv.Network(8, 1, 1, dtype="float64")], ValueError, "float32.*float64"),
+        ([cyconv.Network(8, 1, 1), cyconv.Network(8, 1, 1, n_classes=3)], ValueError, "3 classes"),
+        ([cyconv.Network(8, 1, 1), cyconv.Network(8, 1, 1, image_shape=(1, 8, 8))], ValueError, r"\(1, 8, 8\)"),
+    ],
+)
+def test_networks_that_cannot_vote(networks, error, says):
+    with pytest.raises(error, match=says):
+        Ensemble(networks)
+
+
+def test_bad_snapshots(make_network):
+    network = make_network()
+    with pytest.raises(ValueError, match="snapshots must hold at least one set of parameters"):
+        Ensemble.from_snapshots(network, [])
+    with pytest.raises(TypeError, match="snapshots must be a sequence of dicts"):
+        Ensemble.from_snapshots(network, network.parameters)
+    with pytest.raises(ValueError, match="mapping must have the names"):
+        Ensemble.from_snapshots(network, [{}])
+    with pytest.raises(TypeError, match="network must be a Network"):
+        Ensemble.from_snapshots(None, [network.parameters])
+
+
+def test_bad_images_and_labels(make_network):
+    ensemble = Ensemble([make_network()])
+    X = np.zeros((2, 3, 32, 32), np.float32)
+    with pytest.raises(ValueError, match="labels must have shape"):
+        ensemble.evaluate(X, [0])
+    with pytest.raises(ValueError, match="labels must lie in 0..9, but got 10"):
+        ensemble.evaluate(X, [0, 10])
+    with pytest.raises(ValueError, match="labels must be given"):
+        ensemble.evaluate(X)
+    with pytest.raises(ValueError, match="X must have shape"):
+        ensemble.predict(X[:, :1])

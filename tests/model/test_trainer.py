@@ -1,0 +1,406 @@
+"""CyclicTrainer: what a run computes, logs and refuses."""
+
+import concurrent.futures
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer
+
+import cyconv
+
+pytestmark = pytest.mark.usefixtures("on_one_thread")
+
+
+@pytest.fixture
+def data():
+    return make_data()
+
+
+@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_fit_is_its_updates(data, options):
+    """The loop is shuffled_order, the schedule and train_steps, and nothing else."""
+    train, validation = data
+    trainer = make_trainer(**options)
+    history = fit(trainer)
+
+    network = make_network()
+    normalizer = cyconv.Normalizer.fit(train.images)
+    source = network.prepare(train.images, train.labels, normalizer=normalizer)
+    settings = {key: value for key, value in options.items() if key != "snapshots"}
+    for step in range(36):
+        epoch, batch = divmod(step, 5)
+        order = cyconv.backend.ops.shuffled_order(107, 1, epoch)[20 * batch : 20 * batch + 20]
+        rates = trainer.schedule([step])
+        network.train_steps(source, order, rates, batch_size=20, l2=0.01, seed=1, first_step=step, **settings)
+
+    assert trainer.step == 36 and history is trainer.history and history.complete
+    for name, values in network.parameters.items():
+        assert np.array_equal(values, trainer.network.parameters[name])
+    watched = network.prepare(validation.images, validation.labels, normalizer=normalizer)
+    for suffix, prepared in (("train", source), ("val", watched)):
+        loss, cost, accuracy = network.evaluate(prepared, l2=0.01)
+        assert history[f"loss_{suffix}"][-1] == loss
+        assert history[f"cost_{suffix}"][-1] == cost > loss
+        assert history[f"acc_{suffix}"][-1] == accuracy
+    assert np.array_equal(history["learning_rates"], trainer.schedule(history["update_steps"]))
+    assert history["training_time"] >= history["update_time"] + history["evaluation_time"] > 0
+
+
+@pytest.mark.parametrize(
+    "log_every, steps",
+    [(7, [0, 7, 14, 21, 28, 35, 36]), (12, [0, 12, 24, 36]), (50, [0, 36]), (10**12, [0, 36])],
+)
+def test_logged_steps(log_every, steps):
+    assert fit(make_trainer(), log_every=log_every)["update_steps"].tolist() == steps
+
+
+@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_logging_saving_and_chunks_change_nothing(options, tmp_path, monkeypatch):
+    reference = make_trainer(**options)
+    curves = fit(reference, log_every=1)
+    for seconds in (0.0, 1e9):  # one update a call; as many as can be
+        monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+        for log_every, every in ((1, None), (7, 3), (13, None), (36, 10)):
+            trainer = make_trainer(**options)
+            checkpoint = None if every is None else tmp_path / "c.npz"
+            history = fit(trainer, log_every=log_every, checkpoint=checkpoint, checkpoint_every=every)
+            for name, values in reference.network.parameters.items():
+                assert np.array_equal(values, trainer.network.parameters[name])
+            where = np.isin(curves["update_steps"], history["update_steps"])
+            for key in ("cost_train", "loss_val", "acc_val", "learning_rates"):
+                assert np.array_equal(history[key], curves[key][where])
+
+
+def test_calls_are_short_and_grow(monkeypatch):
+    """Chunks start at one update, grow with what was measured, and cross no epoch."""
+    lengths = []
+    original = cyconv.Network.train_steps
+
+    def counted(self, source, order, learning_rates, **options):
+        lengths.append(len(learning_rates))
+        return original(self, source, order, learning_rates, **options)
+
+    monkeypatch.setattr(cyconv.Network, "train_steps", counted)
+    fit(make_trainer(step_size=10), log_every=1000)
+    assert lengths[0] == 1 and sum(lengths) == 60 and max(lengths) <= 5
+
+
+def test_snapshots_are_the_parameters_at_cycle_ends():
+    trainer = make_trainer(snapshots=True)
+    fit(trainer)
+    first, second = trainer.snapshots
+    one_cycle = make_trainer(n_cycles=1)
+    fit(one_cycle)
+    for name, values in trainer.network.parameters.items():
+        assert np.array_equal(first[name], one_cycle.network.parameters[name])
+        assert np.array_equal(second[name], values)
+    assert fit(make_trainer()) and make_trainer().snapshots == []
+
+
+def test_normalizer_is_fitted_unless_there_is_one(data):
+    trainer = make_trainer()
+    fit(trainer)
+    assert np.array_equal(trainer.network.normalizer.mean, cyconv.Normalizer.fit(data[0].images).mean)
+
+    own = cyconv.Normalizer.fit(data[1].images)
+    pretrained = make_trainer()
+    pretrained.network.normalizer = own
+    fit(pretrained)
+    assert pretrained.network.normalizer is own
+    assert digest(pretrained) != digest(trainer)
+
+
+def test_velocity_starts_from_zero():
+    first = make_trainer(momentum=0.9)
+    fit(first)
+    assert first.network.velocity is not None
+    fresh = make_network()
+    fresh.set_parameters(first.network.parameters)
+    fresh.normalizer = first.network.normalizer
+    trainers = [cyconv.CyclicTrainer(n, first.schedule, 20, momentum=0.9) for n in (first.network, fresh)]
+    for trainer in trainers:
+        fit(trainer)
+    assert digest(trainers[0]) == digest(trainers[1])
+
+
+def test_only_the_first_training_images_are_evaluated():
+    history = fit(make_trainer(), n_train_evaluated=10)
+    full = fit(make_trainer(), n_train_evaluated=10**6)
+    assert np.array_equal(history["loss_val"], full["loss_val"])
+    assert not np.array_equal(history["loss_train"], full["loss_train"])
+    assert set(np.round(history["acc_train"] * 10, 9) % 1) == {0}
+
+
+def test_a_finished_trainer_refuses():
+    trainer = make_trainer()
+    fit(trainer)
+    before = digest(trainer)
+    with pytest.raises(RuntimeError, match="done its 36 steps"):
+        fit(trainer)
+    assert digest(trainer) == before
+
+
+def test_two_trainers_in_two_threads():
+    expected = [digest_of_run(seed) for seed in (1, 2)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(digest_of_run, (1, 2))) == expected
+    assert expected[0] != expected[1]
+
+
+def digest_of_run(seed):
+    trainer = make_trainer(seed=seed)
+    fit(trainer)
+    return digest(trainer)
+
+
+def test_progress_bar_only_where_wanted(capsys):
+    fit(make_trainer(), progress=None)  # stderr is no terminal here
+    fit(make_trainer(), progress=False)
+    assert capsys.readouterr().err == ""
+    threads = threading.active_count()
+    fit(make_trainer(), progress="A title")
+    shown = capsys.readouterr()
+    assert shown.out == "" and threading.active_count() == threads
+    for text in ("A title", "36/36", "step/s", "lr 1.00e-04", "loss", "val acc"):
+        assert text in shown.err
+
+
+# Divergence ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_divergence_is_seen_without_logging(monkeypatch, seconds):
+    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    trainer = make_trainer(eta_max=1e20)
+    with pytest.raises(cyconv.DivergenceError, match="the cost is not finite") as caught:
+        fit(trainer, log_every=1000)
+    assert 1 <= caught.value.step <= 4
+    assert trainer.history["update_steps"].tolist() == [0] and not trainer.history.complete
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    path = tmp_path / "c.npz"
+    trainer = make_trainer(eta_max=1e20)
+    with pytest.raises(cyconv.DivergenceError) as caught:
+        fit(trainer, log_every=1, checkpoint=path, checkpoint_every=1)
+    error = caught.value
+    assert isinstance(error, ArithmeticError)
+    assert f"step {error.step} " in str(error) and f"{error.learning_rate:.6g}" in str(error)
+    assert 1 <= error.step <= 4 and error.learning_rate == trainer.schedule(error.step)
+
+    history = trainer.history
+    assert history.n_points >= 1 and history.last_step <= error.step and not history.complete
+    assert all(np.isfinite(history[key]).all() for key in history)
+    with pytest.raises(RuntimeError, match="diverged"):
+        fit(trainer)
+    if path.exists():  # written before, and whole: going on diverges again at the same step
+        resumed = cyconv.CyclicTrainer.resume(path)
+        assert 0 < resumed.step <= error.step
+        with pytest.raises(cyconv.DivergenceError):
+            fit(resumed, log_every=1)
+
+
+def test_checkpoint_is_never_overwritten_by_a_diverged_state(tmp_path):
+    """Even where parameters overflow in the very update before a checkpoint is due."""
+    path = tmp_path / "c.npz"
+    trainer = make_trainer()
+    spoil_at(trainer, 10)
+    with pytest.raises(cyconv.DivergenceError, match="step 10 "):
+        fit(trainer, log_every=100, checkpoint=path, checkpoint_every=5)
+    assert cyconv.CyclicTrainer.resume(path).step == 5
+
+
+def test_a_diverged_state_is_no_snapshot():
+    trainer = make_trainer(snapshots=True)
+    spoil_at(trainer, 36)
+    with pytest.raises(cyconv.DivergenceError, match="step 36 "):
+        fit(trainer, log_every=100)
+    assert len(trainer.snapshots) == 1
+
+
+def spoil_at(trainer, step):
+    """Let the update before ``step`` end in infinite parameters while its cost is still finite."""
+    spoilt = []
+
+    class Spoilt(cyconv.Network):
+        def train_steps(self, source, order, learning_rates, first_step, **options):
+            costs = super().train_steps(source, order, learning_rates, first_step=first_step, **options)
+            if first_step + len(learning_rates) >= step:
+                spoilt.append(True)
+            return costs
+
+        @property
+        def parameters(self):
+            mapping = {name: values.copy() for name, values in super().parameters.items()}
+            if spoilt:
+                mapping["conv.bias"][0] = np.inf
+            return mapping
+
+    trainer.network.__class__ = Spoilt
+
+
+def test_errors_survive_the_way_from_another_process():
+    trainer = make_trainer(eta_max=1e20)
+    with pytest.raises(cyconv.DivergenceError) as caught:
+        fit(trainer)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (str(error), error.step) == (str(caught.value), caught.value.step)
+    stop = cyconv.Interrupted("stopped")
+    stop.signum = 15
+    assert pickle.loads(pickle.dumps(stop)).signum == 15
+
+
+# Bad input -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("batch_size", 0),
+        ("batch_size", 20.0),
+        ("l2", -0.1),
+        ("l2", np.nan),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("seed", 0.5),
+        ("momentum", 1.0),
+        ("momentum", "high"),
+        ("dropout", 1.0),
+        ("dropout", -0.5),
+        ("augmentation", {"flip": True}),
+        ("augmentation", True),
+        ("snapshots", 1),
+    ],
+)
+def test_bad_settings(name, value):
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must [^\n]*$"):
+        make_trainer(**{name: value})
+
+
+@pytest.mark.parametrize("learning_rates", [[0.1], [np.nan] * 36, "rates", [[0.1] * 36]])
+def test_a_schedule_of_one_s_own_gives_learning_rates(learning_rates):
+    class Strange(cyconv.CyclicSchedule):
+        def __call__(self, step):
+            return learning_rates
+
+    with pytest.raises((TypeError, ValueError), match="^the learning rates of schedule must "):
+        cyconv.CyclicTrainer(make_network(), Strange(1e-4, 0.05, 6, 2))
+
+
+def test_network_and_schedule_are_what_they_should_be():
+    schedule = cyconv.CyclicSchedule(0, 1, 1, 1)
+    with pytest.raises(TypeError, match="^network must be a Network"):
+        cyconv.CyclicTrainer("network", schedule)
+    with pytest.raises(TypeError, match="^schedule must be a CyclicSchedule"):
+        cyconv.CyclicTrainer(make_network(), lambda step: 0.1)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("log_every", 0),
+        ("log_every", 2.5),
+        ("checkpoint", 7),
+        ("checkpoint_every", 0),
+        ("progress", 1),
+        ("n_train_evaluated", 0),
+        ("n_train_evaluated", "all"),
+    ],
+)
+def test_bad_options_of_fit_change_nothing(name, value):
+    trainer = make_trainer()
+    before = digest(trainer)
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must [^\n]*$"):
+        fit(trainer, **{name: value})
+    assert digest(trainer) == before and trainer.network.normalizer is None
+
+
+def test_data_that_do_not_fit():
+    train, validation = make_data()
+    wide = cyconv.Split(np.zeros((40, 3, 8, 12), np.uint8), np.zeros(40, int))
+    eleven = cyconv.Split(train.images, np.full(len(train), 10))
+    few = cyconv.Split(train.images[:19], train.labels[:19])
+    for splits, sentence in [
+        ((train.images, validation), "^train must be a Split"),
+        ((train, None), "^validation must be a Split"),
+        ((wide, validation), r"^train must hold images of the network's shape \(3, 8, 8\)"),
+        ((train, wide), r"^validation must hold images of the network's shape \(3, 8, 8\)"),
+        ((eleven, validation), r"^train must hold labels in 0..9, but got 10"),
+        ((train, eleven), r"^validation must hold labels in 0..9, but got 10"),
+        ((few, validation), "^train must hold at least batch_size = 20 images, but got 19"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=sentence):
+            fit(make_trainer(), data=splits)
+
+
+# Attributes ------------------------------------------------------------------------
+
+
+def test_settings_are_read_and_not_assigned():
+    trainer = make_trainer(**EVERYTHING)
+    names = ["batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout"]
+    assert all(getattr(trainer, name) == trainer.settings[name] for name in names)
+    assert trainer.augmentation == EVERYTHING["augmentation"]
+    for name in [*names, "augmentation", "network", "schedule", "history", "step", "snapshots", "settings"]:
+        with pytest.raises(AttributeError, match=f"^{name} of a trainer is given when it is made"):
+            setattr(trainer, name, getattr(trainer, name))
+
+
+def test_nothing_is_set_in_silence():
+    split = make_data()[0]
+    network, trainer = make_network(), make_trainer()
+    normalizer, ensemble = cyconv.Normalizer.fit(split.images), cyconv.Ensemble([network])
+    source = network.prepare(split.images, split.labels, normalizer)
+    for thing in (
+        trainer,
+        trainer.history,
+        trainer.schedule,
+        network,
+        source,
+        cyconv.Augmentation(),
+        normalizer,
+        ensemble,
+        split,
+    ):
+        with pytest.raises(AttributeError, match="normaliser"):
+            thing.normaliser = None
+    for thing, name in [
+        (trainer.schedule, "eta_max"),
+        (trainer.schedule, "total_steps"),
+        (network, "parameters"),
+        (network, "n_hidden"),
+        (normalizer, "mean"),
+        (normalizer, "scale"),
+        (ensemble, "networks"),
+    ]:
+        with pytest.raises(AttributeError, match=name):
+            setattr(thing, name, getattr(thing, name))
+
+
+@pytest.mark.parametrize("kind", ["network", "schedule", "trainer", "history"])
+def test_subclasses_have_attributes_of_their_own(kind):
+    trainer = make_trainer()
+    thing = trainer if kind == "trainer" else getattr(trainer, kind)
+    own = type("Own", (type(thing),), {})
+    if kind == "network":
+        thing = own(**thing.architecture)
+    elif kind == "schedule":
+        thing = own(**thing.settings)
+    else:
+        thing = own() if kind == "history" else own(trainer.network, trainer.schedule)
+    thing.remark = "mine"
+    assert thing.remark == "mine"
+
+
+def test_trainers_are_copied_and_pickled():
+    trainer = make_trainer(**EVERYTHING)
+    fit(trainer)
+    for twin in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+        assert digest(twin) == digest(trainer) and twin.settings == trainer.settings

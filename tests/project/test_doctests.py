@@ -1,0 +1,30 @@
+"""Every example in the package's docstrings gives what it says."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import cyconv
+
+MODULES = [
+    "cyconv",
+    *(module.name for module in pkgutil.walk_packages(cyconv.__path__, "cyconv.") if "._kernels." not in module.name),
+]
+
+
+@pytest.fixture(autouse=True)
+def same_number_of_threads():
+    before = cyconv.get_num_threads()
+    yield
+    cyconv.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(name))
+    assert not result.failed
+    if name.startswith("cyconv.reference."):
+        assert result.attempted

@@ -1,0 +1,37 @@
+"""The project's pages and settings say the same, and name what there is."""
+
+import re
+import tomllib
+
+import pytest
+from pages import ROOT, blocks
+
+import cyconv
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_one_version():
+    assert PROJECT["project"]["version"] == cyconv.__version__
+    assert re.search(r"^version: (.*)$", read("CITATION.cff"), re.MULTILINE)[1] == cyconv.__version__
+
+
+def test_the_readmes_layers_are_the_contract_that_is_enforced():
+    contract = PROJECT["tool"]["importlinter"]["contracts"][0]
+    enforced = [set(re.split(r" [:|] ", layer)) for layer in contract["layers"]]
+    rows = re.findall(r"^\| \d \| (.*?) \|", read("README.md"), re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)/?`", row)) for row in rows] == [{"scripts"}, *enforced]
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])
+def test_pages_name_files_groups_and_extras_that_exist(page):
+    text = read(page)
+    for name in re.findall(r"\b(?:cyconv|scripts|tests)/[\w./]*\w\.\w+\b", text):
+        assert (ROOT / name).is_file(), name
+    commands = "\n".join(blocks("sh", text))
+    assert {*re.findall(r'"\.\[(\w+)\]"', commands)} <= {*PROJECT["project"]["optional-dependencies"]}
+    assert {*re.findall(r"--group (\w+)", text)} <= {*PROJECT["dependency-groups"]}

@@ -1,0 +1,106 @@
+"""Progress bars: one that cannot be drawn is left out, and training goes on; other errors are not swallowed."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import tqdm
+from tiny_run import digest, fit, make_trainer
+
+import cyconv
+
+
+class Stream(io.StringIO):
+    """A stderr that takes ``good`` writes and then fails."""
+
+    def __init__(self, good, error):
+        super().__init__()
+        self.good, self.error = good, error
+
+    def write(self, text):
+        self.good -= 1
+        if self.good < 0:
+            raise self.error
+        return super().write(text)
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("progress", [True, "a title"])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        lambda: None,
+        closed,
+        lambda: Stream(0, OSError(28, "No space left on device")),
+        lambda: object(),
+        lambda: Stream(2, BrokenPipeError(32, "Broken pipe")),
+        lambda: Stream(3, RuntimeError("lost")),
+    ],
+)
+def test_a_stderr_that_takes_nothing_ends_no_training(monkeypatch, stream, progress):
+    uninterrupted, trainer = make_trainer(), make_trainer()
+    fit(uninterrupted)
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patch.setattr(sys, "stderr", stream())
+        fit(make_trainer(), progress=None)
+        fit(trainer, progress=progress)
+    assert digest(trainer) == digest(uninterrupted)
+
+
+@pytest.mark.parametrize("method", ["__init__", "update", "close", "set_postfix_str"])
+def test_a_bar_that_fails_ends_no_training(monkeypatch, capsys, method):
+    def fail(self, *arguments, **options):
+        raise RuntimeError("no bar today")
+
+    monkeypatch.setattr(tqdm.tqdm, method, fail)
+    assert fit(make_trainer(), progress=True).complete
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs POSIX's alarm")
+def test_a_time_limit_that_ends_while_the_bar_is_drawn_is_not_swallowed(monkeypatch, capsys):
+    def limit(signum, frame):
+        raise TimeoutError("enough")
+
+    def update(self, n):
+        signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(tqdm.tqdm, "update", update)
+    previous = signal.signal(signal.SIGALRM, limit)
+    try:
+        with pytest.raises(TimeoutError, match="enough"):
+            fit(make_trainer(), progress=True)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+NOTEBOOK = """
+import sys, types
+shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
+sys.modules["ipywidgets"] = None
+from tiny_run import fit, make_trainer
+fit(make_trainer(), progress=None)
+"""
+
+
+def test_a_notebook_sees_a_bar_unasked():
+    """As text, where the notebook's widgets are not installed; and no word about them."""
+    folders = [Path(cyconv.__file__).parents[1], Path(__file__).parents[1] / "helpers"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", NOTEBOOK],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+    )
+    assert done.returncode == 0 and "36/36" in done.stderr and "Warning" not in done.stderr
