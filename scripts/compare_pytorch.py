@@ -16,9 +16,9 @@ its own.
 import csv
 import dataclasses
 import io
-from statistics import median
 import sys
 from contextlib import ExitStack
+from statistics import median
 
 import numpy as np
 import peers
