@@ -23,7 +23,7 @@ from .ensemble import Ensemble
 from .history import History
 from .lr_range import LrRangeResult, lr_range_test
 from .network import Evaluation, Network
-from .schedules import CyclicSchedule
+from .schedules import ConstantSchedule, CosineSchedule, CyclicSchedule, OneCycleSchedule, Schedule, WarmupSchedule
 from .trainer import CyclicTrainer, DivergenceError
 
 # Loaded when first asked for, so that `import cyconv` stays quick: public modules, by the names under which they are
@@ -38,6 +38,8 @@ _LAZY = {
 
 __all__ = [
     "Augmentation",
+    "ConstantSchedule",
+    "CosineSchedule",
     "CyclicSchedule",
     "CyclicTrainer",
     "Dataset",
@@ -49,7 +51,10 @@ __all__ = [
     "LrRangeResult",
     "Network",
     "Normalizer",
+    "OneCycleSchedule",
+    "Schedule",
     "Split",
+    "WarmupSchedule",
     "download_cifar10",
     "find_cifar10",
     "get_num_threads",

@@ -1,165 +1,77 @@
-"""The cyclical learning rate: a pure function of the update step."""
+"""Learning rates as pure functions of the update step.
 
-from collections.abc import Sequence
-from typing import Any, overload
+Every schedule here is one class, whose fields are its settings and whose
+formula stands in ``_rates``. A schedule of your own needs the four members of
+`Schedule` and no base class.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import as_array, check_integer, check_real, describe
+from ._checks import as_array, check_array, check_choice, check_finite, check_integer, check_real, describe
 from ._typing import IntArray, JsonDict
 
 _MAX_STEPS = 2**53  # every step up to here is exact in float64
 _MAX_CYCLES = 100_000
 
 
-class CyclicSchedule:
-    r"""Triangular cycles, each ``growth`` times as long as the one before.
-
-    Cycle :math:`i = 0, 1, \ldots` starts at step :math:`t_i`, has the
-    half-length :math:`h_i = \max(1, \mathrm{round}(n_s g^i))` and the top
-    :math:`\eta_i = d^i \eta_{max}`. With :math:`u = t - t_i`, the update at
-    step :math:`t` uses
-
-    .. math:: \eta(t) = \eta_{min} + (\eta_i - \eta_{min}) \min(u, 2 h_i - u) / h_i,
-              \qquad t_{i+1} = t_i + 2 h_i, \quad t_0 = 0:
-
-    it rises linearly from :math:`\eta_{min}` over one half-cycle and falls
-    back over the next, so every cycle begins and ends at :math:`\eta_{min}`.
-    The idea is Smith's (2015, Section 3), who keeps all cycles alike
-    (``growth=1``); cycles that double are DD2424's Exercise 3.
-
-    Parameters
-    ----------
-    eta_min, eta_max : float
-        :math:`\eta_{min}, \eta_{max}`: lowest and highest learning rate,
-        ``0 <= eta_min <= eta_max``.
-    step_size : int
-        :math:`n_s`: half the length of the first cycle, in update steps.
-    n_cycles : int
-        Number of cycles, at most 100,000.
-    growth : float, default 2.0
-        :math:`g > 0`: each cycle's length as a multiple of the one before;
-        half-lengths are rounded to whole steps (ties to even).
-    eta_max_decay : float, default 1.0
-        :math:`d` in (0, 1]: each cycle's top as a multiple of the one before;
-        no top may fall below ``eta_min``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong type or out of range, or the cycles
-        add up to more than 2**53 steps.
-
-    References
-    ----------
-    Leslie N. Smith, "Cyclical Learning Rates for Training Neural Networks",
-    arXiv:1506.01186 (2015); IEEE WACV 2017.
+@runtime_checkable
+class Schedule(Protocol):
+    """What a trainer asks of a schedule.
 
     Examples
     --------
-    >>> schedule = CyclicSchedule(eta_min=0.0, eta_max=1.0, step_size=2, n_cycles=2)
-    >>> schedule.total_steps
-    12
-    >>> schedule(2)
-    1.0
-    >>> schedule([0, 1, 2, 3, 4, 5, 8, 12])
-    array([0.  , 0.5 , 1.  , 0.5 , 0.  , 0.25, 1.  , 0.  ])
+    >>> import numpy as np
+    >>> class Staircase:
+    ...     total_steps, boundaries = 300, np.array([100, 200, 300])
+    ...     settings = {"rate": 0.1, "factor": 0.1}
+    ...     def __call__(self, step):
+    ...         return 0.1 * 0.1 ** (step // 100)
+    >>> isinstance(Staircase(), Schedule)
+    True
     """
-
-    __slots__ = (
-        "_eta_min",
-        "_eta_max",
-        "_step_size",
-        "_n_cycles",
-        "_growth",
-        "_eta_max_decay",
-        "_half_lengths",
-        "_ends",
-        "_starts",
-        "_tops",
-        "__weakref__",
-    )
-
-    def __init__(
-        self,
-        eta_min: float,
-        eta_max: float,
-        step_size: int,
-        n_cycles: int,
-        growth: float = 2.0,
-        eta_max_decay: float = 1.0,
-    ) -> None:
-        self._eta_min = check_real("eta_min", eta_min, 0)
-        self._eta_max = check_real("eta_max", eta_max, 0)
-        if self._eta_max < self._eta_min:
-            raise ValueError(f"eta_max must be at least eta_min ({self._eta_min}), but got {self._eta_max}")
-        self._step_size = check_integer("step_size", step_size, 1, _MAX_STEPS)
-        self._n_cycles = check_integer("n_cycles", n_cycles, 1, _MAX_CYCLES)
-        self._growth = check_real("growth", growth, 0, interval="()")
-        self._eta_max_decay = check_real("eta_max_decay", eta_max_decay, 0, 1, "(]")
-
-        self._half_lengths = _half_lengths(self._step_size, self._n_cycles, self._growth)
-        self._ends = np.cumsum(2 * self._half_lengths)
-        self._starts = self._ends - 2 * self._half_lengths
-        self._tops = self._eta_max * self._eta_max_decay ** np.arange(self._n_cycles, dtype=np.float64)
-        if self._tops[-1] < self._eta_min:
-            raise ValueError(
-                f"eta_max_decay must leave the last cycle's top at or above eta_min ({self._eta_min}), "
-                f"but {self._eta_max_decay} brings it to {self._tops[-1]:.6g} in {self._n_cycles} cycles"
-            )
-
-    @property
-    def eta_min(self) -> float:
-        """float: the lowest learning rate."""
-        return self._eta_min
-
-    @property
-    def eta_max(self) -> float:
-        """float: the highest learning rate of the first cycle."""
-        return self._eta_max
-
-    @property
-    def step_size(self) -> int:
-        """int: half the first cycle, in update steps."""
-        return self._step_size
-
-    @property
-    def n_cycles(self) -> int:
-        """int: how many cycles."""
-        return self._n_cycles
-
-    @property
-    def growth(self) -> float:
-        """float: each cycle's length as a multiple of the one before."""
-        return self._growth
-
-    @property
-    def eta_max_decay(self) -> float:
-        """float: each cycle's top as a multiple of the one before."""
-        return self._eta_max_decay
 
     @property
     def total_steps(self) -> int:
-        """int: number of update steps of all cycles; the last legal argument."""
-        return int(self._ends[-1])
+        """int: number of update steps, at least one."""
 
     @property
-    def cycle_boundaries(self) -> NDArray[np.int64]:
+    def boundaries(self) -> IntArray:
+        """ndarray of int: the steps at which cycles end, in ascending order; `total_steps` is the last."""
+
+    @property
+    def settings(self) -> JsonDict:
+        """dict: what distinguishes it from others of its class, as JSON values."""
+
+    def __call__(self, step: Any, /) -> Any:
+        """Learning rate of the update at ``step``, an int in 0..total_steps: finite and not negative.
+
+        The last one is logged at the end of a run; no update uses it.
+        """
+
+
+class _Formula:
+    """A schedule whose settings are the fields of a frozen dataclass and whose formula is `_rates`."""
+
+    total_steps: int
+
+    @property
+    def boundaries(self) -> NDArray[np.int64]:
         """ndarray of int64, shape (n_cycles,): the steps at which cycles end, `total_steps` included."""
-        return self._ends.copy()
+        raise NotImplementedError
 
     @property
     def settings(self) -> JsonDict:
         """dict: the constructor's arguments, as JSON values."""
-        return {
-            "eta_min": self._eta_min,
-            "eta_max": self._eta_max,
-            "step_size": self._step_size,
-            "n_cycles": self._n_cycles,
-            "growth": self._growth,
-            "eta_max_decay": self._eta_max_decay,
-        }
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     @overload
     def __call__(self, step: int | np.integer) -> float: ...
@@ -191,7 +103,7 @@ class CyclicSchedule:
         """
         steps = as_array("step", step)
         if steps.ndim == 0:
-            return float(self._rates(np.int64(check_integer("step", step, 0, self.total_steps))))
+            return float(self._rates(np.array([check_integer("step", step, 0, self.total_steps)]))[0])
         if steps.dtype.kind not in "iu":
             raise TypeError(f"step must be an integer or an array of integers, but got {describe(steps)}")
         if steps.size and (steps.min() < 0 or steps.max() > self.total_steps):
@@ -199,29 +111,500 @@ class CyclicSchedule:
             raise ValueError(f"step must lie in 0..{self.total_steps}, but got {bad}")
         return self._rates(steps.astype(np.int64))
 
-    def _rates(self, steps: NDArray[np.int64] | np.int64) -> NDArray[np.float64]:
-        cycle = np.minimum(np.searchsorted(self._ends, steps, side="right"), self._n_cycles - 1)
-        half, top = self._half_lengths[cycle], self._tops[cycle]
-        into = steps - self._starts[cycle]
-        height = np.minimum(into, 2 * half - into) / half
-        # A weighted mean, exact at both ends; rounding in between must not leave the band.
-        rates: NDArray[np.float64] = np.clip((1.0 - height) * self._eta_min + height * top, self._eta_min, top)
+    def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The formula, for steps in 0..total_steps."""
+        raise NotImplementedError
+
+    def _set(self, **fields: Any) -> None:
+        """Replace fields by what a check returned; `__post_init__` alone may."""
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class _Cycles(_Formula):
+    """Cycles that each are ``growth`` times as long as the one before."""
+
+    eta_min: float
+    eta_max: float
+    step_size: int
+    n_cycles: int
+    growth: float = 2.0
+    eta_max_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._set(
+            eta_min=check_real("eta_min", self.eta_min, 0),
+            eta_max=check_real("eta_max", self.eta_max, 0),
+            step_size=check_integer("step_size", self.step_size, 1, _MAX_STEPS),
+            n_cycles=check_integer("n_cycles", self.n_cycles, 1, _MAX_CYCLES),
+            growth=check_real("growth", self.growth, 0, interval="()"),
+            eta_max_decay=check_real("eta_max_decay", self.eta_max_decay, 0, 1, "(]"),
+        )
+        if self.eta_max < self.eta_min:
+            raise ValueError(f"eta_max must be at least eta_min ({self.eta_min}), but got {self.eta_max}")
+        self._half_lengths  # noqa: B018  # raises where there are too many steps
+        if self._tops[-1] < self.eta_min:
+            raise ValueError(
+                f"eta_max_decay must leave the last cycle's top at or above eta_min ({self.eta_min}), "
+                f"but {self.eta_max_decay} brings it to {self._tops[-1]:.6g} in {self.n_cycles} cycles"
+            )
+
+    @property
+    def boundaries(self) -> NDArray[np.int64]:
+        """ndarray of int64, shape (n_cycles,): the steps at which cycles end, `total_steps` included."""
+        return self._ends.copy()
+
+    @property
+    def total_steps(self) -> int:  # type: ignore[override]
+        """int: number of update steps of all cycles; the last legal argument."""
+        return int(self._ends[-1])
+
+    @cached_property
+    def _half_lengths(self) -> NDArray[np.int64]:
+        return _in_whole_steps(self.step_size, self.n_cycles, self.growth)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(2 * self._half_lengths)
+
+    @cached_property
+    def _tops(self) -> NDArray[np.float64]:
+        return self.eta_max * self.eta_max_decay ** np.arange(self.n_cycles, dtype=np.float64)
+
+    def _place(self, steps: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+        """Of each step: its cycle, the steps since that began, and half the cycle's length."""
+        cycle = np.minimum(np.searchsorted(self._ends, steps, side="right"), self.n_cycles - 1)
+        half = self._half_lengths[cycle]
+        return cycle, steps - (self._ends[cycle] - 2 * half), half
+
+    def _between(self, height: NDArray[np.float64], tops: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A weighted mean, exact at both ends; rounding in between must not leave the band."""
+        rates: NDArray[np.float64] = np.clip((1.0 - height) * self.eta_min + height * tops, self.eta_min, tops)
         return rates
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CyclicSchedule):
-            return NotImplemented
-        return self.settings == other.settings
 
-    def __hash__(self) -> int:
-        return hash(tuple(self.settings.values()))
+@dataclass(frozen=True)
+class CyclicSchedule(_Cycles):
+    r"""Triangular cycles, each ``growth`` times as long as the one before.
 
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
-        return f"CyclicSchedule({arguments})"
+    Cycle :math:`i = 0, 1, \ldots` starts at step :math:`t_i`, has the
+    half-length :math:`h_i = \max(1, \mathrm{round}(n_s g^i))` and the top
+    :math:`\eta_i`. With :math:`u = t - t_i`, the update at step :math:`t` uses
+
+    .. math:: \eta(t) = \eta_{min} + (\eta_i - \eta_{min}) \gamma^t \min(u, 2 h_i - u) / h_i,
+              \qquad t_{i+1} = t_i + 2 h_i, \quad t_0 = 0:
+
+    it rises linearly from :math:`\eta_{min}` over one half-cycle and falls
+    back over the next, so every cycle begins and ends at :math:`\eta_{min}`.
+    The idea is Smith's (2015, Section 3), who keeps all cycles alike
+    (``growth=1``); cycles that double are DD2424's Exercise 3.
+
+    Parameters
+    ----------
+    eta_min, eta_max : float
+        :math:`\eta_{min}, \eta_{max}`: lowest and highest learning rate,
+        ``0 <= eta_min <= eta_max``.
+    step_size : int
+        :math:`n_s`: half the length of the first cycle, in update steps.
+    n_cycles : int
+        Number of cycles, at most 100,000.
+    growth : float, default 2.0
+        :math:`g > 0`: each cycle's length as a multiple of the one before;
+        half-lengths are rounded to whole steps (ties to even).
+    eta_max_decay : float, default 1.0
+        :math:`d` in (0, 1], of the tops :math:`\eta_i = d^i \eta_{max}`; none
+        may fall below ``eta_min``.
+    mode : {"triangular", "triangular2", "exp_range"}, default "triangular"
+        Smith's names. ``"triangular2"`` halves the height above ``eta_min``
+        with every cycle: :math:`\eta_i = \eta_{min} + (\eta_{max} - \eta_{min}) / 2^i`.
+        ``"exp_range"`` lets it decay with every step, by ``gamma``.
+    gamma : float, default 1.0
+        :math:`\gamma` in (0, 1], with ``"exp_range"`` alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or the cycles
+        add up to more than 2**53 steps.
+
+    References
+    ----------
+    Leslie N. Smith, "Cyclical Learning Rates for Training Neural Networks",
+    arXiv:1506.01186 (2015); IEEE WACV 2017.
+
+    Examples
+    --------
+    >>> schedule = CyclicSchedule(eta_min=0.0, eta_max=1.0, step_size=2, n_cycles=2)
+    >>> schedule.total_steps
+    12
+    >>> schedule(2)
+    1.0
+    >>> schedule([0, 1, 2, 3, 4, 5, 8, 12])
+    array([0.  , 0.5 , 1.  , 0.5 , 0.  , 0.25, 1.  , 0.  ])
+    """
+
+    mode: str = "triangular"
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ("triangular", "triangular2", "exp_range"))
+        self._set(gamma=check_real("gamma", self.gamma, 0, 1, "(]"))
+        if self.gamma != 1 and self.mode != "exp_range":
+            raise ValueError(f"gamma must be 1 unless mode is 'exp_range', but got {self.gamma}")
+        super().__post_init__()
+        if self.eta_max_decay != 1 and self.mode == "triangular2":
+            raise ValueError(f"eta_max_decay must be 1 where mode is 'triangular2', but got {self.eta_max_decay}")
+
+    @cached_property
+    def _tops(self) -> NDArray[np.float64]:
+        if self.mode != "triangular2":
+            return super()._tops
+        return self.eta_min + (self.eta_max - self.eta_min) * 0.5 ** np.arange(self.n_cycles, dtype=np.float64)
+
+    def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        cycle, into, half = self._place(steps)
+        height = np.minimum(into, 2 * half - into) / half
+        if self.gamma != 1:
+            height = height * self.gamma ** steps.astype(np.float64)
+        return self._between(height, self._tops[cycle])
 
 
-def _half_lengths(step_size: int, n_cycles: int, growth: float) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class CosineSchedule(_Cycles):
+    r"""Cosine annealing with warm restarts, each cycle ``growth`` times as long as the one before.
+
+    Cycle :math:`i` starts at step :math:`t_i` and takes :math:`T_i = 2 h_i`
+    steps, as long as `CyclicSchedule`'s of the same settings, so that the two
+    can be compared update for update:
+
+    .. math:: \eta(t) = \eta_{min} + \tfrac12 (\eta_i - \eta_{min}) (1 + \cos(\pi (t - t_i) / T_i)),
+              \qquad \eta_i = d^i \eta_{max}.
+
+    Every cycle begins at its top; only the last step of all,
+    ``total_steps``, is exactly at :math:`\eta_{min}`.
+
+    Parameters
+    ----------
+    eta_min, eta_max : float
+        Lowest and highest learning rate, ``0 <= eta_min <= eta_max``.
+    step_size : int
+        Half the length of the first cycle, in update steps, as in `CyclicSchedule`:
+        PyTorch's ``T_0`` is twice that.
+    n_cycles : int, default 1
+        Number of cycles, at most 100,000; 1 is plain cosine annealing.
+    growth : float, default 2.0
+        Each cycle's length as a multiple of the one before; PyTorch's ``T_mult``.
+    eta_max_decay : float, default 1.0
+        :math:`d` in (0, 1], of the tops; none may fall below ``eta_min``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or the cycles
+        add up to more than 2**53 steps.
+
+    References
+    ----------
+    Ilya Loshchilov and Frank Hutter, "SGDR: Stochastic Gradient Descent with
+    Warm Restarts", arXiv:1608.03983; ICLR 2017.
+
+    Examples
+    --------
+    >>> schedule = CosineSchedule(eta_min=0.0, eta_max=1.0, step_size=2, n_cycles=2)
+    >>> schedule([0, 1, 2, 4, 8, 12]).round(3)
+    array([1.   , 0.854, 0.5  , 1.   , 0.5  , 0.   ])
+    """
+
+    n_cycles: int = 1
+
+    def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        cycle, into, half = self._place(steps)
+        height = (1.0 + np.cos(np.pi * into / (2 * half))) / 2
+        return self._between(height, self._tops[cycle])
+
+
+@dataclass(frozen=True)
+class OneCycleSchedule(_Formula):
+    r"""One cycle: up to ``eta_max``, and down to far below where it began.
+
+    The learning rate goes from ``eta_min`` to ``eta_max`` over the share
+    ``pct_start`` of the steps and to ``eta_final`` over the others, along half a cosine
+    or in straight lines; the values are those of PyTorch's ``OneCycleLR``,
+    whose ``div_factor`` is ``eta_max/eta_min`` and whose ``final_div_factor``
+    is ``eta_min/eta_final``. Momentum stays as it is.
+
+    Parameters
+    ----------
+    eta_max : float
+        The highest learning rate.
+    total_steps : int
+        Update steps, at least 2.
+    eta_min : float, optional
+        Where it begins, at most ``eta_max``; ``eta_max/25`` unless given.
+    eta_final : float, optional
+        Where it ends, at most ``eta_max``; ``eta_min/10000`` unless given.
+    pct_start : float, default 0.3
+        Share of the steps in which it rises, in (0, 1).
+    anneal : {"cos", "linear"}, default "cos"
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    References
+    ----------
+    Leslie N. Smith, "A disciplined approach to neural network
+    hyper-parameters: Part 1", arXiv:1803.09820 (2018).
+
+    Examples
+    --------
+    >>> schedule = OneCycleSchedule(eta_max=1.0, total_steps=11, eta_min=0.0, eta_final=0.0, anneal="linear")
+    >>> schedule([0, 1, 2, 6, 10]).round(3)
+    array([0.   , 0.435, 0.87 , 0.519, 0.   ])
+    """
+
+    eta_max: float
+    total_steps: int
+    eta_min: float | None = None
+    eta_final: float | None = None
+    pct_start: float = 0.3
+    anneal: str = "cos"
+
+    def __post_init__(self) -> None:
+        eta_max = check_real("eta_max", self.eta_max, 0)
+        eta_min = eta_max / 25 if self.eta_min is None else check_real("eta_min", self.eta_min, 0)
+        eta_final = eta_min / 1e4 if self.eta_final is None else check_real("eta_final", self.eta_final, 0)
+        for name, value in (("eta_min", eta_min), ("eta_final", eta_final)):
+            if value > eta_max:
+                raise ValueError(f"{name} must be at most eta_max ({eta_max}), but got {value}")
+        self._set(
+            eta_max=eta_max,
+            eta_min=eta_min,
+            eta_final=eta_final,
+            total_steps=check_integer("total_steps", self.total_steps, 2, _MAX_STEPS),
+            pct_start=check_real("pct_start", self.pct_start, 0, 1, "()"),
+            anneal=check_choice("anneal", self.anneal, ("cos", "linear")),
+        )
+
+    @property
+    def boundaries(self) -> NDArray[np.int64]:
+        """ndarray of int64, shape (1,): `total_steps`."""
+        return np.array([self.total_steps])
+
+    def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        top, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        rises = steps <= top
+        with np.errstate(divide="ignore", invalid="ignore"):  # with few steps there may be no rise at all
+            share = np.where(rises, steps / top, (np.minimum(steps, last) - top) / (last - top))
+        if self.anneal == "cos":
+            share = (1 - np.cos(np.pi * share)) / 2
+        assert self.eta_min is not None and self.eta_final is not None
+        first = np.where(rises, self.eta_min, self.eta_max)
+        second = np.where(rises, self.eta_max, self.eta_final)
+        rates: NDArray[np.float64] = np.clip((1 - share) * first + share * second, 0, self.eta_max)
+        return rates
+
+
+@dataclass(frozen=True)
+class ConstantSchedule(_Formula):
+    """The same learning rate at every step.
+
+    Parameters
+    ----------
+    eta : float
+        The learning rate, not negative.
+    total_steps : int
+        Update steps, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> ConstantSchedule(0.1, total_steps=3)([0, 1, 2])
+    array([0.1, 0.1, 0.1])
+    """
+
+    eta: float
+    total_steps: int
+
+    def __post_init__(self) -> None:
+        self._set(
+            eta=check_real("eta", self.eta, 0),
+            total_steps=check_integer("total_steps", self.total_steps, 1, _MAX_STEPS),
+        )
+
+    @property
+    def boundaries(self) -> NDArray[np.int64]:
+        """ndarray of int64, shape (1,): `total_steps`."""
+        return np.array([self.total_steps])
+
+    def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.full(steps.shape, self.eta)
+
+
+@dataclass(frozen=True)
+class WarmupSchedule(_Formula):
+    """A linear rise to where another schedule begins, and then that schedule.
+
+    Update ``step < n_steps`` uses ``eta_start + (schedule(0) - eta_start)*step/n_steps``
+    and update ``n_steps + step`` uses ``schedule(step)``.
+
+    Parameters
+    ----------
+    schedule : CyclicSchedule, CosineSchedule, OneCycleSchedule or ConstantSchedule
+        What follows the rise.
+    n_steps : int
+        Update steps of the rise, at least 1; they come on top of the schedule's.
+    eta_start : float, default 0.0
+        Learning rate of the first update.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    References
+    ----------
+    Priya Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1
+    Hour", arXiv:1706.02677 (2017), Section 2.2.
+
+    Examples
+    --------
+    >>> schedule = WarmupSchedule(CosineSchedule(eta_min=0.0, eta_max=1.0, step_size=1), n_steps=4)
+    >>> schedule([0, 1, 2, 3, 4, 5, 6])
+    array([0.  , 0.25, 0.5 , 0.75, 1.  , 0.5 , 0.  ])
+    """
+
+    schedule: _Formula
+    n_steps: int
+    eta_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedule, _Formula):
+            raise TypeError(f"schedule must be one of cyconv's schedules, but got {describe(self.schedule)}")
+        self._set(
+            n_steps=check_integer("n_steps", self.n_steps, 1, _MAX_STEPS),
+            eta_start=check_real("eta_start", self.eta_start, 0),
+        )
+
+    @property
+    def boundaries(self) -> NDArray[np.int64]:
+        """ndarray of int64: the schedule's, `n_steps` later; the rise belongs to the first cycle."""
+        return self.n_steps + self.schedule.boundaries
+
+    @property
+    def total_steps(self) -> int:  # type: ignore[override]
+        """int: number of update steps, those of the rise included; the last legal argument."""
+        return self.n_steps + self.schedule.total_steps
+
+    @property
+    def settings(self) -> JsonDict:
+        """dict: the constructor's arguments, as JSON values."""
+        return {**super().settings, "schedule": describe_schedule(self.schedule)}
+
+    def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        share = np.minimum(steps / self.n_steps, 1)
+        rise = (1 - share) * self.eta_start + share * self.schedule(0)
+        rates: NDArray[np.float64] = np.where(
+            steps < self.n_steps, rise, self.schedule(np.maximum(steps - self.n_steps, 0))
+        )
+        return rates
+
+
+#: The classes that a checkpoint knows by their names.
+SCHEDULES: Mapping[str, type[_Formula]] = {
+    each.__name__: each for each in (CyclicSchedule, CosineSchedule, OneCycleSchedule, ConstantSchedule, WarmupSchedule)
+}
+
+
+def check_schedule(name: str, schedule: Any) -> Schedule:
+    """Return a schedule that has the members of `Schedule`, or raise naming what it lacks.
+
+    Its learning rates are looked at in some two hundred places; `learning_rates` looks at the others.
+    """
+    if not isinstance(schedule, Schedule) or not callable(schedule):
+        raise TypeError(
+            f"{name} must be a CyclicSchedule or another object with __call__, total_steps, boundaries and settings, "
+            f"but got {describe(schedule)}"
+        )
+    total = check_integer(f"{name}.total_steps", schedule.total_steps, 1, _MAX_STEPS)
+    ends = check_array(f"{name}.boundaries", schedule.boundaries, ("n_cycles",))
+    if ends.dtype.kind not in "iu" or not len(ends) or ends[0] < 1 or ends[-1] != total or (np.diff(ends) < 1).any():
+        raise ValueError(f"{name}.boundaries must be ascending steps up to total_steps = {total}, but got {ends}")
+    try:
+        if not isinstance(schedule.settings, dict):
+            raise TypeError("it is no dict")
+        json.dumps(schedule.settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}.settings must be a dict of JSON values, but {error}") from None
+    learning_rates(schedule, _some_steps(total), name)
+    return schedule
+
+
+def learning_rates(schedule: Schedule, steps: NDArray[np.int64], name: str = "schedule") -> NDArray[np.float64]:
+    """The learning rates of these updates, finite and not negative, or raise naming the first that is not.
+
+    A schedule of a class that is not this module's is asked for one step after the other.
+    """
+    found = schedule(steps) if isinstance(schedule, _Formula) else [schedule(step) for step in steps.tolist()]
+    rates = check_array(f"the learning rates of {name}", found, steps.shape)
+    if rates.dtype.kind not in "iuf":
+        raise TypeError(f"the learning rates of {name} must be numbers, but got {describe(rates)}")
+    rates = check_finite(f"the learning rates of {name}", rates.astype(np.float64))
+    if rates.size and rates.min() < 0:
+        step = int(steps[rates.argmin()])
+        raise ValueError(f"the learning rates of {name} must not be negative, but got {rates.min()} at step {step}")
+    return rates
+
+
+def describe_schedule(schedule: Schedule) -> JsonDict:
+    """What a checkpoint records: the settings, and the name of the class unless it is `CyclicSchedule`.
+
+    Of a class that is not this module's, also the learning rates at some steps, so that another is told from it.
+    """
+    if type(schedule) is CyclicSchedule:
+        return schedule.settings
+    described = {**schedule.settings, "class": type(schedule).__name__}
+    if SCHEDULES.get(type(schedule).__name__) is type(schedule):
+        return described
+    return {**described, "learning_rates": learning_rates(schedule, _some_steps(schedule.total_steps)).tolist()}
+
+
+def recorded_schedule(recorded: JsonDict) -> Schedule | None:
+    """The schedule that `describe_schedule` described; None where it was of a class that is not this module's.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If it is no such description.
+    """
+    settings = dict(recorded)
+    kind = settings.pop("class", "CyclicSchedule")
+    if "learning_rates" in settings:
+        return None
+    if kind not in SCHEDULES:
+        raise ValueError(f"its schedule is a {kind!s:.60}, which this version of cyconv does not know")
+    if "schedule" in settings:
+        settings["schedule"] = recorded_schedule(settings["schedule"])
+    schedule = SCHEDULES[kind](**settings)
+    old = {"mode", "gamma"}  # fields that files of earlier versions lack
+    if set(schedule.settings) - set(recorded) - old:
+        raise ValueError("its schedule's settings are incomplete")
+    return schedule
+
+
+def _some_steps(total: int) -> NDArray[np.int64]:
+    """Two hundred steps by the golden ratio: evenly spread, and in step with no cycles."""
+    places = np.arange(200) * ((math.sqrt(5) - 1) / 2) % 1
+    return np.unique((places * (total + 1)).astype(np.int64))
+
+
+def _in_whole_steps(step_size: int, n_cycles: int, growth: float) -> NDArray[np.int64]:
     """Half-length of every cycle in whole steps, int64."""
     half_lengths, total = [], 0
     for cycle in range(n_cycles):

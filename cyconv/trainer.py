@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import check_array, check_finite, check_flag, check_integer, check_real, describe
+from ._checks import check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_watched
 from ._signals import Abort, Interrupted, SignalsNoted
@@ -22,7 +22,7 @@ from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_v
 from .datasets import Normalizer, Split
 from .history import History
 from .network import Network
-from .schedules import CyclicSchedule
+from .schedules import Schedule, check_schedule, describe_schedule, learning_rates, recorded_schedule
 
 _CALL_SECONDS = 0.05  # aim for one call of train_steps; signals wait for its end
 _TO_COME = -np.inf  # instead of the cost of an update that was not made yet
@@ -64,9 +64,9 @@ class CyclicTrainer:
     ----------
     network : Network
         Trained in place.
-    schedule : CyclicSchedule
-        Its ``total_steps`` updates make the run. Of a subclass, `resume`
-        needs the schedule again.
+    schedule : Schedule
+        Its ``total_steps`` updates make the run: `CyclicSchedule`, another of
+        `cyconv.schedules`, or one of your own, which `resume` then needs again.
     batch_size : int, default 100
         An epoch has ``n // batch_size`` updates; the remainder of its
         permutation is left out.
@@ -93,7 +93,7 @@ class CyclicTrainer:
     Attributes
     ----------
     network : Network
-    schedule : CyclicSchedule
+    schedule : Schedule
     batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation
         As given. None of the attributes can be assigned.
     history : History
@@ -132,7 +132,7 @@ class CyclicTrainer:
     def __init__(
         self,
         network: Network,
-        schedule: CyclicSchedule,
+        schedule: Schedule,
         batch_size: int = 100,
         l2: float = 0.0,
         label_smoothing: float = 0.0,
@@ -144,13 +144,11 @@ class CyclicTrainer:
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a Network, but got {describe(network)}")
-        if not isinstance(schedule, CyclicSchedule):
-            raise TypeError(f"schedule must be a CyclicSchedule, but got {describe(schedule)}")
         if not isinstance(augmentation, Augmentation | None):
             raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
         self._network = network
-        self._schedule = schedule
-        self._described_schedule = _describe_schedule(schedule)
+        self._schedule = check_schedule("schedule", schedule)
+        self._described_schedule = describe_schedule(schedule)
         self._options: _Options = {
             "batch_size": check_integer("batch_size", batch_size, 1),
             "l2": check_real("l2", l2, 0),
@@ -182,8 +180,8 @@ class CyclicTrainer:
         return self._network
 
     @property
-    def schedule(self) -> CyclicSchedule:
-        """CyclicSchedule: its learning rates."""
+    def schedule(self) -> Schedule:
+        """Schedule: its learning rates."""
         return self._schedule
 
     @property
@@ -241,7 +239,7 @@ class CyclicTrainer:
     def settings(self) -> JsonDict:
         """dict: the constructor's arguments as JSON values; network and schedule by their own settings.
 
-        A schedule of a subclass stands there with its class's name and some of its learning rates.
+        A schedule of a class of your own stands there with its class's name and some of its learning rates.
         """
         augmentation = self._options["augmentation"]
         return {
@@ -368,7 +366,7 @@ class CyclicTrainer:
             )
 
     @classmethod
-    def resume(cls, path: StrPath, schedule: CyclicSchedule | None = None) -> Self:
+    def resume(cls, path: StrPath, schedule: Schedule | None = None) -> Self:
         """The trainer whose checkpoint this is; its `fit` goes on with the same bits.
 
         Parameters
@@ -376,7 +374,7 @@ class CyclicTrainer:
         path : path-like
             What ``fit(checkpoint=path)`` wrote. The file is read only here:
             pass the path to `fit` again to have it kept up to date.
-        schedule : CyclicSchedule, optional
+        schedule : Schedule, optional
             The run's. Needed if it is of a class of your own, which a
             checkpoint cannot hold; its learning rates must be those of the run.
 
@@ -400,14 +398,14 @@ class CyclicTrainer:
             If it was written under another instruction set: results may then
             differ in their last bits.
         """
-        if not isinstance(schedule, CyclicSchedule | None):
-            raise TypeError(f"schedule must be a CyclicSchedule or None, but got {describe(schedule)}")
+        if schedule is not None:
+            check_schedule("schedule", schedule)
         state = read_checkpoint(path)
         with blaming_the_file(path):
             options = dict(state.settings)
             del options["network"]
             recorded = dict(options.pop("schedule"))
-        schedule = _recorded_schedule(recorded, schedule, path)
+        schedule = _schedule_of_the_run(recorded, schedule, path)
         with blaming_the_file(path):
             if options["augmentation"] is not None:
                 options["augmentation"] = Augmentation(**options["augmentation"])
@@ -434,7 +432,7 @@ class CyclicTrainer:
             raise ValueError(f"step {self.step} does not fit its schedule or its history")
         if self.history.complete and not last == self.step == total:
             raise ValueError("its history cannot be complete before the last step")
-        cycles = np.count_nonzero(self.schedule.cycle_boundaries <= self.step)
+        cycles = np.count_nonzero(self.schedule.boundaries <= self.step)
         if len(self.snapshots) != (cycles if self._keeps_snapshots else 0):
             raise ValueError(f"its {len(self.snapshots)} snapshots do not fit step {self.step}")
 
@@ -456,7 +454,7 @@ class _Run:
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.total = trainer.schedule.total_steps
-        self.ends = trainer.schedule.cycle_boundaries
+        self.ends = trainer.schedule.boundaries
         self.started = time.perf_counter() - trainer.history.training_time
         self.n_steps = 1  # of the next call of train_steps, adapted to its time
         self.epoch: int | None = None  # whose order self.order is
@@ -553,7 +551,7 @@ class _Run:
         history.evaluation_time += time.perf_counter() - started
         if not np.isfinite([*train, *validation]).all():
             self.diverge("the cost of an evaluation", step)
-        rate = trainer.schedule(step)
+        rate = self.rate(step)
         history.append(step, rate, train, validation)
         bar.note(f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %")
 
@@ -594,7 +592,7 @@ class _Run:
             self.order = ops.shuffled_order(len(self.source), options["seed"], epoch)
             self.epoch = epoch
         order = self.order[done * batch_size : (done + n) * batch_size]
-        rates = trainer.schedule(np.arange(step, step + n))
+        rates = learning_rates(trainer.schedule, np.arange(step, step + n))
         costs = np.full(n, _TO_COME)
         trainer._updates = step, costs
         started = time.perf_counter()
@@ -603,6 +601,9 @@ class _Run:
         trainer.history.update_time += seconds
         self.n_steps = max(1, min(4 * self.n_steps, int(n * _CALL_SECONDS / max(seconds, 1e-9))))
         bar.update(n)
+
+    def rate(self, step: int) -> float:
+        return float(learning_rates(self.trainer.schedule, np.array([step]))[0])
 
     def next_stop(self) -> int:
         step = self.trainer.step
@@ -620,7 +621,7 @@ class _Run:
             self.diverge("a parameter", self.trainer.step)
 
     def diverge(self, what: str, step: int) -> NoReturn:
-        rate = self.trainer.schedule(step)
+        rate = self.rate(step)
         error = DivergenceError(
             f"training diverged: {what} is not finite at update step {step} (learning rate {rate:.6g}); "
             "a smaller eta_max may help"
@@ -630,36 +631,22 @@ class _Run:
         raise error
 
 
-def _describe_schedule(schedule: CyclicSchedule) -> JsonDict:
-    """A schedule as JSON values: its settings; of a subclass also its name and the learning rates at some steps."""
-    if type(schedule) is CyclicSchedule:
-        return schedule.settings
-    # By the golden ratio: evenly spread, and in step with no cycles.
-    places = np.arange(200) * ((5**0.5 - 1) / 2) % 1
-    steps = np.unique((places * (schedule.total_steps + 1)).astype(np.int64))
-    rates = check_array("the learning rates of schedule", schedule(steps), steps.shape)
-    if rates.dtype.kind not in "iuf":
-        raise TypeError(f"the learning rates of schedule must be numbers, but got {describe(rates)}")
-    rates = check_finite("the learning rates of schedule", rates.astype(np.float64))
-    return {**schedule.settings, "class": type(schedule).__name__, "learning_rates": rates.tolist()}
-
-
-def _recorded_schedule(recorded: JsonDict, given: CyclicSchedule | None, path: StrPath) -> CyclicSchedule:
+def _schedule_of_the_run(recorded: JsonDict, given: Schedule | None, path: StrPath) -> Schedule:
     """The schedule that a checkpoint describes: its own, or the given one if it is the same."""
-    settings = {name: value for name, value in recorded.items() if name not in ("class", "learning_rates")}
-    if given is None and "class" in recorded:
+    with blaming_the_file(path):
+        own = recorded_schedule(recorded)
+    if given is None and own is None:
         raise ValueError(
             f"schedule must be given where it is of a class of one's own, but {path} was written with one of the class "
             f"{recorded['class']!r:.60}"
         )
-    with blaming_the_file(path):
-        schedule = CyclicSchedule(**settings) if given is None else given
-        if given is None and schedule.settings != settings:
-            raise ValueError("its settings are incomplete")
-        rates = np.array(recorded.get("learning_rates", []), np.float64)
-    given_rates = np.array(_describe_schedule(schedule).get("learning_rates", []))
+    if given is None:
+        return own  # type: ignore[return-value]
+    expected = recorded if own is None else describe_schedule(own)
+    found = describe_schedule(given)
+    rates = [np.array(each.get("learning_rates", []), np.float64) for each in (expected, found)]
     # Another machine may compute a rate with another last bit.
-    same = rates.shape == given_rates.shape and np.allclose(rates, given_rates, 1e-9, 0)
-    if not same or schedule.settings != settings:
+    same = rates[0].shape == rates[1].shape and np.allclose(rates[0], rates[1], 1e-9, 0)
+    if not same or {**expected, "learning_rates": None} != {**found, "learning_rates": None}:
         raise ValueError(f"schedule must be that of the run, but {path} was written with another")
-    return schedule
+    return given

@@ -90,7 +90,7 @@ def write_part(part, results, data, folder, arguments):
     finished = [result for result in results if result.complete]
     by_label = report.by_label(finished or results)
     histories = {label: [result.history for result in group] for label, group in by_label.items()}
-    boundaries = schedule.cycle_boundaries
+    boundaries = schedule.boundaries
 
     pictures = {
         "curves": plots.plot_comparison(histories, f"Learning curves, {cycles}{where}", boundaries),

@@ -81,7 +81,7 @@ def write_section(results, data, folder, quick):
     """Draw the pictures; give back the section of the summary."""
     run, finished = results[0].run, [result for result in results if result.complete]
     schedule = run.schedule()
-    cycles, boundaries = report.describe_cycles(schedule), schedule.cycle_boundaries
+    cycles, boundaries = report.describe_cycles(schedule), schedule.boundaries
     network = f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}"
     where = f": {network}, {cycles}\n" + report.describe_origin(data, quick, len(finished) == len(results))
     groups = report.by_label(finished or results)

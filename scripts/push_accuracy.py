@@ -150,7 +150,7 @@ def main(argv=None):
 def write_recipe(results, data, folder):
     """Draw the recipe's pictures; give back its section of the summary."""
     run = results[0].run
-    cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().cycle_boundaries
+    cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().boundaries
     finished = [result for result in results if result.complete]
     where = "\n" + report.describe_origin(data, complete=len(finished) == len(results))
     rows = rows_of(results, data, folder)

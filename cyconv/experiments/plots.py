@@ -458,12 +458,12 @@ def plot_learning_rate(schedule: CyclicSchedule, title: str) -> Figure:
     """
     total = schedule.total_steps
     # Enough points for the eye, and every corner of the curve among them.
-    ends = np.concatenate([[0], schedule.cycle_boundaries])
+    ends = np.concatenate([[0], schedule.boundaries])
     corners = np.concatenate([ends, (ends[1:] + ends[:-1]) // 2])
     steps = np.union1d(np.linspace(0, total, 2000).astype(np.int64), corners)
     figure, (axes,) = _figure(6.4, 2.8)
     axes.plot(steps, schedule(steps), color=COLOURS[0])
-    _mark_cycles(axes, schedule.cycle_boundaries)
+    _mark_cycles(axes, schedule.boundaries)
     axes.set_xlim(0, total)
     axes.set_ylim(0, None)
     axes.set_xlabel("update step")

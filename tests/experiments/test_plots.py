@@ -157,7 +157,7 @@ def test_learning_rate_touches_every_corner():
     axes = plots.plot_learning_rate(schedule, TITLE).axes[0]
     curve = lines(axes)[0]
     assert (curve.get_ydata() == 0.1).sum() == 3
-    assert upright(axes) == schedule.cycle_boundaries.tolist()
+    assert upright(axes) == schedule.boundaries.tolist()
 
 
 def test_filters_are_ordered_by_size_and_scaled_one_by_one():

@@ -209,7 +209,7 @@ def test_a_schedule_of_one_s_own_goes_on_where_it_is_given_again(tmp_path, monke
     ):
         with pytest.raises(ValueError, match="^schedule must be that of the run"):
             cyconv.CyclicTrainer.resume(path, schedule=other)
-    with pytest.raises(TypeError, match="^schedule must be a CyclicSchedule or None"):
+    with pytest.raises(TypeError, match="^schedule must be a CyclicSchedule or another"):
         cyconv.CyclicTrainer.resume(path, schedule=abs)
     resumed = cyconv.CyclicTrainer.resume(path, schedule=Cosine(1e-4, 0.05, 6, 2))
     assert resumed.step == 10 and resumed.settings == cut.settings

@@ -85,7 +85,7 @@ augmented = cyconv.CyclicTrainer(net, schedule, augmentation=cyconv.Augmentation
 ensemble = cyconv.Ensemble.from_snapshots(net, augmented.snapshots)
 accuracy: float = ensemble.evaluate(data.test).accuracy
 ranges: cyconv.LrRangeResult = cyconv.lr_range_test(net, data.train, n_steps=200)
-figure = cyconv.experiments.plots.plot_comparison({"narrow": [history]}, "title", schedule.cycle_boundaries)
+figure = cyconv.experiments.plots.plot_comparison({"narrow": [history]}, "title", schedule.boundaries)
 figure.savefig("figure.png")
 result = cyconv.experiments.run_experiment(cyconv.experiments.Run("narrow", n_filters=3), data)
 table: str = cyconv.experiments.report.summary_table(cyconv.experiments.report.summarise([result]))

@@ -1,0 +1,199 @@
+"""What may watch a run and stop it.
+
+A callback is any callable that takes one `TrainingEvent`; it stops training
+by returning True. Those here keep no state that a resumed run would lack: they
+look at the history, which a checkpoint holds.
+
+>>> import cyconv
+>>> data = cyconv.make_shapes(n_train=200, n_validation=50, n_test=10, seed=0)
+>>> network = cyconv.Network(filter_size=8, n_filters=4, n_hidden=10, seed=0)
+>>> schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-1, step_size=5, n_cycles=3)
+>>> trainer = cyconv.CyclicTrainer(network, schedule, batch_size=20)
+>>> def print_cycle(event):
+...     if event.kind == "cycle_end":
+...         print("a cycle ended at step", event.step)
+>>> history = trainer.fit(data.train, data.validation, log_every=5, progress=False,
+...                       callbacks=[print_cycle, lambda event: event.step >= 30])
+a cycle ended at step 10
+a cycle ended at step 30
+>>> trainer.step, history.complete
+(30, False)
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ._checks import check_choice, check_integer, check_real, describe
+from ._files import check_writable
+from ._typing import Parameters, StrPath
+from .history import CURVES, History
+from .network import Network
+
+if TYPE_CHECKING:
+    from .trainer import CyclicTrainer
+
+MONITORS = CURVES[:6]
+
+
+@dataclass(frozen=True)
+class TrainingEvent:
+    """What a callback is told.
+
+    Attributes
+    ----------
+    kind : {"logged", "cycle_end"}
+        A point was added to the history, or a cycle of the schedule has ended.
+        Where both happen at one step, ``"logged"`` comes first.
+    trainer : CyclicTrainer
+        The run, between two updates; a callback may look at everything.
+    step : int
+        Updates done so far.
+    row : dict of str to float
+        The newest point of the history, by the names of its curves; empty
+        before the first.
+    """
+
+    kind: str
+    trainer: "CyclicTrainer"
+    step: int
+    row: dict[str, float]
+
+
+Callback: TypeAlias = Callable[[TrainingEvent], Any]
+
+
+class EarlyStopping:
+    """Stops training when a curve has not improved for a while.
+
+    Parameters
+    ----------
+    monitor : {"loss_val", "cost_val", "acc_val", "loss_train", "cost_train", "acc_train"}, default "loss_val"
+        An accuracy improves upwards, all others downwards.
+    patience : int, default 10
+        Logged points without an improvement after which training stops.
+    min_delta : float, default 0.0
+        By how much a point must be better than the best one before it.
+    from_step : int, default 0
+        Points before this step count for nothing: under a cyclical learning
+        rate, curves get worse while the rate rises.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> stopping = EarlyStopping(monitor="acc_val", patience=5)
+    >>> history = trainer.fit(train, validation, callbacks=[stopping])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, monitor: str = "loss_val", patience: int = 10, min_delta: float = 0.0, from_step: int = 0
+    ) -> None:
+        self.monitor = check_choice("monitor", monitor, MONITORS)
+        self.patience = check_integer("patience", patience, 1)
+        self.min_delta = check_real("min_delta", min_delta, 0)
+        self.from_step = check_integer("from_step", from_step, 0)
+
+    def __call__(self, event: TrainingEvent) -> bool:
+        """Whether to stop."""
+        if event.kind != "logged":
+            return False
+        history = event.trainer.history
+        values = _upwards(history, self.monitor)[history["update_steps"] >= self.from_step]
+        best, since = -np.inf, 0
+        for value in values:
+            since = 0 if value > best + self.min_delta else since + 1
+            best = max(best, value) if since == 0 else best
+        return since >= self.patience
+
+
+class KeepBest:
+    """Keeps the parameters of the logged point at which a curve was best.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        Where to save the network whenever it is the best so far, with
+        `Network.save`: the file outlives the process, and a resumed run goes on
+        with it. Without, the parameters are kept in memory alone.
+    monitor : {"acc_val", "loss_val", "cost_val", "acc_train", "loss_train", "cost_train"}, default "acc_val"
+        An accuracy is best where it is highest, all others where they are
+        lowest; of equals, the first.
+
+    Attributes
+    ----------
+    step : int or None
+        The best step seen.
+    value : float or None
+        The curve there.
+    parameters : dict of str to ndarray or None
+        The network's parameters there.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> best = KeepBest("best.npz")  # doctest: +SKIP
+    >>> history = trainer.fit(train, validation, callbacks=[best])  # doctest: +SKIP
+    >>> network.set_parameters(best.parameters)  # doctest: +SKIP
+    """
+
+    def __init__(self, path: StrPath | None = None, monitor: str = "acc_val") -> None:
+        self.path = None if path is None else check_writable("path", path)
+        self.monitor = check_choice("monitor", monitor, MONITORS)
+        self.step: int | None = None
+        self.value: float | None = None
+        self.parameters: Parameters | None = None
+
+    def __call__(self, event: TrainingEvent) -> None:
+        """Keep the parameters if the newest point is the best of the history."""
+        if event.kind != "logged":
+            return
+        values = _upwards(event.trainer.history, self.monitor)
+        if np.isnan(values[-1]) or (values[:-1] >= values[-1]).any():
+            return
+        if self.path is not None:
+            event.trainer.network.save(self.path)
+        self.step, self.value = event.step, event.row[self.monitor]
+        self.parameters = event.trainer.network.parameters
+
+    def restore(self, network: Network) -> None:
+        """Give a network the parameters that were best.
+
+        Raises
+        ------
+        RuntimeError
+            If none were kept yet.
+        """
+        if self.parameters is None:
+            raise RuntimeError("restore must be called after a point was logged, but none was")
+        network.set_parameters(self.parameters)
+
+
+def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    """Return callbacks as a tuple, or raise naming what is none."""
+    if callable(callbacks) or isinstance(callbacks, str | bytes | dict):
+        raise TypeError(f"callbacks must be a sequence of callables, but got {describe(callbacks)}")
+    try:
+        found = tuple(callbacks)
+    except TypeError:
+        raise TypeError(f"callbacks must be a sequence of callables, but got {describe(callbacks)}") from None
+    for i, callback in enumerate(found):
+        if not callable(callback):
+            raise TypeError(f"callbacks[{i}] must be callable, but got {describe(callback)}")
+    return found
+
+
+def _upwards(history: History, monitor: str) -> Any:
+    """A curve, turned so that more is better."""
+    return history[monitor] if monitor.startswith("acc") else -history[monitor]
