@@ -18,6 +18,7 @@ from ._version import __version__ as __version__
 from .augmentation import Augmentation
 from .backend.dispatch import show_config
 from .backend.threads import get_num_threads, set_num_threads
+from .callbacks import EarlyStopping, KeepBest, TrainingEvent
 from .datasets import Dataset, Normalizer, Split, download_cifar10, find_cifar10, load_cifar10, make_shapes
 from .ensemble import Ensemble
 from .history import History
@@ -44,16 +45,19 @@ __all__ = [
     "CyclicTrainer",
     "Dataset",
     "DivergenceError",
+    "EarlyStopping",
     "Ensemble",
     "Evaluation",
     "History",
     "Interrupted",
+    "KeepBest",
     "LrRangeResult",
     "Network",
     "Normalizer",
     "OneCycleSchedule",
     "Schedule",
     "Split",
+    "TrainingEvent",
     "WarmupSchedule",
     "download_cifar10",
     "find_cifar10",

@@ -1,5 +1,6 @@
 """What a training run logged: curves, learning rates and times."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from csv import writer
 from dataclasses import make_dataclass
@@ -35,7 +36,7 @@ class History(Mapping[str, Any]):
     key                           meaning
     ============================  =====================================================
     cost_train, cost_val          loss plus the L2 penalty
-    loss_train, loss_val          mean cross-entropy, never smoothed
+    loss_train, loss_val          mean cross-entropy, never smoothed; NaN without validation
     acc_train, acc_val            share of images classified rightly, 0..1
     update_steps                  updates done when the point was logged (int64)
     learning_rates                the schedule's value at that step
@@ -68,7 +69,9 @@ class History(Mapping[str, Any]):
         self.evaluation_time: float = 0.0
         self.complete: bool = False
 
-    def append(self, step: int, learning_rate: float, train: Iterable[float], validation: Iterable[float]) -> None:
+    def append(
+        self, step: int, learning_rate: float, train: Iterable[float], validation: Iterable[float] | None = None
+    ) -> None:
         """Add one point.
 
         Parameters
@@ -77,7 +80,8 @@ class History(Mapping[str, Any]):
             Updates done so far; larger than at the point before.
         learning_rate : float
         train, validation : (loss, cost, accuracy)
-            Three floats each, as `Network.evaluate` returns them.
+            Three floats each, as `Network.evaluate` returns them; without
+            validation its curves hold NaN.
 
         Raises
         ------
@@ -89,8 +93,11 @@ class History(Mapping[str, Any]):
         rate = check_real("learning_rate", learning_rate, 0)
         point: dict[str, float] = {"update_steps": step, "learning_rates": rate}
         for name, suffix, evaluation in (("train", "train", train), ("validation", "val", validation)):
+            if suffix == "val" and evaluation is None:
+                point |= dict.fromkeys(("loss_val", "cost_val", "acc_val"), math.nan)
+                continue
             try:
-                loss, cost, accuracy = evaluation
+                loss, cost, accuracy = evaluation  # type: ignore[misc]
             except Exception:  # whatever a stranger's __iter__ raises
                 raise TypeError(f"{name} must be loss, cost and accuracy, but got {describe(evaluation)}") from None
             point[f"loss_{suffix}"] = check_real(f"loss_{suffix}", loss)
@@ -102,6 +109,11 @@ class History(Mapping[str, Any]):
     def last_step(self) -> int | None:
         """int or None: the step of the last point."""
         return self._points[-1][CURVES.index("update_steps")] if self._points else None
+
+    @property
+    def last_row(self) -> dict[str, float]:
+        """dict of str to float: the last point, by the names of the curves; empty before the first."""
+        return dict(zip(CURVES, self._points[-1])) if self._points else {}
 
     @property
     def n_points(self) -> int:
@@ -138,7 +150,8 @@ class History(Mapping[str, Any]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return self.keys() == other.keys() and all(np.array_equal(value, other[key]) for key, value in self.items())
+        same = (np.array_equal(value, other[key], equal_nan=True) for key, value in self.items())
+        return self.keys() == other.keys() and all(same)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
         """One dataclass for each point, which is what ``pandas.DataFrame(history)`` can make its rows of."""
@@ -159,8 +172,9 @@ class History(Mapping[str, Any]):
         return {"complete": self.complete, **{key: getattr(self, key) for key in TIMES}}
 
     def to_dict(self) -> JsonDict:
-        """dict: every curve as a list, the times and ``complete``, as JSON values."""
-        return {**{key: self[key].tolist() for key in CURVES}, **self.header()}
+        """dict: every curve as a list, the times and ``complete``, as JSON values; None stands for NaN."""
+        curves = {key: [None if math.isnan(value) else value for value in self[key].tolist()] for key in CURVES}
+        return {**curves, **self.header()}
 
     @classmethod
     def from_arrays(cls, header: object, curves: Mapping[str, AnyArray]) -> Self:
@@ -188,11 +202,12 @@ class History(Mapping[str, Any]):
         }
         for values in zip(*(curves[key].tolist() for key in CURVES)):
             point = dict(zip(CURVES, values))
+            validation = (point["loss_val"], point["cost_val"], point["acc_val"])
             history.append(
                 point["update_steps"],
                 point["learning_rates"],
                 (point["loss_train"], point["cost_train"], point["acc_train"]),
-                (point["loss_val"], point["cost_val"], point["acc_val"]),
+                None if all(map(math.isnan, validation)) else validation,
             )
         return history
 

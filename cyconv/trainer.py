@@ -5,8 +5,9 @@ import dataclasses
 import signal
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from ._checks import check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_watched
 from ._signals import Abort, Interrupted, SignalsNoted
-from ._typing import JsonDict, Parameters, StrPath
+from ._typing import IntArray, JsonDict, Parameters, StrPath
 from .augmentation import Augmentation
 from .backend import ops
+from .callbacks import Callback, TrainingEvent, check_callbacks
 from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
 from .datasets import Normalizer, Split
 from .history import History
@@ -25,6 +27,7 @@ from .network import Network
 from .schedules import Schedule, check_schedule, describe_schedule, learning_rates, recorded_schedule
 
 _CALL_SECONDS = 0.05  # aim for one call of train_steps; signals wait for its end
+_MAY_CHANGE = ("batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout", "augmentation")
 _TO_COME = -np.inf  # instead of the cost of an update that was not made yet
 
 
@@ -125,6 +128,8 @@ class CyclicTrainer:
         "_snapshots",
         "_updates",
         "_fingerprints",
+        "_schedule_start",
+        "_earlier",
         "_ended",
         "__weakref__",
     )
@@ -165,6 +170,8 @@ class CyclicTrainer:
         # is read from these alone, so that no exception, wherever it is raised, can part step and parameters.
         self._updates: tuple[int, NDArray[np.float64]] = 0, np.empty(0)
         self._fingerprints: dict[str, str] | None = None
+        self._schedule_start = 0  # the step that is the schedule's step 0
+        self._earlier: list[JsonDict] = []  # settings before `resume_with`, each with the step until which they held
         self._ended: str | None = None  # why fit has nothing more to do
 
     if not TYPE_CHECKING:  # to a type checker, it would let every name be set
@@ -239,7 +246,8 @@ class CyclicTrainer:
     def settings(self) -> JsonDict:
         """dict: the constructor's arguments as JSON values; network and schedule by their own settings.
 
-        A schedule of a class of your own stands there with its class's name and some of its learning rates.
+        A schedule of a class of your own stands there with its class's name and some of its learning rates. After
+        `resume_with` there are also the settings of before, ``earlier``, and ``schedule_start``.
         """
         augmentation = self._options["augmentation"]
         return {
@@ -248,17 +256,19 @@ class CyclicTrainer:
             **self._options,
             "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
             "snapshots": self._keeps_snapshots,
+            **({"earlier": self._earlier, "schedule_start": self._schedule_start} if self._earlier else {}),
         }
 
     def fit(
         self,
         train: Split,
-        validation: Split,
+        validation: Split | None = None,
         log_every: int = 50,
         checkpoint: StrPath | None = None,
         checkpoint_every: int | None = None,
         progress: bool | str | None = None,
         n_train_evaluated: int | None = None,
+        callbacks: Iterable[Callback] = (),
     ) -> History:
         """Train to the schedule's end, from wherever this trainer stands.
 
@@ -271,7 +281,8 @@ class CyclicTrainer:
         Parameters
         ----------
         train, validation : Split
-            What is learnt from, and what is only watched; uint8 pixels.
+            What is learnt from, and what is only watched; uint8 pixels. Without
+            ``validation`` the curves that end in ``_val`` hold NaN.
         log_every : int, default 50
             Both splits are evaluated at step 0, at every multiple of this and
             at the last step. A resumed run logs the points of an uninterrupted
@@ -287,6 +298,12 @@ class CyclicTrainer:
             unless given. A bar that cannot be drawn is left out.
         n_train_evaluated : int, optional
             Evaluate only the first so many training images; all unless given.
+        callbacks : sequence of callable, optional
+            Each is called with a `TrainingEvent` at every logged point and at the
+            end of every cycle, in their order. Where one returns True, training
+            stops as if interrupted, but without an exception: a checkpoint is
+            written if one was asked for, the history is not complete, and a
+            further ``fit`` goes on with the same bits.
 
         Returns
         -------
@@ -328,7 +345,9 @@ class CyclicTrainer:
         if n_train_evaluated is not None:
             n_train_evaluated = check_integer("n_train_evaluated", n_train_evaluated, 1)
         self._check_split("train", train)
-        self._check_split("validation", validation)
+        if validation is not None:
+            self._check_split("validation", validation)
+        callbacks = check_callbacks(callbacks)
         batch_size = self._options["batch_size"]
         if len(train) < batch_size:
             raise ValueError(f"train must hold at least batch_size = {batch_size} images, but got {len(train)}")
@@ -338,7 +357,7 @@ class CyclicTrainer:
         signals = SignalsNoted()
         try:
             with signals:
-                run = _Run(self, signals, log_every, checkpoint, checkpoint_every)
+                run = _Run(self, signals, log_every, checkpoint, checkpoint_every, callbacks)
                 with contextlib.suppress(Abort):
                     with signals.abortable():
                         run.prepare(train, validation, n_train_evaluated)
@@ -400,41 +419,113 @@ class CyclicTrainer:
         """
         if schedule is not None:
             check_schedule("schedule", schedule)
-        state = read_checkpoint(path)
-        with blaming_the_file(path):
-            options = dict(state.settings)
-            del options["network"]
-            recorded = dict(options.pop("schedule"))
+        state, options, recorded = _read(path)
         schedule = _schedule_of_the_run(recorded, schedule, path)
         with blaming_the_file(path):
-            if options["augmentation"] is not None:
-                options["augmentation"] = Augmentation(**options["augmentation"])
-            trainer = cls(state.network, schedule, **options)
+            trainer = cls._restored(state, options, schedule)
             if {**trainer.settings, "schedule": recorded} != state.settings:
                 raise ValueError("its settings are incomplete")
-            trainer._updates = state.step, np.empty(0)
-            trainer._history, trainer._snapshots = state.history, state.snapshots
-            trainer._fingerprints = state.fingerprints
-            trainer._check_consistency()
-        written, running = state.versions["instruction_set"], running_versions()["instruction_set"]
-        if written != running:
-            warnings.warn(
-                f"{path} was written under the instruction set {written}, but {running} is in use: "
-                "results may differ in their last bits from those of an uninterrupted run",
-                stacklevel=2,
-            )
+        _warn_of_another_instruction_set(path, state)
         return trainer
+
+    @classmethod
+    def resume_with(cls, path: StrPath, schedule: Schedule | None = None, **changes: Any) -> Self:
+        """The trainer of a checkpoint, to go on with other settings; `settings` records what held before.
+
+        `resume` goes on exactly; this is for a run that is to go on otherwise,
+        also beyond the end of its schedule. Parameters, the optimiser's state,
+        history and snapshots are kept. The step counter goes on, and so do
+        the epochs, the next one of which begins now.
+
+        Parameters
+        ----------
+        path : path-like
+            What ``fit(checkpoint=path)`` wrote.
+        schedule : Schedule, optional
+            Its first update is the run's next one. Unless given, the run's own
+            schedule goes on, of which there must be steps left.
+        **changes
+            Other arguments of the constructor by their names, but for
+            ``network`` and ``snapshots``: ``batch_size=200``, ``l2=0.001``.
+
+        Returns
+        -------
+        CyclicTrainer
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        TypeError, ValueError
+            If it is not a checkpoint, is damaged or from a newer version, an
+            argument is refused, nothing changes or no steps are left.
+
+        Examples
+        --------
+        >>> schedule = cyconv.CosineSchedule(1e-5, 0.01, step_size=400)  # doctest: +SKIP
+        >>> trainer = cyconv.CyclicTrainer.resume_with("run.npz", schedule, l2=0.001)  # doctest: +SKIP
+        >>> history = trainer.fit(data.train, data.validation)  # doctest: +SKIP
+        """
+        state, options, recorded = _read(path)
+        for name in changes:
+            if name not in _MAY_CHANGE:
+                raise TypeError(f"changes must be among {', '.join(_MAY_CHANGE)}, but got {name!r}")
+        if schedule is None and not changes:
+            raise ValueError("schedule or a change must be given, but got none: resume goes on as before")
+        before = {name: value for name, value in state.settings.items() if name not in ("network", "earlier")}
+        earlier = options.get("earlier", [])
+        n_snapshots = earlier[-1]["n_snapshots"] if earlier else 0
+        if schedule is None:
+            schedule = _schedule_of_the_run(recorded, None, path)
+        else:
+            options["schedule_start"], n_snapshots = state.step, len(state.snapshots)
+            check_schedule("schedule", schedule)
+        options["earlier"] = [*earlier, {**before, "until": state.step, "n_snapshots": n_snapshots}]
+        state.history.complete = False
+        with blaming_the_file(path):
+            cls._restored(state, options, schedule)
+        trainer = cls._restored(state, {**options, **changes}, schedule)
+        _warn_of_another_instruction_set(path, state)
+        if trainer.step == trainer._total_steps:
+            raise ValueError(f"schedule must be given where that of the run has no steps left, but {path} ends there")
+        return trainer
+
+    @classmethod
+    def _restored(cls, state: Checkpoint, options: JsonDict, schedule: Schedule) -> Self:
+        """The trainer of a checkpoint's network and history, with these settings."""
+        options = dict(options)
+        earlier, start = options.pop("earlier", []), options.pop("schedule_start", 0)
+        trainer = cls(state.network, schedule, **options)
+        trainer._earlier = _checked_earlier(earlier)
+        trainer._schedule_start = check_integer("schedule_start", start, 0, state.step)
+        trainer._updates = state.step, np.empty(0)
+        trainer._history, trainer._snapshots = state.history, state.snapshots
+        trainer._fingerprints = state.fingerprints
+        trainer._check_consistency()
+        return trainer
+
+    @property
+    def _total_steps(self) -> int:
+        return self._schedule_start + self.schedule.total_steps
+
+    @property
+    def _cycle_ends(self) -> IntArray:
+        return self._schedule_start + self.schedule.boundaries
 
     def _check_consistency(self) -> None:
         last = self.history.last_step
-        total = self.schedule.total_steps
+        total = self._total_steps
         if self.step > total or (last is not None and last > self.step):
             raise ValueError(f"step {self.step} does not fit its schedule or its history")
         if self.history.complete and not last == self.step == total:
             raise ValueError("its history cannot be complete before the last step")
-        cycles = np.count_nonzero(self.schedule.boundaries <= self.step)
-        if len(self.snapshots) != (cycles if self._keeps_snapshots else 0):
+        if len(self.snapshots) != (self._n_snapshots(self.step) if self._keeps_snapshots else 0):
             raise ValueError(f"its {len(self.snapshots)} snapshots do not fit step {self.step}")
+
+    def _n_snapshots(self, step: int) -> int:
+        """How many snapshots there are by this step: one for each cycle, those of earlier schedules included."""
+        earlier = self._earlier[-1]["n_snapshots"] if self._earlier else 0
+        return int(earlier + np.count_nonzero(self._cycle_ends <= step))
 
 
 class _Run:
@@ -447,14 +538,16 @@ class _Run:
         log_every: int,
         checkpoint: Path | None,
         checkpoint_every: int | None,
+        callbacks: tuple[Callback, ...],
     ) -> None:
         self.trainer = trainer
         self.signals = signals
         self.log_every = log_every
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
-        self.total = trainer.schedule.total_steps
-        self.ends = trainer.schedule.boundaries
+        self.callbacks = callbacks
+        self.total = trainer._total_steps
+        self.ends = trainer._cycle_ends
         self.started = time.perf_counter() - trainer.history.training_time
         self.n_steps = 1  # of the next call of train_steps, adapted to its time
         self.epoch: int | None = None  # whose order self.order is
@@ -472,11 +565,11 @@ class _Run:
         error.signum = int(signum)
         return error
 
-    def prepare(self, train: Split, validation: Split, n_train_evaluated: int | None) -> None:
+    def prepare(self, train: Split, validation: Split | None, n_train_evaluated: int | None) -> None:
         """Check the data's identity and lay them out; nothing of the trainer's is changed."""
         trainer = self.trainer
         network = trainer.network
-        fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint()}
+        fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint() if validation else ""}
         for name, fingerprint in fingerprints.items():
             if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
                 raise ValueError(f"{name} must be the data that this run began with, but its fingerprint is another")
@@ -489,8 +582,14 @@ class _Run:
         if n_train_evaluated is not None and n_train_evaluated < len(train):
             first = slice(n_train_evaluated)
             self.train_evaluated = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
-        self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
+        self.validation = None
+        if validation is not None:
+            self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
+        self.first_step = self.first_epoch = 0  # of the updates with these settings
+        for settings in trainer._earlier:
+            self.first_epoch += -(-(settings["until"] - self.first_step) // (len(train) // settings["batch_size"]))
+            self.first_step = settings["until"]
 
     def train(self, progress: bool | str | None) -> None:
         """Update, log and save until the end or a signal.
@@ -509,12 +608,14 @@ class _Run:
             with ProgressBar(shown, total=self.total, initial=first, desc=title, unit="step") as bar:
                 while True:
                     self.look_back()
+                    logged = False
                     if self.signals.received is None:
                         with contextlib.suppress(Abort):
-                            self.log(bar)
+                            logged = self.log(bar)
                     if trainer.step == self.total == history.last_step:
                         history.complete = True
-                    stop = self.signals.received is not None
+                    wanted = self.call_back(logged, trainer.step > first and trainer.step in self.ends)
+                    stop = wanted or self.signals.received is not None
                     if self.checkpoint and (stop or history.complete or self.is_due(first)):
                         self.save(self.checkpoint, stop)
                     if history.complete:
@@ -532,28 +633,39 @@ class _Run:
         finite = np.isfinite(costs[: trainer.step - first])
         if not finite.all():
             self.diverge("the cost", first + int(np.argmin(finite)))
-        ended = np.searchsorted(self.ends, trainer.step, side="right")
-        if trainer._keeps_snapshots and len(trainer.snapshots) < ended:
+        if trainer._keeps_snapshots and len(trainer.snapshots) < trainer._n_snapshots(trainer.step):
             self.check_finite()
             trainer.snapshots.append(trainer.network.parameters)
 
-    def log(self, bar: ProgressBar) -> None:
-        """Evaluate both splits, if this step is to be logged and was not yet."""
+    def call_back(self, logged: bool, cycle_ended: bool) -> bool:
+        """Tell the callbacks what has happened; whether one of them wants to stop."""
+        trainer = self.trainer
+        answers = []
+        for kind, happened in (("logged", logged), ("cycle_end", cycle_ended)):
+            if happened and self.callbacks:
+                event = TrainingEvent(kind, trainer, trainer.step, trainer.history.last_row)
+                answers += [callback(event) for callback in self.callbacks]
+        return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
+
+    def log(self, bar: ProgressBar) -> bool:
+        """Evaluate the splits, if this step is to be logged and was not yet; whether it was logged now."""
         trainer, history = self.trainer, self.trainer.history
         step = trainer.step
         if history.last_step == step or (step % self.log_every and step != self.total):
-            return
+            return False
         l2 = trainer._options["l2"]
         started = time.perf_counter()
         with self.signals.abortable():
             train = trainer.network.evaluate(self.train_evaluated, l2=l2)
-            validation = trainer.network.evaluate(self.validation, l2=l2)
+            validation = None if self.validation is None else trainer.network.evaluate(self.validation, l2=l2)
         history.evaluation_time += time.perf_counter() - started
-        if not np.isfinite([*train, *validation]).all():
+        if not np.isfinite([*train, *(validation or ())]).all():
             self.diverge("the cost of an evaluation", step)
-        rate = self.rate(step)
+        rate = float(self.rates(step)[0])
         history.append(step, rate, train, validation)
-        bar.note(f"lr {rate:.2e}, loss {train.loss:.3f}, val acc {100 * validation.accuracy:.1f} %")
+        name, accuracy = ("acc", train.accuracy) if validation is None else ("val acc", validation.accuracy)
+        bar.note(f"lr {rate:.2e}, loss {train.loss:.3f}, {name} {100 * accuracy:.1f} %")
+        return True
 
     def is_due(self, first: int) -> bool:
         step = self.trainer.step
@@ -587,12 +699,13 @@ class _Run:
         trainer, options = self.trainer, self.trainer._options
         step, batch_size = trainer.step, options["batch_size"]
         n = min(self.n_steps, self.next_stop() - step)
-        epoch, done = divmod(step, self.steps_per_epoch)
+        epoch, done = divmod(step - self.first_step, self.steps_per_epoch)
+        epoch += self.first_epoch
         if epoch != self.epoch:
             self.order = ops.shuffled_order(len(self.source), options["seed"], epoch)
             self.epoch = epoch
         order = self.order[done * batch_size : (done + n) * batch_size]
-        rates = learning_rates(trainer.schedule, np.arange(step, step + n))
+        rates = self.rates(step, n)
         costs = np.full(n, _TO_COME)
         trainer._updates = step, costs
         started = time.perf_counter()
@@ -602,15 +715,15 @@ class _Run:
         self.n_steps = max(1, min(4 * self.n_steps, int(n * _CALL_SECONDS / max(seconds, 1e-9))))
         bar.update(n)
 
-    def rate(self, step: int) -> float:
-        return float(learning_rates(self.trainer.schedule, np.array([step]))[0])
+    def rates(self, step: int, n: int = 1) -> NDArray[np.float64]:
+        return learning_rates(self.trainer.schedule, np.arange(n) + (step - self.trainer._schedule_start))
 
     def next_stop(self) -> int:
         step = self.trainer.step
         stops = [self.ends[np.searchsorted(self.ends, step, side="right")]]
-        for period in (self.steps_per_epoch, self.log_every, self.checkpoint_every):
+        for first, period in ((self.first_step, self.steps_per_epoch), (0, self.log_every), (0, self.checkpoint_every)):
             if period is not None:
-                stops.append((step // period + 1) * period)
+                stops.append(first + ((step - first) // period + 1) * period)
         return int(min(stops))
 
     def check_finite(self) -> None:
@@ -621,7 +734,7 @@ class _Run:
             self.diverge("a parameter", self.trainer.step)
 
     def diverge(self, what: str, step: int) -> NoReturn:
-        rate = self.rate(step)
+        rate = float(self.rates(step)[0])
         error = DivergenceError(
             f"training diverged: {what} is not finite at update step {step} (learning rate {rate:.6g}); "
             "a smaller eta_max may help"
@@ -629,6 +742,41 @@ class _Run:
         error.step, error.learning_rate = step, rate
         self.trainer._ended = "on this one training diverged"
         raise error
+
+
+def _read(path: StrPath) -> tuple[Checkpoint, JsonDict, JsonDict]:
+    """A checkpoint, and of its settings the constructor's arguments but network and schedule, and the schedule's."""
+    state = read_checkpoint(path)
+    with blaming_the_file(path):
+        options = dict(state.settings)
+        del options["network"]
+        recorded = dict(options.pop("schedule"))
+        if options["augmentation"] is not None:
+            options["augmentation"] = Augmentation(**options["augmentation"])
+        missing = {"snapshots", *_MAY_CHANGE} - set(options)
+        if missing:
+            raise KeyError(sorted(missing)[0])
+    return state, options, recorded
+
+
+def _warn_of_another_instruction_set(path: StrPath, state: Checkpoint) -> None:
+    written, running = state.versions["instruction_set"], running_versions()["instruction_set"]
+    if written != running:
+        warnings.warn(
+            f"{path} was written under the instruction set {written}, but {running} is in use: "
+            "results may differ in their last bits from those of an uninterrupted run",
+            stacklevel=3,
+        )
+
+
+def _checked_earlier(earlier: Any) -> list[JsonDict]:
+    """The records that `resume_with` made, if they are such."""
+    last = 0
+    for settings in earlier:
+        for name, least in (("until", last), ("batch_size", 1), ("n_snapshots", 0)):
+            check_integer(name, settings[name], least)
+        last = settings["until"]
+    return list(earlier)
 
 
 def _schedule_of_the_run(recorded: JsonDict, given: Schedule | None, path: StrPath) -> Schedule:

@@ -712,9 +712,10 @@ def _limit_loss(panels: Sequence[Axes], histories: Mapping[str, Sequence[History
     """Let a first, untrained loss not flatten all the rest of the curves."""
     all_runs = [history for runs in histories.values() for history in runs if history.n_points > 1]
     later = [history[key][max(1, history.n_points // 20) :] for history in all_runs for key in keys]
-    if not later:
+    values = np.concatenate([*later, []])
+    values = values[np.isfinite(values)]  # without validation, its curves hold NaN
+    if not values.size:
         return
-    values = np.concatenate(later)
     low, high = values.min(), values.max()
     margin = 0.06 * max(high - low, 1e-3)
     panels[0].set_ylim(max(0.0, low - margin), high + margin)  # the panels of a row share their scale

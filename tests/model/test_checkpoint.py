@@ -224,6 +224,83 @@ def test_a_plain_schedule_may_be_given_again(path):
         cyconv.CyclicTrainer.resume(path, schedule=cyconv.CyclicSchedule(1e-4, 0.05, 6, 1))
 
 
+# Other settings from here on --------------------------------------------------------
+
+
+def test_a_run_goes_on_with_another_schedule_and_other_settings(tmp_path):
+    path = tmp_path / "c.npz"
+    trainer = make_trainer(snapshots=True)
+    fit(trainer, checkpoint=path)
+    first = trainer.history["update_steps"].tolist()
+
+    def continued():
+        schedule = cyconv.CosineSchedule(1e-4, 0.05, 5, 2, growth=1.0)
+        return cyconv.CyclicTrainer.resume_with(path, schedule, batch_size=10, l2=0.02)
+
+    whole, cut, later = continued(), continued(), tmp_path / "later.npz"
+    assert (whole.step, whole.batch_size, whole.l2, whole.seed) == (36, 10, 0.02, 1)
+    fit(whole)
+    assert whole.history["update_steps"].tolist() == [*first, 42, 49, 56] and whole.history.complete
+    assert whole.history["learning_rates"][-3:].tolist() == [float(whole.schedule(step)) for step in (6, 13, 20)]
+    assert len(whole.snapshots) == 4
+    [before] = whole.settings["earlier"]
+    assert (before["batch_size"], before["l2"], before["until"]) == (20, 0.01, 36)
+    fit(cut, checkpoint=later, callbacks=[lambda event: event.step == 42])
+    resumed = cyconv.CyclicTrainer.resume(later)
+    assert resumed.settings == whole.settings
+    fit(resumed)
+    assert digest(resumed) == digest(whole)
+
+
+def test_a_run_goes_on_under_its_own_schedule_with_another_batch_size(tmp_path):
+    path = tmp_path / "c.npz"
+    trainer = make_trainer()
+    fit(trainer, checkpoint=path, callbacks=[lambda event: event.step == 7])
+    wide = cyconv.CyclicTrainer.resume_with(path, batch_size=40, momentum=0.5)
+    fit(wide)
+    assert wide.step == 36 and wide.history.complete
+    exact = cyconv.CyclicTrainer.resume(path)
+    fit(exact)
+    assert digest(exact) != digest(wide)
+
+
+def test_a_schedule_of_one_s_own_is_not_needed_for_another(tmp_path):
+    path = tmp_path / "c.npz"
+    trainer = cyconv.CyclicTrainer(make_network(), Cosine(1e-4, 0.05, 6, 1), batch_size=20)
+    fit(trainer, checkpoint=path)
+    continued = cyconv.CyclicTrainer.resume_with(path, cyconv.ConstantSchedule(0.01, 5))
+    fit(continued)
+    assert continued.step == 17
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({}, "^schedule or a change must be given"),
+        ({"l2": 0.1}, "^schedule must be given where that of the run has no steps left"),
+        ({"l2": -1}, "^l2 must "),
+        ({"schedule": abs}, "^schedule must "),
+        ({"schedule": cyconv.ConstantSchedule(0.1, 5), "snapshots": True}, "^changes must be among .* 'snapshots'"),
+        ({"schedule": cyconv.ConstantSchedule(0.1, 5), "rate": 1}, "^changes must be among .* 'rate'"),
+    ],
+)
+def test_changes_that_are_none_get_one_sentence(tmp_path, changes, sentence):
+    path = tmp_path / "c.npz"
+    fit(make_trainer(), checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        cyconv.CyclicTrainer.resume_with(path, **changes)
+    assert path.read_bytes() == before
+
+
+def test_an_unknown_schedule_in_a_checkpoint(tmp_path):
+    path = tmp_path / "c.npz"
+    fit(make_trainer(), checkpoint=path)
+    tamper(path, lambda header, arrays: header["settings"]["schedule"].update({"class": "StepSchedule"}))
+    with pytest.raises(ValueError, match="its schedule is a StepSchedule, which this version of cyconv does not know"):
+        cyconv.CyclicTrainer.resume(path)
+
+
 # Writing that fails ------------------------------------------------------------------
 
 

@@ -329,7 +329,7 @@ def test_data_that_do_not_fit():
     few = cyconv.Split(train.images[:19], train.labels[:19])
     for splits, sentence in [
         ((train.images, validation), "^train must be a Split"),
-        ((train, None), "^validation must be a Split"),
+        ((train, validation.images), "^validation must be a Split"),
         ((wide, validation), r"^train must hold images of the network's shape \(3, 8, 8\)"),
         ((train, wide), r"^validation must hold images of the network's shape \(3, 8, 8\)"),
         ((eleven, validation), r"^train must hold labels in 0..9, but got 10"),
