@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import describe
-from ._typing import FloatArray
+from ._files import load_arrays, save_arrays
+from ._typing import AnyArray, FloatArray, StrPath
 from .datasets import Split
 from .network import Evaluation, Network
 from .prepared import PreparedData
+
+_KIND, _VERSION = "ensemble", 1
 
 
 class Ensemble:
@@ -202,3 +205,60 @@ class Ensemble:
         true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         loss = float(-np.log(np.maximum(true, np.finfo(probabilities.dtype).tiny)).mean())
         return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == labels)))
+
+    def save(self, path: StrPath) -> None:
+        """Write all networks to one ``.npz`` file, atomically and without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+            Taken as it stands; an older file is replaced once the new one is whole.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; what stood there stays.
+        """
+        architectures = [network.architecture for network in self.networks]
+        arrays = {
+            f"{i}/{name}": array for i, network in enumerate(self.networks) for name, array in network.arrays().items()
+        }
+        save_arrays(path, _KIND, _VERSION, {"architectures": architectures}, arrays)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        Ensemble
+            Each network with its normaliser, if it had one.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no ensemble file, is damaged, or of a newer format.
+
+        Examples
+        --------
+        >>> ensemble.save("ensemble.npz")  # doctest: +SKIP
+        >>> Ensemble.load("ensemble.npz").evaluate(data.test)  # doctest: +SKIP
+        """
+        header, arrays = load_arrays(path, _KIND, _VERSION)
+        members: dict[str, dict[str, AnyArray]] = {}
+        for name, array in arrays.items():
+            number, _, rest = name.partition("/")
+            members.setdefault(number, {})[rest] = array
+        try:
+            architectures = header["architectures"]
+            if not isinstance(architectures, list) or set(members) != {str(i) for i in range(len(architectures))}:
+                raise ValueError("its networks are not all there")
+            return cls([Network.from_arrays(each, members[str(i)]) for i, each in enumerate(architectures)])
+        except (KeyError, TypeError, ValueError, MemoryError) as error:
+            raise ValueError(f"path must be a cyconv {_KIND} file, but {path} is damaged: {error}") from None

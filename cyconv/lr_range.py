@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import check_integer, check_real, check_seed, describe
+from .augmentation import Augmentation
 from .backend import ops
 from .datasets import Normalizer, Split
 from .network import Network
@@ -54,6 +56,10 @@ def lr_range_test(
     batch_size: int = 100,
     l2: float = 0.0,
     seed: int = 0,
+    label_smoothing: float = 0.0,
+    momentum: float = 0.0,
+    dropout: float = 0.0,
+    augmentation: Augmentation | None = None,
 ) -> LrRangeResult:
     r"""Train a copy of a network while the learning rate rises, and watch the cost.
 
@@ -88,7 +94,9 @@ def lr_range_test(
     l2 : float
         λ.
     seed : int
-        Of the order of the images.
+        Of the order of the images, dropout and augmentation.
+    label_smoothing, momentum, dropout, augmentation
+        As for `Network.train_steps`: test with what training will use.
 
     Returns
     -------
@@ -123,9 +131,17 @@ def lr_range_test(
     source = _as_source(network, source)
     rates = np.geomspace(eta_low, eta_high, n_steps)
     window = max(1, n_steps // 20)
-    costs = _train(
-        network, source, rates, window, check_integer("batch_size", batch_size, 1, len(source)), l2, check_seed(seed)
-    )
+    options = {
+        "batch_size": check_integer("batch_size", batch_size, 1, len(source)),
+        "l2": l2,
+        "seed": check_seed(seed),
+        "label_smoothing": label_smoothing,
+        "momentum": momentum,
+        "dropout": dropout,
+        "augmentation": augmentation,
+    }
+    network.set_velocity(None)
+    costs = _train(network, source, rates, window, options)
     if len(costs) < 2 * window:
         raise ValueError(
             f"eta_low must be a rate at which training goes on, but got {eta_low}: the cost diverged "
@@ -167,15 +183,10 @@ def _as_source(network: Network, source: Split | PreparedData) -> PreparedData:
 
 
 def _train(
-    network: Network,
-    source: PreparedData,
-    rates: NDArray[np.float64],
-    window: int,
-    batch_size: int,
-    l2: float,
-    seed: int,
+    network: Network, source: PreparedData, rates: NDArray[np.float64], window: int, options: dict[str, Any]
 ) -> NDArray[np.float64]:
     """Costs up to the end or to divergence."""
+    batch_size, seed = options["batch_size"], options["seed"]
     per_epoch = len(source) // batch_size
     costs, step = np.empty(0), 0
     while step < len(rates):
@@ -184,7 +195,7 @@ def _train(
         first = step % per_epoch
         count = min(window, per_epoch - first, len(rates) - step)
         batches = order[first * batch_size : (first + count) * batch_size]
-        found = network.train_steps(source, batches, rates[step : step + count], batch_size=batch_size, l2=l2)
+        found = network.train_steps(source, batches, rates[step : step + count], first_step=step, **options)
         costs = np.append(costs, found)
         step += count
         end = _divergence(costs, window)

@@ -26,7 +26,7 @@ from ._checks import (
 )
 from ._files import load_arrays, save_arrays
 from ._kernels.processor import MAX_BRANCHES, MAX_HIDDEN
-from ._typing import FloatArray, ImageShape, IntArray, JsonDict, Parameters, Sizes, SizesLike, StrPath
+from ._typing import AnyArray, FloatArray, ImageShape, IntArray, JsonDict, Parameters, Sizes, SizesLike, StrPath
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .backend import dispatch, ops
 from .backend.layout import Layout, as_sizes
@@ -852,11 +852,14 @@ class Network:
         OSError
             If the file cannot be written; what stood there stays.
         """
-        arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
+        save_arrays(path, "network", FORMAT_VERSION, {"architecture": self.architecture}, self.arrays())
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """What a file holds of the network beside its architecture: parameters and normaliser, by their names there."""
+        arrays: dict[str, AnyArray] = {f"parameters/{name}": array for name, array in self.parameters.items()}
         if self.normalizer is not None:
-            arrays["normalizer/mean"] = self.normalizer.mean
-            arrays["normalizer/std"] = self.normalizer.std
-        save_arrays(path, "network", FORMAT_VERSION, {"architecture": self.architecture}, arrays)
+            arrays |= {"normalizer/mean": self.normalizer.mean, "normalizer/std": self.normalizer.std}
+        return arrays
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
@@ -879,18 +882,28 @@ class Network:
             If it is no network file, is damaged, or of a newer format.
         """
         header, arrays = load_arrays(path, "network", FORMAT_VERSION)
-        prefix = "parameters/"
-        parameters = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         try:
-            architecture = dict(header["architecture"])
-            plan = {name: value for name, value in architecture.items() if name not in ("seed", "dtype")}
-            # The plan takes no memory: what the file claims is held against what it holds before a network is made.
-            if _lay_out(**plan).shapes != {name: array.shape for name, array in parameters.items()}:
-                raise ValueError("its parameters do not fit its architecture")
-            network = cls(**architecture)
-            network.set_parameters(parameters)
-            if any(name.startswith("normalizer/") for name in arrays):
-                network.normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/std"])
+            return cls.from_arrays(header["architecture"], arrays)
         except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path must be a cyconv network file, but {path} is damaged: {error}") from None
+
+    @classmethod
+    def from_arrays(cls, architecture: JsonDict, arrays: Mapping[str, AnyArray]) -> Self:
+        """The network of this `architecture` and these `arrays`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, MemoryError
+            If they are not those of a network, or do not fit each other.
+        """
+        prefix = "parameters/"
+        parameters = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        plan = {name: value for name, value in dict(architecture).items() if name not in ("seed", "dtype")}
+        # The plan takes no memory: what a file claims is held against what it holds before a network is made.
+        if _lay_out(**plan).shapes != {name: array.shape for name, array in parameters.items()}:
+            raise ValueError("its parameters do not fit its architecture")
+        network = cls(**architecture)
+        network.set_parameters(parameters)
+        if any(name.startswith("normalizer/") for name in arrays):
+            network.normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/std"])
         return network

@@ -5,6 +5,7 @@ import pytest
 
 import cyconv
 from cyconv import Ensemble
+from cyconv._files import load_arrays, save_arrays
 
 
 @pytest.fixture
@@ -135,3 +136,47 @@ def test_bad_images_and_labels(make_network):
         ensemble.evaluate(X)
     with pytest.raises(ValueError, match="X must have shape"):
         ensemble.predict(X[:, :1])
+
+
+# Files ------------------------------------------------------------------------------
+
+
+def test_an_ensemble_is_the_same_after_saving_and_loading(tmp_path, pixels):
+    images, labels = pixels(30)
+    networks = [cyconv.Network(8, n, 10, seed=n, dtype="float64") for n in (2, 3)]
+    networks[1].normalizer = cyconv.Normalizer.fit(images)
+    networks[0].normalizer = cyconv.Normalizer.fit(images[:20])
+    ensemble = cyconv.Ensemble(networks)
+    ensemble.save(tmp_path / "ensemble.npz")
+    loaded = cyconv.Ensemble.load(tmp_path / "ensemble.npz")
+    assert [network.architecture for network in loaded.networks] == [network.architecture for network in networks]
+    assert (loaded.predict_proba(images) == ensemble.predict_proba(images)).all()
+    assert loaded.evaluate(images, labels) == ensemble.evaluate(images, labels)
+
+
+def test_a_file_of_something_else_is_no_ensemble(tmp_path):
+    network, path = cyconv.Network(8, 2, 10), tmp_path / "file.npz"
+    network.save(path)
+    with pytest.raises(ValueError, match="^path must be a cyconv ensemble file, but .* holds 'network'"):
+        cyconv.Ensemble.load(path)
+    with pytest.raises(FileNotFoundError, match="^path must be a cyconv ensemble file"):
+        cyconv.Ensemble.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("change", ["missing", "shape", "architecture", "none"])
+def test_a_damaged_ensemble_file(tmp_path, change):
+    path = tmp_path / "ensemble.npz"
+    cyconv.Ensemble([cyconv.Network(8, 2, 10, seed=seed) for seed in range(2)]).save(path)
+    header, arrays = load_arrays(path, "ensemble", 1)
+    if change == "missing":
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("1/")}
+    elif change == "shape":
+        arrays["1/parameters/output.bias"] = np.zeros(3, np.float32)
+    elif change == "architecture":
+        header["architectures"][1]["n_hidden"] = 10**6
+    else:
+        header["architectures"] = None
+    contents = {name: value for name, value in header.items() if name not in ("kind", "version")}
+    save_arrays(path, "ensemble", 1, contents, arrays)
+    with pytest.raises(ValueError, match=r"^path must be a cyconv ensemble file, but .* is damaged: [^\n]*$"):
+        cyconv.Ensemble.load(path)

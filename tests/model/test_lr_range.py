@@ -144,3 +144,26 @@ def test_a_mistake_is_one_sentence(data, changes, error, sentence):
     arguments = {"network": make(), "source": data.train, **changes}
     with pytest.raises(error, match=sentence):
         lr_range_test(**arguments)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"momentum": 0.9},
+        {"dropout": 0.3},
+        {"label_smoothing": 0.1},
+        {"augmentation": cyconv.Augmentation(flip=True, shift=2)},
+    ],
+)
+def test_the_test_trains_with_what_training_will_use(option):
+    data = cyconv.make_shapes(n_train=200, n_validation=10, n_test=10, seed=0)
+    network = cyconv.Network(filter_size=8, n_filters=4, n_hidden=10, seed=0)
+    plain, found = (lr_range_test(network, data.train, n_steps=40, batch_size=20, **each) for each in ({}, option))
+    assert (plain.costs[1:20] != found.costs[1:20]).any()
+    trained = network.copy()
+    trained.normalizer = cyconv.Normalizer.fit(data.train.images)
+    order = cyconv.ops.shuffled_order(200, 0, 0)
+    prepared = trained.prepare(data.train.images, data.train.labels)
+    assert (trained.train_steps(prepared, order, found.learning_rates[:10], 20, **option) == found.costs[:10]).all()
+    with pytest.raises((TypeError, ValueError), match=rf"^{next(iter(option))} must "):
+        lr_range_test(network, data.train, n_steps=40, batch_size=20, **dict.fromkeys(option, "much"))
