@@ -17,7 +17,7 @@ class CyclicSchedule:
     r"""Triangular cycles, each ``growth`` times as long as the one before.
 
     Cycle :math:`i = 0, 1, \ldots` starts at step :math:`t_i`, has the
-    half-length :math:`h_i = \max(1, \mathrm{round}(n_s g^i))` and the top
+    half-length :math:`h_i = \max(1, \mathrm{round}(n_s g^i))` and the peak
     :math:`\eta_i = d^i \eta_{max}`. With :math:`u = t - t_i`, the update at
     step :math:`t` uses
 
@@ -26,8 +26,8 @@ class CyclicSchedule:
 
     it rises linearly from :math:`\eta_{min}` over one half-cycle and falls
     back over the next, so every cycle begins and ends at :math:`\eta_{min}`.
-    The idea is Smith's (2015, Section 3), who keeps all cycles alike
-    (``growth=1``); cycles that double are DD2424's Exercise 3.
+    The schedule is Smith's (2015, Section 3), whose cycles all have the same
+    length (``growth=1``); doubling them follows Exercise 3 of DD2424.
 
     Parameters
     ----------
@@ -39,16 +39,16 @@ class CyclicSchedule:
     n_cycles : int
         Number of cycles, at most 100,000.
     growth : float, default 2.0
-        :math:`g > 0`: each cycle's length as a multiple of the one before;
+        :math:`g > 0`: length of each cycle relative to the previous one;
         half-lengths are rounded to whole steps (ties to even).
     eta_max_decay : float, default 1.0
-        :math:`d` in (0, 1]: each cycle's top as a multiple of the one before;
-        no top may fall below ``eta_min``.
+        :math:`d` in (0, 1]: peak of each cycle relative to the previous one;
+        no peak may fall below ``eta_min``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range, or the cycles
+        If an argument has the wrong type or is out of range, or if the cycles
         add up to more than 2**53 steps.
 
     References
@@ -77,7 +77,7 @@ class CyclicSchedule:
         "_half_lengths",
         "_ends",
         "_starts",
-        "_tops",
+        "_peaks",
         "__weakref__",
     )
 
@@ -102,11 +102,11 @@ class CyclicSchedule:
         self._half_lengths = _half_lengths(self._step_size, self._n_cycles, self._growth)
         self._ends = np.cumsum(2 * self._half_lengths)
         self._starts = self._ends - 2 * self._half_lengths
-        self._tops = self._eta_max * self._eta_max_decay ** np.arange(self._n_cycles, dtype=np.float64)
-        if self._tops[-1] < self._eta_min:
+        self._peaks = self._eta_max * self._eta_max_decay ** np.arange(self._n_cycles, dtype=np.float64)
+        if self._peaks[-1] < self._eta_min:
             raise ValueError(
-                f"eta_max_decay must leave the last cycle's top at or above eta_min ({self._eta_min}), "
-                f"but {self._eta_max_decay} brings it to {self._tops[-1]:.6g} in {self._n_cycles} cycles"
+                f"eta_max_decay must keep the peak of the last cycle at or above eta_min ({self._eta_min}), "
+                f"but {self._eta_max_decay} brings it down to {self._peaks[-1]:.6g} in {self._n_cycles} cycles"
             )
 
     @property
@@ -126,27 +126,27 @@ class CyclicSchedule:
 
     @property
     def n_cycles(self) -> int:
-        """int: how many cycles."""
+        """int: number of cycles."""
         return self._n_cycles
 
     @property
     def growth(self) -> float:
-        """float: each cycle's length as a multiple of the one before."""
+        """float: length of each cycle relative to the previous one."""
         return self._growth
 
     @property
     def eta_max_decay(self) -> float:
-        """float: each cycle's top as a multiple of the one before."""
+        """float: peak of each cycle relative to the previous one."""
         return self._eta_max_decay
 
     @property
     def total_steps(self) -> int:
-        """int: number of update steps of all cycles; the last legal argument."""
+        """int: number of update steps in all cycles together; the largest valid ``step``."""
         return int(self._ends[-1])
 
     @property
     def cycle_boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64, shape (n_cycles,): the steps at which cycles end, `total_steps` included."""
+        """ndarray of int64, shape (n_cycles,): the steps at which the cycles end, `total_steps` being the last."""
         return self._ends.copy()
 
     @property
@@ -178,16 +178,16 @@ class CyclicSchedule:
         Returns
         -------
         float or ndarray of float64
-            A float for an int, else an array of the shape of ``step``.
+            A float if ``step`` is an int, otherwise an array of the same shape.
 
         Raises
         ------
         TypeError
-            If ``step`` is not made of integers.
+            If ``step`` is not an integer or an array of integers.
         ValueError
             If a step lies outside 0..total_steps.
         MemoryError
-            If ``step`` stands for more numbers than this process can hold.
+            If ``step`` has more elements than fit in memory.
         """
         steps = as_array("step", step)
         if steps.ndim == 0:
@@ -201,11 +201,11 @@ class CyclicSchedule:
 
     def _rates(self, steps: NDArray[np.int64] | np.int64) -> NDArray[np.float64]:
         cycle = np.minimum(np.searchsorted(self._ends, steps, side="right"), self._n_cycles - 1)
-        half, top = self._half_lengths[cycle], self._tops[cycle]
-        into = steps - self._starts[cycle]
-        height = np.minimum(into, 2 * half - into) / half
-        # A weighted mean, exact at both ends; rounding in between must not leave the band.
-        rates: NDArray[np.float64] = np.clip((1.0 - height) * self._eta_min + height * top, self._eta_min, top)
+        half, peak = self._half_lengths[cycle], self._peaks[cycle]
+        offset = steps - self._starts[cycle]
+        fraction = np.minimum(offset, 2 * half - offset) / half
+        # The weighted mean is exact at both ends; clipping undoes rounding errors in between.
+        rates: NDArray[np.float64] = np.clip((1.0 - fraction) * self._eta_min + fraction * peak, self._eta_min, peak)
         return rates
 
     def __eq__(self, other: object) -> bool:

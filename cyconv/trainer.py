@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 from ._checks import check_array, check_finite, check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_watched
-from ._signals import Abort, Interrupted, SignalsNoted
+from ._signals import Interrupted, SignalRecorder, StopRequested
 from ._typing import JsonDict, Parameters, StrPath
 from .augmentation import Augmentation
 from .backend import ops
-from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint, running_versions, translate_errors, write_checkpoint
 from .datasets import Normalizer, Split
 from .history import History
 from .network import Network
 from .schedules import CyclicSchedule
 
-_CALL_SECONDS = 0.05  # aim for one call of train_steps; signals wait for its end
-_TO_COME = -np.inf  # instead of the cost of an update that was not made yet
+_CALL_SECONDS = 0.05  # target duration of one call of train_steps; signals are handled between calls
+_PENDING = -np.inf  # placeholder for the cost of an update that has not been made yet
 
 
 class DivergenceError(FloatingPointError):
-    """Training left the finite numbers.
+    """Raised when training produces a cost or a parameter that is NaN or infinite.
 
     Attributes
     ----------
     step : int
-        The update step whose cost was the first not to be finite.
+        Update step at which the first such value was found.
     learning_rate : float
-        The schedule's value there.
+        Learning rate at that step.
     """
 
     step: int | None = None
@@ -54,54 +54,57 @@ class _Options(TypedDict):
 
 
 class CyclicTrainer:
-    """Trains a network by stochastic gradient descent under a cyclical learning rate.
+    """Train a network by stochastic gradient descent with a cyclical learning rate.
 
-    The batches, dropout and augmentation are functions of ``seed`` and the
-    step, so that a run's bits depend neither on how often it is logged or
-    checkpointed nor on where it was interrupted and resumed.
+    Batches, dropout and augmentation depend only on ``seed`` and the step, so
+    a run gives the same results, bit for bit, however often it is logged or
+    checkpointed and wherever it is interrupted and resumed.
 
     Parameters
     ----------
     network : Network
         Trained in place.
     schedule : CyclicSchedule
-        Its ``total_steps`` updates make the run. Of a subclass, `resume`
-        needs the schedule again.
+        Learning rate of each update; training ends after its ``total_steps``.
+        An instance of a subclass must be passed to `resume` again.
     batch_size : int, default 100
-        An epoch has ``n // batch_size`` updates; the remainder of its
-        permutation is left out.
+        Images per update. An epoch has ``n // batch_size`` updates; images
+        left over at its end are skipped.
     l2 : float, default 0.0
-        λ: weight of the sum of the squared weights in the cost.
+        λ: coefficient of the L2 penalty, the sum of all squared weights.
     label_smoothing : float, default 0.0
-        ε in [0, 1): taken from the true class and spread over the others.
+        ε in [0, 1): probability taken from the true class and shared equally
+        among the others.
     seed : int, default 0
-        Of shuffling, dropout and augmentation; in 0..2**64 - 1.
+        Seed of shuffling, dropout and augmentation, in 0..2**64 - 1.
     momentum : float, default 0.0
-        In [0, 1); the velocity starts from zero.
+        μ in [0, 1); the velocity starts at zero.
     dropout : float, default 0.0
-        In [0, 1): probability that a hidden unit is dropped.
+        Probability, in [0, 1), that a hidden unit is dropped.
     augmentation : Augmentation, optional
-        What happens to training images; nothing unless given.
+        Random changes of the training images; none by default.
     snapshots : bool, default False
-        Keep the parameters at every cycle's end, for an ensemble.
+        Whether to keep the parameters at the end of every cycle, for an
+        ensemble.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range.
+        If an argument has the wrong type or is out of range.
 
     Attributes
     ----------
     network : Network
     schedule : CyclicSchedule
     batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation
-        As given. None of the attributes can be assigned.
+        As passed to the constructor. All attributes are read-only.
     history : History
-        What was logged so far.
+        Everything logged so far.
     step : int
-        Updates done so far.
+        Number of updates done so far.
     snapshots : list of dict of str to ndarray
-        The parameters at the cycle ends so far, if asked for.
+        The parameters at the end of each cycle so far, if ``snapshots`` was
+        True.
 
     Examples
     --------
@@ -163,62 +166,62 @@ class CyclicTrainer:
         self._keeps_snapshots = check_flag("snapshots", snapshots)
         self._history = History()
         self._snapshots: list[Parameters] = []
-        # The last updates: the first one's step, and their costs, which the kernel writes. What was made of them
-        # is read from these alone, so that no exception, wherever it is raised, can part step and parameters.
+        # The latest call of train_steps: the step of its first update and the costs, which the kernel fills in.
+        # `step` is derived from these alone, so no exception can leave it out of step with the parameters.
         self._updates: tuple[int, NDArray[np.float64]] = 0, np.empty(0)
         self._fingerprints: dict[str, str] | None = None
-        self._ended: str | None = None  # why fit has nothing more to do
+        self._ended: str | None = None  # why fit cannot be called again
 
-    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
 
         def __setattr__(self, name: str, value: object) -> None:
             if not name.startswith("_") and hasattr(CyclicTrainer, name):
-                raise AttributeError(f"{name} of a trainer is given when it is made, but got {describe(value)} now")
+                raise AttributeError(f"{name} of a trainer cannot be changed, but got {describe(value)}")
             super().__setattr__(name, value)
 
     @property
     def network(self) -> Network:
-        """Network: trained in place."""
+        """Network: the network that is trained in place."""
         return self._network
 
     @property
     def schedule(self) -> CyclicSchedule:
-        """CyclicSchedule: its learning rates."""
+        """CyclicSchedule: the learning-rate schedule."""
         return self._schedule
 
     @property
     def history(self) -> History:
-        """History: what was logged so far."""
+        """History: everything logged so far."""
         return self._history
 
     @property
     def snapshots(self) -> list[Parameters]:
-        """list of dict of str to ndarray: the parameters at the cycle ends so far, if asked for."""
+        """list of dict of str to ndarray: the parameters at the end of each cycle so far, if kept."""
         return self._snapshots
 
     @property
     def batch_size(self) -> int:
-        """int: images of an update."""
+        """int: images per update."""
         return self._options["batch_size"]
 
     @property
     def l2(self) -> float:
-        """float: λ."""
+        """float: λ, the coefficient of the L2 penalty."""
         return self._options["l2"]
 
     @property
     def label_smoothing(self) -> float:
-        """float: ε."""
+        """float: ε, the label smoothing."""
         return self._options["label_smoothing"]
 
     @property
     def seed(self) -> int:
-        """int: of shuffling, dropout and augmentation."""
+        """int: seed of shuffling, dropout and augmentation."""
         return self._options["seed"]
 
     @property
     def momentum(self) -> float:
-        """float: μ."""
+        """float: μ, the momentum."""
         return self._options["momentum"]
 
     @property
@@ -228,20 +231,20 @@ class CyclicTrainer:
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """Augmentation or None: what happens to training images."""
+        """Augmentation or None: random changes of the training images."""
         return self._options["augmentation"]
 
     @property
     def step(self) -> int:
-        """int: updates done so far."""
+        """int: number of updates done so far."""
         first, costs = self._updates
-        return first + int(np.count_nonzero(costs != _TO_COME))
+        return first + int(np.count_nonzero(costs != _PENDING))
 
     @property
     def settings(self) -> JsonDict:
-        """dict: the constructor's arguments as JSON values; network and schedule by their own settings.
+        """dict: the constructor's arguments as JSON values, with the settings of network and schedule.
 
-        A schedule of a subclass stands there with its class's name and some of its learning rates.
+        An instance of a subclass of `CyclicSchedule` is described by its class name and some of its learning rates.
         """
         augmentation = self._options["augmentation"]
         return {
@@ -262,63 +265,69 @@ class CyclicTrainer:
         progress: bool | str | None = None,
         n_train_evaluated: int | None = None,
     ) -> History:
-        """Train to the schedule's end, from wherever this trainer stands.
+        """Train from the current step to the end of the schedule.
 
-        Unless the network has a normaliser already, one is fitted to the
-        training images and becomes the network's. A trainer that was
-        interrupted, was ended by whatever exception, or was resumed from a
-        checkpoint goes on with the same bits; one that finished or diverged
-        refuses.
+        If the network has no normaliser yet, one is fitted to the training
+        images and assigned to it. After an interruption or any exception, and
+        after `resume`, training continues as if it had never stopped, bit for
+        bit; a trainer that has finished or diverged cannot be used again.
 
         Parameters
         ----------
         train, validation : Split
-            What is learnt from, and what is only watched; uint8 pixels.
+            The data to learn from and the data to validate on, as uint8 pixels.
         log_every : int, default 50
-            Both splits are evaluated at step 0, at every multiple of this and
-            at the last step. A resumed run logs the points of an uninterrupted
-            one if it is given the same ``log_every`` and ``n_train_evaluated``.
+            Both splits are evaluated at step 0, at every multiple of
+            ``log_every`` and at the last step. A resumed run logs the same
+            points as an uninterrupted one if ``log_every`` and
+            ``n_train_evaluated`` are the same.
         checkpoint : path-like, optional
-            Where to write checkpoints; an older one is replaced once the new
-            one is whole. One is always written at the end and on interruption.
+            File to write checkpoints to. An existing one is replaced only once
+            the new one is complete. A checkpoint is always written at the end
+            and on interruption.
         checkpoint_every : int, optional
-            Write one at every multiple of this; at the cycles' ends unless given.
+            Number of steps between checkpoints; by default, one is written at
+            the end of each cycle.
         progress : bool or str, optional
-            Whether to show a progress bar on stderr, or a notebook's; a text
-            is its title. Only in a notebook or when stderr is a terminal
-            unless given. A bar that cannot be drawn is left out.
+            Whether to show a progress bar on stderr or in the notebook; a str
+            is used as its title. By default, a bar is shown in a notebook and
+            where stderr is a terminal. If it cannot be drawn, training
+            continues without it.
         n_train_evaluated : int, optional
-            Evaluate only the first so many training images; all unless given.
+            Evaluate only the first ``n_train_evaluated`` training images;
+            by default, all of them.
 
         Returns
         -------
         History
             The trainer's ``history``. Its ``training_time`` is the wall time
-            of the whole fit, summed over interruptions.
+            spent in `fit`, added up over interruptions.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of the wrong type or out of range, or the data do
-            not fit the network or are not those that this run began with.
+            If an argument has the wrong type or is out of range, or if the data
+            do not fit the network or differ from those that the run began with.
         FileNotFoundError, PermissionError, IsADirectoryError, FileExistsError
-            If the checkpoint's folder is missing or cannot be written, or
-            something else than a regular file stands there.
+            If the checkpoint's folder is missing or not writable, or if its
+            path is not that of a regular file.
         RuntimeError
             If this trainer has finished or diverged.
         DivergenceError
-            If a cost turns NaN or infinite. The history stays as it is, and so
-            does the last checkpoint.
+            If a cost becomes NaN or infinite. The history and the last
+            checkpoint are kept.
         Interrupted
-            On SIGINT (Ctrl-C), SIGTERM, SIGHUP or a signal that the environment
-            variable ``CYCONV_STOP_SIGNALS`` names (``SIGUSR1,SIGXCPU``, as batch
-            systems send before they kill), in the main thread, within a fraction
-            of a second: the network and the history are as after the last
-            update, a checkpoint is written if one was asked for, and a further
-            ``fit`` goes on. A program that does not catch it ends by the signal.
-            Ignored signals stay ignored, and in other threads all are left alone.
+            On SIGINT (Ctrl-C), SIGTERM, SIGHUP or a signal listed in the
+            environment variable ``CYCONV_STOP_SIGNALS`` (such as
+            ``SIGUSR1,SIGXCPU``, which batch systems send before they kill a
+            job), in the main thread and within a fraction of a second. Network
+            and history are in the state after the last update, a checkpoint is
+            written if a path was given, and calling ``fit`` again continues
+            the run. A program that does not catch the exception is terminated
+            by the signal. Ignored signals stay ignored; outside the main
+            thread, no signal is handled.
         OSError
-            If a checkpoint cannot be written; the previous one stays.
+            If a checkpoint cannot be written; the previous one is kept.
         """
         log_every = check_integer("log_every", log_every, 1)
         if checkpoint is not None:
@@ -326,7 +335,7 @@ class CyclicTrainer:
         if checkpoint_every is not None:
             checkpoint_every = check_integer("checkpoint_every", checkpoint_every, 1)
         if not isinstance(progress, bool | str | None):
-            raise TypeError(f"progress must be True, False, a text or None, but got {describe(progress)}")
+            raise TypeError(f"progress must be True, False, a str or None, but got {describe(progress)}")
         if n_train_evaluated is not None:
             n_train_evaluated = check_integer("n_train_evaluated", n_train_evaluated, 1)
         self._check_split("train", train)
@@ -337,19 +346,19 @@ class CyclicTrainer:
         if self._ended is not None:
             raise RuntimeError(f"fit must be called on a trainer with steps left, but {self._ended}")
 
-        signals = SignalsNoted()
+        signals = SignalRecorder()
         try:
             with signals:
                 run = _Run(self, signals, log_every, checkpoint, checkpoint_every)
-                with contextlib.suppress(Abort):
-                    with signals.abortable():
+                with contextlib.suppress(StopRequested):
+                    with signals.interruptible():
                         run.prepare(train, validation, n_train_evaluated)
                     if not self.history.complete:
                         run.train(progress)
-                    elif checkpoint is not None:  # which an exception may have left out
+                    elif checkpoint is not None:  # an exception may have prevented the last one
                         run.save(checkpoint, stop=False)
         finally:
-            signals.restore()  # again: an exception may have come in the middle of it
+            signals.restore()  # once more: an exception may have interrupted the first restoration
         if signals.received is not None:
             raise run.interruption()
         return self.history
@@ -369,46 +378,48 @@ class CyclicTrainer:
 
     @classmethod
     def resume(cls, path: StrPath, schedule: CyclicSchedule | None = None) -> Self:
-        """The trainer whose checkpoint this is; its `fit` goes on with the same bits.
+        """Restore a trainer from a checkpoint; its `fit` continues the run bit for bit.
 
         Parameters
         ----------
         path : path-like
-            What ``fit(checkpoint=path)`` wrote. The file is read only here:
-            pass the path to `fit` again to have it kept up to date.
+            A file written by ``fit(checkpoint=path)``. It is only read: pass
+            the path to `fit` again to keep the checkpoint up to date.
         schedule : CyclicSchedule, optional
-            The run's. Needed if it is of a class of your own, which a
-            checkpoint cannot hold; its learning rates must be those of the run.
+            The schedule of the run. Required if it is an instance of a
+            subclass, which a checkpoint cannot store; its learning rates must
+            be those of the run.
 
         Returns
         -------
         CyclicTrainer
-            With a network of its own. If the run had reached its end, `fit`
-            returns the full history at once.
+            With a network of its own. If the run had finished, `fit` returns
+            the complete history at once.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         TypeError, ValueError
-            If it is not a checkpoint, is damaged or from a newer version, or
-            the schedule is missing or another.
+            If the file is not a checkpoint, is damaged or comes from a newer
+            version, or if the schedule is missing or differs from that of the
+            run.
 
         Warns
         -----
         UserWarning
-            If it was written under another instruction set: results may then
-            differ in their last bits.
+            If the checkpoint was written with a different instruction set:
+            results may then differ in their last bits.
         """
         if not isinstance(schedule, CyclicSchedule | None):
             raise TypeError(f"schedule must be a CyclicSchedule or None, but got {describe(schedule)}")
         state = read_checkpoint(path)
-        with blaming_the_file(path):
+        with translate_errors(path):
             options = dict(state.settings)
             del options["network"]
             recorded = dict(options.pop("schedule"))
         schedule = _recorded_schedule(recorded, schedule, path)
-        with blaming_the_file(path):
+        with translate_errors(path):
             if options["augmentation"] is not None:
                 options["augmentation"] = Augmentation(**options["augmentation"])
             trainer = cls(state.network, schedule, **options)
@@ -421,7 +432,7 @@ class CyclicTrainer:
         written, running = state.versions["instruction_set"], running_versions()["instruction_set"]
         if written != running:
             warnings.warn(
-                f"{path} was written under the instruction set {written}, but {running} is in use: "
+                f"{path} was written with the instruction set {written}, but {running} is in use: "
                 "results may differ in their last bits from those of an uninterrupted run",
                 stacklevel=2,
             )
@@ -445,7 +456,7 @@ class _Run:
     def __init__(
         self,
         trainer: CyclicTrainer,
-        signals: SignalsNoted,
+        signals: SignalRecorder,
         log_every: int,
         checkpoint: Path | None,
         checkpoint_every: int | None,
@@ -455,49 +466,50 @@ class _Run:
         self.log_every = log_every
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
-        self.total = trainer.schedule.total_steps
-        self.ends = trainer.schedule.cycle_boundaries
+        self.total_steps = trainer.schedule.total_steps
+        self.cycle_ends = trainer.schedule.cycle_boundaries
         self.started = time.perf_counter() - trainer.history.training_time
-        self.n_steps = 1  # of the next call of train_steps, adapted to its time
-        self.epoch: int | None = None  # whose order self.order is
+        self.n_steps = 1  # steps of the next call of train_steps, adapted to the time that the last one took
+        self.epoch: int | None = None  # the epoch that self.order belongs to
 
-    def note_time(self) -> None:
+    def record_time(self) -> None:
         self.trainer.history.training_time = time.perf_counter() - self.started
 
-    def interruption(self, and_then: str = "") -> Interrupted:
+    def interruption(self, details: str = "") -> Interrupted:
         signum = self.signals.received
         assert signum is not None
         error = Interrupted(
             f"training was interrupted by {signal.Signals(signum).name} "
-            f"after {self.trainer.step} of {self.total} update steps{and_then}"
+            f"after {self.trainer.step} of {self.total_steps} update steps{details}"
         )
         error.signum = int(signum)
         return error
 
     def prepare(self, train: Split, validation: Split, n_train_evaluated: int | None) -> None:
-        """Check the data's identity and lay them out; nothing of the trainer's is changed."""
+        """Check that the data are those of the run and prepare them, without changing the trainer."""
         trainer = self.trainer
         network = trainer.network
         fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint()}
         for name, fingerprint in fingerprints.items():
             if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
-                raise ValueError(f"{name} must be the data that this run began with, but its fingerprint is another")
+                raise ValueError(f"{name} must be the data that this run began with, but its fingerprint differs")
         self.fingerprints = fingerprints
         if trainer.history.complete:
             return
         self.normalizer = normalizer = network.normalizer or Normalizer.fit(train.images)
-        self.source = network.prepare(train.images, train.labels, normalizer=normalizer)
-        self.train_evaluated = self.source
+        self.train_data = network.prepare(train.images, train.labels, normalizer=normalizer)
+        self.evaluated_train_data = self.train_data
         if n_train_evaluated is not None and n_train_evaluated < len(train):
             first = slice(n_train_evaluated)
-            self.train_evaluated = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
-        self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
+            self.evaluated_train_data = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
+        self.validation_data = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
 
     def train(self, progress: bool | str | None) -> None:
-        """Update, log and save until the end or a signal.
+        """Update, log and save until the last step or a signal.
 
-        An exception may end this anywhere: each thing is done if it is still to do, whoever begins here again.
+        An exception may end this loop at any point: each iteration does whatever is due and has not been done yet,
+        so that the next call of `fit` can continue from there.
         """
         trainer, history, network = self.trainer, self.trainer.history, self.trainer.network
         first = trainer.step
@@ -508,48 +520,52 @@ class _Run:
         title = progress if isinstance(progress, str) else None
         shown = is_watched() if progress is None else progress is not False
         try:
-            with ProgressBar(shown, total=self.total, initial=first, desc=title, unit="step") as bar:
+            with ProgressBar(shown, total=self.total_steps, initial=first, desc=title, unit="step") as bar:
                 while True:
-                    self.look_back()
+                    self.check_costs()
+                    self.take_snapshot()
                     if self.signals.received is None:
-                        with contextlib.suppress(Abort):
+                        with contextlib.suppress(StopRequested):
                             self.log(bar)
-                    if trainer.step == self.total == history.last_step:
+                    if trainer.step == self.total_steps == history.last_step:
                         history.complete = True
                     stop = self.signals.received is not None
                     if self.checkpoint and (stop or history.complete or self.is_due(first)):
                         self.save(self.checkpoint, stop)
                     if history.complete:
-                        trainer._ended = f"this one has done its {self.total} steps"
+                        trainer._ended = f"this one has done its {self.total_steps} steps"
                     if stop or history.complete:
                         return
                     self.update(bar)
         finally:
-            self.note_time()
+            self.record_time()
 
-    def look_back(self) -> None:
-        """See what the last updates came to, and keep a snapshot at a cycle's end."""
-        trainer = self.trainer
-        first, costs = trainer._updates
-        finite = np.isfinite(costs[: trainer.step - first])
+    def check_costs(self) -> None:
+        """Raise if the cost of one of the latest updates is not finite."""
+        first, costs = self.trainer._updates
+        finite = np.isfinite(costs[: self.trainer.step - first])
         if not finite.all():
             self.diverge("the cost", first + int(np.argmin(finite)))
-        ended = np.searchsorted(self.ends, trainer.step, side="right")
-        if trainer._keeps_snapshots and len(trainer.snapshots) < ended:
+
+    def take_snapshot(self) -> None:
+        """Keep the parameters if a cycle has just ended."""
+        trainer = self.trainer
+        n_ended = np.searchsorted(self.cycle_ends, trainer.step, side="right")
+        if trainer._keeps_snapshots and len(trainer.snapshots) < n_ended:
             self.check_finite()
             trainer.snapshots.append(trainer.network.parameters)
 
     def log(self, bar: ProgressBar) -> None:
-        """Evaluate both splits, if this step is to be logged and was not yet."""
+        """Evaluate both splits if this step is due to be logged."""
         trainer, history = self.trainer, self.trainer.history
         step = trainer.step
-        if history.last_step == step or (step % self.log_every and step != self.total):
+        if history.last_step == step or (step % self.log_every and step != self.total_steps):
             return
         l2 = trainer._options["l2"]
         started = time.perf_counter()
-        with self.signals.abortable():
-            train = trainer.network.evaluate(self.train_evaluated, l2=l2)
-            validation = trainer.network.evaluate(self.validation, l2=l2)
+        with self.signals.interruptible():
+            train = trainer.network.evaluate(self.evaluated_train_data, l2=l2)
+            validation = trainer.network.evaluate(self.validation_data, l2=l2)
         history.evaluation_time += time.perf_counter() - started
         if not np.isfinite([*train, *validation]).all():
             self.diverge("the cost of an evaluation", step)
@@ -561,12 +577,12 @@ class _Run:
         step = self.trainer.step
         if step == first:
             return False
-        return step in self.ends if self.checkpoint_every is None else step % self.checkpoint_every == 0
+        return step in self.cycle_ends if self.checkpoint_every is None else step % self.checkpoint_every == 0
 
     def save(self, path: Path, stop: bool) -> None:
         trainer = self.trainer
         self.check_finite()
-        self.note_time()
+        self.record_time()
         try:
             write_checkpoint(
                 path,
@@ -585,38 +601,39 @@ class _Run:
             raise self.interruption(f", and the checkpoint is missing: {error}") from error
 
     def update(self, bar: ProgressBar) -> None:
-        """One call of train_steps, which crosses no step where something else is to happen."""
+        """Make the updates up to the next step that is due to be logged or saved, or fewer."""
         trainer, options = self.trainer, self.trainer._options
         step, batch_size = trainer.step, options["batch_size"]
         n = min(self.n_steps, self.next_stop() - step)
         epoch, done = divmod(step, self.steps_per_epoch)
         if epoch != self.epoch:
-            self.order = ops.shuffled_order(len(self.source), options["seed"], epoch)
+            self.order = ops.shuffled_order(len(self.train_data), options["seed"], epoch)
             self.epoch = epoch
         order = self.order[done * batch_size : (done + n) * batch_size]
         rates = trainer.schedule(np.arange(step, step + n))
-        costs = np.full(n, _TO_COME)
+        costs = np.full(n, _PENDING)
         trainer._updates = step, costs
         started = time.perf_counter()
-        trainer.network.train_steps(self.source, order, rates, first_step=step, out=costs, **options)
+        trainer.network.train_steps(self.train_data, order, rates, first_step=step, out=costs, **options)
         seconds = time.perf_counter() - started
         trainer.history.update_time += seconds
         self.n_steps = max(1, min(4 * self.n_steps, int(n * _CALL_SECONDS / max(seconds, 1e-9))))
         bar.update(n)
 
     def next_stop(self) -> int:
+        """The next step that ends a cycle or an epoch or is due to be logged or saved."""
         step = self.trainer.step
-        stops = [self.ends[np.searchsorted(self.ends, step, side="right")]]
+        stops = [self.cycle_ends[np.searchsorted(self.cycle_ends, step, side="right")]]
         for period in (self.steps_per_epoch, self.log_every, self.checkpoint_every):
             if period is not None:
                 stops.append((step // period + 1) * period)
         return int(min(stops))
 
     def check_finite(self) -> None:
-        """Refuse to keep parameters that an update has just blown up, before a cost could show it."""
+        """Raise if the last update made a parameter infinite or NaN, which shows in no cost yet."""
         network = self.trainer.network
-        kept = [network.parameters, network.velocity or {}]
-        if not all(np.isfinite(values).all() for mapping in kept for values in mapping.values()):
+        state = [network.parameters, network.velocity or {}]
+        if not all(np.isfinite(values).all() for mapping in state for values in mapping.values()):
             self.diverge("a parameter", self.trainer.step)
 
     def diverge(self, what: str, step: int) -> NoReturn:
@@ -626,17 +643,17 @@ class _Run:
             "a smaller eta_max may help"
         )
         error.step, error.learning_rate = step, rate
-        self.trainer._ended = "on this one training diverged"
+        self.trainer._ended = "training diverged on this one"
         raise error
 
 
 def _describe_schedule(schedule: CyclicSchedule) -> JsonDict:
-    """A schedule as JSON values: its settings; of a subclass also its name and the learning rates at some steps."""
+    """A schedule's settings as JSON values; for a subclass, its name and the learning rates at some steps as well."""
     if type(schedule) is CyclicSchedule:
         return schedule.settings
-    # By the golden ratio: evenly spread, and in step with no cycles.
-    places = np.arange(200) * ((5**0.5 - 1) / 2) % 1
-    steps = np.unique((places * (schedule.total_steps + 1)).astype(np.int64))
+    # Multiples of the golden ratio are evenly distributed and never fall into step with the cycles.
+    fractions = np.arange(200) * ((5**0.5 - 1) / 2) % 1
+    steps = np.unique((fractions * (schedule.total_steps + 1)).astype(np.int64))
     rates = check_array("the learning rates of schedule", schedule(steps), steps.shape)
     if rates.dtype.kind not in "iuf":
         raise TypeError(f"the learning rates of schedule must be numbers, but got {describe(rates)}")
@@ -645,21 +662,21 @@ def _describe_schedule(schedule: CyclicSchedule) -> JsonDict:
 
 
 def _recorded_schedule(recorded: JsonDict, given: CyclicSchedule | None, path: StrPath) -> CyclicSchedule:
-    """The schedule that a checkpoint describes: its own, or the given one if it is the same."""
+    """The schedule that a checkpoint describes, or ``given`` if it is the same."""
     settings = {name: value for name, value in recorded.items() if name not in ("class", "learning_rates")}
     if given is None and "class" in recorded:
         raise ValueError(
-            f"schedule must be given where it is of a class of one's own, but {path} was written with one of the class "
+            f"schedule must be given where the run uses a subclass of CyclicSchedule, but {path} was written with a "
             f"{recorded['class']!r:.60}"
         )
-    with blaming_the_file(path):
+    with translate_errors(path):
         schedule = CyclicSchedule(**settings) if given is None else given
         if given is None and schedule.settings != settings:
             raise ValueError("its settings are incomplete")
         rates = np.array(recorded.get("learning_rates", []), np.float64)
     given_rates = np.array(_describe_schedule(schedule).get("learning_rates", []))
-    # Another machine may compute a rate with another last bit.
+    # A learning rate may differ in its last bit from one machine to another.
     same = rates.shape == given_rates.shape and np.allclose(rates, given_rates, 1e-9, 0)
     if not same or schedule.settings != settings:
-        raise ValueError(f"schedule must be that of the run, but {path} was written with another")
+        raise ValueError(f"schedule must be that of the run, but {path} was written with a different one")
     return schedule
