@@ -1,4 +1,4 @@
-"""The signals that end training: noted now, acted on at the right moment; and how they end the process."""
+"""Signals that stop training: recorded when they arrive, acted on between two updates."""
 
 import atexit
 import contextlib
@@ -14,35 +14,35 @@ from typing import Any, Self
 
 VARIABLE = "CYCONV_STOP_SIGNALS"
 _ALWAYS = ("SIGINT", "SIGTERM", "SIGHUP")
-_ends_by: int | None = None  # the signal that this process is to end by
+_exit_signal: int | None = None  # the signal that terminates this process when it exits
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended training between two updates.
+    """Raised when a signal stops training between two updates.
 
-    A program that does not catch it ends by that signal, as if nobody had
-    caught the signal itself.
+    A program that does not catch it is terminated by that signal, as it would
+    be by default.
 
     Attributes
     ----------
     signum : int
-        The signal's number.
+        Number of the signal.
     """
 
     signum: int | None = None
 
 
-class Abort(BaseException):
-    """Raised by a signal where nothing has changed yet."""
+class StopRequested(BaseException):
+    """Raised by a signal inside `SignalRecorder.interruptible`."""
 
 
 def stop_signals() -> list[signal.Signals]:
-    """list of signal.Signals: SIGINT, SIGTERM, SIGHUP where there is one, and what ``CYCONV_STOP_SIGNALS`` names.
+    """SIGINT, SIGTERM, SIGHUP (where it exists) and the signals listed in ``CYCONV_STOP_SIGNALS``.
 
     Raises
     ------
     ValueError
-        If it names what is no signal, or one that no program can act on.
+        If the variable lists a name that is not a signal's, or a signal that cannot be handled.
     """
     named = []
     for name in os.environ.get(VARIABLE, "").replace(",", " ").split():
@@ -55,8 +55,8 @@ def stop_signals() -> list[signal.Signals]:
     return [*(getattr(signal, name) for name in _ALWAYS if hasattr(signal, name)), *named]
 
 
-class Handled:
-    """Inside the block, in the main thread, the signals that end training call ``handler``; ignored ones stay so."""
+class SignalHandler:
+    """Context manager that makes the stop signals call ``handler``, in the main thread; ignored ones stay ignored."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
         self._handler = handler
@@ -66,7 +66,7 @@ class Handled:
         if threading.current_thread() is threading.main_thread():
             for signum in stop_signals():
                 previous = signal.getsignal(signum)
-                if previous not in (None, signal.SIG_IGN, self._handler):  # nohup's choice stands
+                if previous not in (None, signal.SIG_IGN, self._handler):  # nohup ignores SIGHUP
                     self._previous[signum] = previous
                     signal.signal(signum, self._handler)
         return self
@@ -77,17 +77,17 @@ class Handled:
         self.restore()
 
     def restore(self) -> None:
-        """Put the handlers back; a second time, nothing happens."""
+        """Restore the previous handlers; calling it again does nothing."""
         for signum, previous in self._previous.items():
             signal.signal(signum, previous)
         self._previous = {}
 
 
-class SignalsNoted(Handled):
-    """Notes the signals that end training; `received` is the first that came.
+class SignalRecorder(SignalHandler):
+    """Context manager that records the first stop signal, in `received`.
 
-    A signal is only noted, for the loop to see between two updates; inside
-    `abortable`, where nothing is changed, it also raises at once.
+    The training loop looks at `received` between two updates. Inside
+    `interruptible`, a signal also raises `StopRequested` at once.
     """
 
     def __init__(self) -> None:
@@ -100,15 +100,15 @@ class SignalsNoted(Handled):
     ) -> None:
         self.restore()
         if self.received is not None and error is not None and not isinstance(error, Interrupted):
-            signal.raise_signal(self.received)  # another error ended training: the signal is not lost with it
+            signal.raise_signal(self.received)  # another error ended training; the signal must not be lost
 
     @contextlib.contextmanager
-    def abortable(self) -> Iterator[None]:
-        """Let a signal raise `Abort` inside the block."""
+    def interruptible(self) -> Iterator[None]:
+        """Let signals raise `StopRequested` inside the block, which must not change any state."""
         self._raises = True
         try:
             if self.received is not None:
-                raise Abort
+                raise StopRequested
             yield
         finally:
             self._raises = False
@@ -118,32 +118,32 @@ class SignalsNoted(Handled):
             self.received = signum
         if self._raises:
             self._raises = False
-            raise Abort
+            raise StopRequested
 
 
-def die_at_exit_by(signum: int) -> None:
-    """When this process exits, let it die by a signal: what started it, such as a shell's loop, learns of it so."""
-    global _ends_by
-    _ends_by = signum
+def terminate_at_exit(signum: int) -> None:
+    """Let this process be terminated by a signal when it exits, so that its parent, such as a shell, sees it."""
+    global _exit_signal
+    _exit_signal = signum
 
 
 @atexit.register
-def _die() -> None:
+def _at_exit() -> None:
     uncaught = getattr(sys, "last_value", None)
-    if _ends_by is not None:
-        _die_by(_ends_by)
-    elif not isinstance(uncaught, Interrupted) or hasattr(sys, "ps1"):  # nothing, or an interactive session went on
+    if _exit_signal is not None:
+        _terminate(_exit_signal)
+    elif not isinstance(uncaught, Interrupted) or hasattr(sys, "ps1"):  # an interactive session continues after it
         return
     elif uncaught.signum == signal.SIGINT:
-        # Python dies by SIGINT, once it is finalised, if source that it ran as a whole, as exec does, was left by a
-        # KeyboardInterrupt; a subclass does not count.
+        # Python terminates itself by SIGINT after finalisation if a KeyboardInterrupt, not one of a subclass, left
+        # code that was run as a whole, as exec does.
         with contextlib.suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")
     elif uncaught.signum is not None:
-        _die_by(uncaught.signum)
+        _terminate(uncaught.signum)
 
 
-def _die_by(signum: int) -> None:
+def _terminate(signum: int) -> None:
     for file in gc.get_objects():
         if isinstance(file, io.IOBase):
             with contextlib.suppress(Exception):

@@ -1,8 +1,8 @@
-"""What may watch a run and stop it.
+"""Callbacks: functions that watch a training run and may stop it.
 
-A callback is any callable that takes one `TrainingEvent`; it stops training
-by returning True. Those here keep no state that a resumed run would lack: they
-look at the history, which a checkpoint holds.
+A callback is any callable that takes a `TrainingEvent`; it stops training by
+returning True. The callbacks in this module derive their decisions from the
+history, which checkpoints contain, so they also work in a resumed run.
 
 >>> import cyconv
 >>> data = cyconv.make_shapes(n_train=200, n_validation=50, n_test=10, seed=0)
@@ -40,20 +40,20 @@ MONITORS = CURVES[:6]
 
 @dataclass(frozen=True)
 class TrainingEvent:
-    """What a callback is told.
+    """What a callback is called with.
 
     Attributes
     ----------
     kind : {"logged", "cycle_end"}
         A point was added to the history, or a cycle of the schedule has ended.
-        Where both happen at one step, ``"logged"`` comes first.
+        If both happen at the same step, ``"logged"`` comes first.
     trainer : CyclicTrainer
-        The run, between two updates; a callback may look at everything.
+        The trainer, between two updates.
     step : int
-        Updates done so far.
+        Number of updates done so far.
     row : dict of str to float
-        The newest point of the history, by the names of its curves; empty
-        before the first.
+        The latest point of the history, by the names of the curves; empty
+        if nothing has been logged yet.
     """
 
     kind: str
@@ -66,19 +66,19 @@ Callback: TypeAlias = Callable[[TrainingEvent], Any]
 
 
 class EarlyStopping:
-    """Stops training when a curve has not improved for a while.
+    """Stop training when a curve has stopped improving.
 
     Parameters
     ----------
     monitor : {"loss_val", "cost_val", "acc_val", "loss_train", "cost_train", "acc_train"}, default "loss_val"
-        An accuracy improves upwards, all others downwards.
+        The curve to watch: accuracies should rise, losses and costs fall.
     patience : int, default 10
-        Logged points without an improvement after which training stops.
+        Number of logged points without improvement after which training stops.
     min_delta : float, default 0.0
-        By how much a point must be better than the best one before it.
+        Smallest change that counts as an improvement.
     from_step : int, default 0
-        Points before this step count for nothing: under a cyclical learning
-        rate, curves get worse while the rate rises.
+        Ignore points before this step. With a cyclical learning rate, curves
+        also get worse while the rate rises.
 
     Raises
     ------
@@ -100,7 +100,7 @@ class EarlyStopping:
         self.from_step = check_integer("from_step", from_step, 0)
 
     def __call__(self, event: TrainingEvent) -> bool:
-        """Whether to stop."""
+        """Return whether training should stop."""
         if event.kind != "logged":
             return False
         history = event.trainer.history
@@ -113,26 +113,26 @@ class EarlyStopping:
 
 
 class KeepBest:
-    """Keeps the parameters of the logged point at which a curve was best.
+    """Keep the parameters of the logged point at which a curve was best.
 
     Parameters
     ----------
     path : path-like, optional
-        Where to save the network whenever it is the best so far, with
-        `Network.save`: the file outlives the process, and a resumed run goes on
-        with it. Without, the parameters are kept in memory alone.
+        File to which the network is saved, with `Network.save`, whenever it is
+        the best so far; a resumed run continues with it. By default, the
+        parameters are kept in memory only.
     monitor : {"acc_val", "loss_val", "cost_val", "acc_train", "loss_train", "cost_train"}, default "acc_val"
-        An accuracy is best where it is highest, all others where they are
-        lowest; of equals, the first.
+        The curve to watch: accuracies are best at their highest, losses and
+        costs at their lowest value. Among equal points, the first is kept.
 
     Attributes
     ----------
     step : int or None
-        The best step seen.
+        The step of the best point so far.
     value : float or None
-        The curve there.
+        The value of the curve at that step.
     parameters : dict of str to ndarray or None
-        The network's parameters there.
+        The network's parameters at that step.
 
     Raises
     ------
@@ -156,7 +156,7 @@ class KeepBest:
         self.parameters: Parameters | None = None
 
     def __call__(self, event: TrainingEvent) -> None:
-        """Keep the parameters if the newest point is the best of the history."""
+        """Keep the parameters if the latest point is the best one."""
         if event.kind != "logged":
             return
         values = _upwards(event.trainer.history, self.monitor)
@@ -168,12 +168,12 @@ class KeepBest:
         self.parameters = event.trainer.network.parameters
 
     def restore(self, network: Network) -> None:
-        """Give a network the parameters that were best.
+        """Set a network's parameters to the best ones.
 
         Raises
         ------
         RuntimeError
-            If none were kept yet.
+            If no point has been logged yet.
         """
         if self.parameters is None:
             raise RuntimeError("restore must be called after a point was logged, but none was")
@@ -181,7 +181,7 @@ class KeepBest:
 
 
 def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    """Return callbacks as a tuple, or raise naming what is none."""
+    """Return the callbacks as a tuple, or raise if one is not callable."""
     if callable(callbacks) or isinstance(callbacks, str | bytes | dict):
         raise TypeError(f"callbacks must be a sequence of callables, but got {describe(callbacks)}")
     try:
@@ -195,5 +195,5 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
 
 
 def _upwards(history: History, monitor: str) -> Any:
-    """A curve, turned so that more is better."""
+    """A curve, negated unless higher is better."""
     return history[monitor] if monitor.startswith("acc") else -history[monitor]

@@ -1,4 +1,4 @@
-"""A training run between two updates, as one file that is either whole or not there."""
+"""Checkpoints: the complete state of a training run in one file, written atomically."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,29 +29,29 @@ _KIND, _VERSION = "checkpoint", 1
 
 
 def running_versions() -> dict[str, str]:
-    """dict: the versions of cyconv and NumPy and the instruction set in use."""
+    """The versions of cyconv and NumPy and the instruction set in use."""
     return {"cyconv": __version__, "numpy": np.__version__, "instruction_set": dispatch.instruction_set}
 
 
 @dataclass
 class Checkpoint:
-    """Everything that a run needs to go on with the same bits.
+    """Everything needed to continue a training run bit for bit.
 
     Parameters
     ----------
     network : Network
         With its parameters, velocity and normaliser.
     settings : dict
-        The trainer's, as JSON values (`CyclicTrainer.settings`).
+        Settings of the trainer, as JSON values (`CyclicTrainer.settings`).
     step : int
-        Updates done.
+        Number of updates done.
     history : History
     snapshots : list of dict
-        Parameters at the cycle ends so far.
+        Parameters at the end of each cycle so far.
     fingerprints : dict of str to str
         ``train`` and ``validation``: `Split.fingerprint` of the data.
     versions : dict of str to str
-        Who wrote the file; what is running unless given.
+        Versions that the file was written with; by default, the running ones.
     """
 
     network: Network
@@ -66,19 +66,19 @@ class Checkpoint:
 def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
     """Write a checkpoint as one ``.npz``, atomically and without pickle.
 
-    The bytes go to a temporary file in the same folder; only when they have
-    reached the disk does it take the place of what stood at ``path``.
+    The data are written to a temporary file in the same folder, which replaces
+    ``path`` only after they have reached the disk.
 
     Parameters
     ----------
     path : path-like
-        The name is taken as it stands.
+        Used as given, without adding an extension.
     checkpoint : Checkpoint
 
     Raises
     ------
     OSError
-        If it cannot be written; what stood at ``path`` stays.
+        If it cannot be written; an existing file is kept.
     """
     network, snapshots = checkpoint.network, checkpoint.snapshots
     arrays = {f"parameters.{name}": values for name, values in network.parameters.items()}
@@ -100,9 +100,9 @@ def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: StrPath) -> Checkpoint:
-    """Read what `write_checkpoint` wrote.
+    """Read a file written by `write_checkpoint`.
 
-    Sizes are checked before anything is allocated; no pickle is executed.
+    Sizes are checked before memory is allocated, and no pickle is executed.
 
     Parameters
     ----------
@@ -117,10 +117,10 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not a checkpoint, is damaged or from a newer version.
+        If it is not a checkpoint, is damaged or comes from a newer version.
     """
     header, arrays = load_arrays(path, _KIND, _VERSION)
-    with blaming_the_file(path):
+    with translate_errors(path):
         groups = _grouped(arrays)
         network = _network(header["settings"]["network"], groups)
         return Checkpoint(
@@ -129,30 +129,30 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
             step=check_integer("step", header["step"], 0),
             history=History.from_arrays(header["history"], groups.get("history", {})),
             snapshots=_snapshots(network.architecture, groups.get("snapshots")),
-            fingerprints=_texts("fingerprints", header["fingerprints"], ("train", "validation")),
-            versions=_texts("versions", header["versions"], ("cyconv", "numpy", "instruction_set")),
+            fingerprints=_strings("fingerprints", header["fingerprints"], ("train", "validation")),
+            versions=_strings("versions", header["versions"], ("cyconv", "numpy", "instruction_set")),
         )
 
 
 @contextlib.contextmanager
-def blaming_the_file(path: StrPath) -> Iterator[None]:
-    """Turn what wrong contents make the constructors say into one sentence about the file."""
+def translate_errors(path: StrPath) -> Iterator[None]:
+    """Re-raise errors caused by the file's contents as a ValueError that names the file."""
     try:
         yield
     except (TypeError, ValueError, KeyError, AttributeError, MemoryError) as error:
-        reason = f"it holds no {error}" if isinstance(error, KeyError) else error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"path must be a cyconv {_KIND} file, but {path} is damaged: {reason}") from None
 
 
 def _grouped(arrays: Mapping[str, AnyArray]) -> dict[str, dict[str, AnyArray]]:
-    """``{"parameters.conv.weight": array}`` as ``{"parameters": {"conv.weight": array}}``."""
+    """Turn ``{"parameters.conv.weight": array}`` into ``{"parameters": {"conv.weight": array}}``."""
     groups: dict[str, dict[str, AnyArray]] = {}
     for name, array in arrays.items():
         group, _, key = name.partition(".")
         groups.setdefault(group, {})[key] = array
     unknown = set(groups) - {"parameters", "velocity", "snapshots", "normalizer", "history"}
     if unknown:
-        raise ValueError(f"it holds {describe(sorted(unknown)[0])}, which a checkpoint does not")
+        raise ValueError(f"it holds {describe(sorted(unknown)[0])}, which does not belong in a checkpoint")
     return groups
 
 
@@ -174,7 +174,7 @@ def _snapshots(architecture: JsonDict, stacked: Mapping[str, AnyArray] | None) -
         return []
     lengths = {len(array) if array.ndim else 0 for array in stacked.values()}
     if len(lengths) > 1:
-        raise ValueError("its snapshots are not all there")
+        raise ValueError("its snapshots are incomplete")
     snapshots = [{name: array[i] for name, array in stacked.items()} for i in range(lengths.pop())]
     for snapshot in snapshots:
         _check_parameters(architecture, "snapshots", snapshot)
@@ -182,17 +182,17 @@ def _snapshots(architecture: JsonDict, stacked: Mapping[str, AnyArray] | None) -
 
 
 def _check_parameters(architecture: JsonDict, what: str, arrays: Mapping[str, AnyArray]) -> None:
-    """Refuse arrays that are not those of the architecture to the letter, before it is allocated."""
+    """Check that the arrays match the architecture exactly, before a network is allocated."""
     shapes = _shapes(architecture)
     if {name: values.shape for name, values in arrays.items()} != shapes:
-        raise ValueError(f"its {what} are not those of its architecture")
+        raise ValueError(f"its {what} do not match its architecture")
     for name, values in arrays.items():
         check_array(name, values, shapes[name], [check_float_dtype(architecture["dtype"])])
         check_finite(name, values)
 
 
 def _shapes(architecture: JsonDict) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the parameters that a network of this architecture has."""
+    """Shape of each parameter of a network with this architecture."""
     names = ("filter_size", "n_filters", "n_hidden")
     sizes, filters, hidden = (as_sizes(name, architecture[name]) for name in names)
     image_shape = check_image_shape(architecture["image_shape"])
@@ -203,9 +203,9 @@ def _shapes(architecture: JsonDict) -> dict[str, tuple[int, ...]]:
     return Layout(image_shape, sizes, filters, hidden, n_classes, *single).shapes
 
 
-def _texts(name: str, value: Any, keys: Sequence[str]) -> dict[str, str]:
+def _strings(name: str, value: Any, keys: Sequence[str]) -> dict[str, str]:
     if not isinstance(value, dict) or {key: type(value[key]) for key in value} != dict.fromkeys(keys, str):
-        raise ValueError(f"{name} must map {', '.join(keys)} to texts, but got {describe(value)}")
-    if not all(text.isprintable() and len(text) <= 100 for text in value.values()):  # they are shown
-        raise ValueError(f"{name} must hold short texts, but got {describe(value)}")
+        raise ValueError(f"{name} must map {', '.join(keys)} to str, but got {describe(value)}")
+    if not all(text.isprintable() and len(text) <= 100 for text in value.values()):  # messages quote them
+        raise ValueError(f"{name} must hold short strings, but got {describe(value)}")
     return value

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of their probabilities."""
+"""Ensembles: several networks whose probabilities are averaged."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
@@ -17,28 +17,29 @@ _KIND, _VERSION = "ensemble", 1
 
 
 class Ensemble:
-    """Networks that vote with their probabilities.
+    """Ensemble of networks that predicts the mean of their probabilities.
 
-    The networks at the ends of the learning rate's cycles are each at a
-    minimum of its own, so that their mean is better than any one of them, and
-    costs no training (Huang et al. 2017, "Snapshot Ensembles: Train 1, get M
-    for free").
+    At the end of each cycle of the learning rate, the network is near a
+    different minimum. The mean of these snapshots is better than any single
+    one and needs no additional training (Huang et al. 2017, "Snapshot
+    Ensembles: Train 1, get M for free").
 
     Parameters
     ----------
     networks : sequence of Network
-        At least one; of one image shape, number of classes and dtype. They are
-        referred to, not copied.
+        At least one; all with the same image shape, number of classes and
+        dtype. They are not copied.
 
     Attributes
     ----------
     networks : tuple of Network
-        Cannot be assigned.
+        Read-only.
 
     Raises
     ------
     TypeError, ValueError
-        If an entry is no network, or they do not fit each other.
+        If an entry is not a network, or if the networks differ in image shape,
+        number of classes or dtype.
 
     Examples
     --------
@@ -57,7 +58,7 @@ class Ensemble:
     def __init__(self, networks: Iterable[Network]) -> None:
         try:
             entries = iter(networks) if isinstance(networks, Iterable) else None
-        except Exception:  # whatever a stranger's __iter__ raises
+        except Exception:  # a user's __iter__ may raise anything
             entries = None
         if entries is None:
             raise TypeError(f"networks must be a sequence of Network, but got {describe(networks)}")
@@ -69,26 +70,26 @@ class Ensemble:
         if not members:
             raise ValueError("networks must hold at least one network, but got none")
         self._networks = tuple(members)
-        kinds = {(network.image_shape, network.n_classes, str(network.dtype)) for network in self.networks}
+        kinds = {(network.image_shape, network.n_classes, str(network.dtype)) for network in members}
         if len(kinds) > 1:
             listed = " and ".join(f"{shape}, {n} classes, {dtype}" for shape, n, dtype in sorted(kinds))
-            raise ValueError(f"networks must have one image shape, number of classes and dtype, but got {listed}")
+            raise ValueError(f"networks must have the same image shape, classes and dtype, but got {listed}")
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """tuple of Network: the members, referred to."""
+        """tuple of Network: the members of the ensemble."""
         return self._networks
 
     @classmethod
     def from_snapshots(cls, network: Network, snapshots: Sequence[Mapping[str, ArrayLike]]) -> Self:
-        """One network for each set of parameters.
+        """Create an ensemble with one network for each set of parameters.
 
         Parameters
         ----------
         network : Network
-            Gives architecture and normaliser; is itself left as it is.
+            Provides the architecture and the normaliser; not changed.
         snapshots : sequence of dict of str to array
-            As `CyclicTrainer.snapshots` holds them.
+            Sets of parameters, such as `CyclicTrainer.snapshots`.
 
         Returns
         -------
@@ -97,7 +98,7 @@ class Ensemble:
         Raises
         ------
         TypeError, ValueError
-            If there are no snapshots, or one does not fit the network.
+            If there are no snapshots, or if one does not fit the network.
         """
         if not isinstance(network, Network):
             raise TypeError(f"network must be a Network, but got {describe(network)}")
@@ -120,13 +121,13 @@ class Ensemble:
         return f"Ensemble of {len(self)}: {self.networks[0]!r}" + (len(self) > 1) * ", ..."
 
     def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
-        """The mean of the networks' probabilities.
+        """Mean of the class probabilities over all networks.
 
         Parameters
         ----------
         X : array_like, (n, C, H, W), or Split or PreparedData
-            As for `Network.predict_proba`. Each network takes pixels
-            through its own normaliser, and a source through the source's.
+            As for `Network.predict_proba`. Each network normalises pixels with
+            its own normaliser; prepared data keep theirs.
 
         Returns
         -------
@@ -137,27 +138,27 @@ class Ensemble:
         TypeError, ValueError
             If ``X`` has the wrong dtype or shape or is not finite.
         """
-        return self._mean(self._sources(X))
+        return self._mean(self._prepared(X))
 
-    def _sources(
+    def _prepared(
         self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
     ) -> list[PreparedData]:
-        """What each network takes of the images, which are converted and checked once."""
+        """Prepared data for each network; the images are converted and checked only once."""
         first, *others = self.networks
-        source = first._source(X, labels, needs_labels)
-        if source is X or source.pixels is None:
-            return [source] * len(self)
-        return [source, *(network._source(source.pixels) for network in others)]
+        prepared = first._prepared(X, labels, needs_labels)
+        if prepared is X or prepared.pixels is None:
+            return [prepared] * len(self)
+        return [prepared, *(network._prepared(prepared.pixels) for network in others)]
 
-    def _mean(self, sources: list[PreparedData]) -> FloatArray:
+    def _mean(self, prepared: list[PreparedData]) -> FloatArray:
         total: NDArray[np.float64] = np.zeros(())
-        for network, source in zip(self.networks, sources):
-            total = total + network.predict_proba(source).astype(np.float64)
+        for network, data in zip(self.networks, prepared):
+            total = total + network.predict_proba(data).astype(np.float64)
         mean: FloatArray = (total / len(self)).astype(self.networks[0].dtype)
         return mean
 
     def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
-        """The class that is most probable in the mean.
+        """Class with the highest mean probability for each image.
 
         Parameters
         ----------
@@ -171,36 +172,36 @@ class Ensemble:
         Raises
         ------
         TypeError, ValueError
-            As :meth:`predict_proba`.
+            As for :meth:`predict_proba`.
         """
         classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
         return classes
 
     def evaluate(self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None) -> Evaluation:
-        """Loss and accuracy of the mean.
+        """Loss and accuracy of the mean probabilities.
 
         Parameters
         ----------
         X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
         labels : array_like of int, (n,)
-            As for `Network.prepare`; left out where ``X`` is a split or a
-            source, which have their own.
+            As for `Network.prepare`; left out if ``X`` is a split or prepared
+            data, which have their own.
 
         Returns
         -------
         Evaluation
-            The loss is the cross-entropy of the mean probabilities; one that
-            is 0 in the dtype counts as its smallest normal number. The cost is
-            the loss: an ensemble is not trained, so nothing is penalised.
+            The loss is the cross-entropy of the mean probabilities, which are
+            clipped to the smallest normal number of the dtype. The cost equals
+            the loss: an ensemble is not trained, so there is no penalty.
 
         Raises
         ------
         TypeError, ValueError
             If an argument has the wrong dtype, shape or range.
         """
-        sources = self._sources(X, labels, needs_labels=True)
-        labels, probabilities = sources[0].labels, self._mean(sources)
+        prepared = self._prepared(X, labels, needs_labels=True)
+        labels, probabilities = prepared[0].labels, self._mean(prepared)
         assert labels is not None
         true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         loss = float(-np.log(np.maximum(true, np.finfo(probabilities.dtype).tiny)).mean())

@@ -1,4 +1,4 @@
-"""The learning-rate range test: which learning rates a cyclical schedule should move between."""
+"""The learning-rate range test, which suggests the bounds of a cyclical schedule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,27 +16,29 @@ from .prepared import PreparedData
 
 FALL_AT_ETA_MIN, FALL_AT_ETA_MAX = 0.1, 0.95
 DIVERGED = 4.0
-# Standard errors that the lowest of all windows must lie below the first one: costs that only scatter get
-# there in one test of about seventy.
+# A fall counts only if it exceeds this many standard errors of a window's mean; costs that are pure noise pass in about
+# one test out of seventy.
 NOISE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class LrRangeResult:
-    """What `lr_range_test` measured.
+    """Result of `lr_range_test`.
 
     Attributes
     ----------
     learning_rates : ndarray of float64, shape (n,)
-        Rising geometrically; n is less than the steps asked for where the cost diverged.
+        Learning rates, rising geometrically; n is less than ``n_steps`` if the
+        cost diverged.
     costs : ndarray of float64, shape (n,)
-        Of each step's batch before its update, penalty included.
+        Cost of each step's batch before its update, including the penalty.
     smoothed : ndarray of float64, shape (n,)
         Mean of ``costs`` over a window around each step.
     eta_min, eta_max : float or None
-        The suggestion; None where the cost never fell by more than its scatter from batch to batch explains.
+        Suggested bounds; None if the cost never fell by more than its noise
+        from batch to batch explains.
     diverged : bool
-        Whether the test ended early.
+        Whether the test stopped early because the cost diverged.
     """
 
     learning_rates: NDArray[np.float64]
@@ -61,42 +63,42 @@ def lr_range_test(
     dropout: float = 0.0,
     augmentation: Augmentation | None = None,
 ) -> LrRangeResult:
-    r"""Train a copy of a network while the learning rate rises, and watch the cost.
+    r"""Train a copy of a network with a rising learning rate and record the cost.
 
     The learning rate rises geometrically from ``eta_low`` to ``eta_high``.
-    With the smoothed cost :math:`C(\eta)`, its start :math:`C_0` and its
-    lowest value :math:`C^*`, the suggestion is
+    With the smoothed cost :math:`C(\eta)`, its initial value :math:`C_0` and
+    its lowest value :math:`C^*`, the suggested bounds are
 
-    - ``eta_min``: where the cost starts to fall: the rate from which on, up
-      to the lowest cost, :math:`C(\eta) \le C_0 - 0.1\,(C_0 - C^*)`;
-    - ``eta_max``: where it stops falling: the first rate with
+    - ``eta_min``, where the cost starts to fall: the lowest rate such that
+      :math:`C(\eta) \le C_0 - 0.1\,(C_0 - C^*)` from there to the lowest cost;
+    - ``eta_max``, where the cost stops falling: the first rate with
       :math:`C(\eta) \le C_0 - 0.95\,(C_0 - C^*)`.
 
-    These are the two ends that Smith reads off his curve by eye (2015,
-    Section 3.3; his curve is of the accuracy, over a linear rise). The smoothed
-    cost is the mean over n_steps/20 steps around each one, fewer at the ends.
-    The test stops where the cost is not finite, or where its mean over the
-    last n_steps/20 steps is more than four times the lowest such mean or the
-    first cost.
+    These are the two bounds that Smith (2015, Section 3.3) reads off a plot
+    of the accuracy over a linearly rising rate. The cost is smoothed by a
+    moving average over n_steps/20 steps, fewer at the ends. The test stops
+    when the cost is not finite, or when its mean over the last n_steps/20
+    steps exceeds four times the lowest such mean or four times the first cost.
 
     Parameters
     ----------
     network : Network
         Not changed: a copy of it is trained.
     source : Split or PreparedData
-        A split's images are normalised as the network does, or else with
-        their own mean and deviation. A source is what `Network.prepare` returns.
+        Training images and labels. The images of a split are normalised with
+        the network's normaliser or, if it has none, with one fitted to them.
     eta_low, eta_high : float
-        ``0 < eta_low < eta_high``.
+        First and last learning rate, ``0 < eta_low < eta_high``.
     n_steps : int
-        At least 20.
+        Number of update steps, at least 20.
     batch_size : int
+        Images per update.
     l2 : float
-        λ.
+        λ: coefficient of the L2 penalty.
     seed : int
-        Of the order of the images, dropout and augmentation.
+        Seed of the order of the images, dropout and augmentation.
     label_smoothing, momentum, dropout, augmentation
-        As for `Network.train_steps`: test with what training will use.
+        As for `Network.train_steps`: use the values that training will use.
 
     Returns
     -------
@@ -105,8 +107,8 @@ def lr_range_test(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range, or the cost
-        diverges before n_steps/10 steps are done.
+        If an argument has the wrong type or is out of range, or if the cost
+        diverges within the first n_steps/10 steps.
 
     References
     ----------
@@ -128,11 +130,12 @@ def lr_range_test(
     eta_high = check_real("eta_high", eta_high, eta_low, interval="()")
     n_steps = check_integer("n_steps", n_steps, 20, 10**7)
     network = network.copy()
-    source = _as_source(network, source)
+    prepared = _prepare(network, source)
+    batch_size = check_integer("batch_size", batch_size, 1, len(prepared))
     rates = np.geomspace(eta_low, eta_high, n_steps)
     window = max(1, n_steps // 20)
     options = {
-        "batch_size": check_integer("batch_size", batch_size, 1, len(source)),
+        "batch_size": batch_size,
         "l2": l2,
         "seed": check_seed(seed),
         "label_smoothing": label_smoothing,
@@ -141,7 +144,7 @@ def lr_range_test(
         "augmentation": augmentation,
     }
     network.set_velocity(None)
-    costs = _train(network, source, rates, window, options)
+    costs = _train(network, prepared, rates, window, options)
     if len(costs) < 2 * window:
         raise ValueError(
             f"eta_low must be a rate at which training goes on, but got {eta_low}: the cost diverged "
@@ -154,7 +157,7 @@ def lr_range_test(
 
 
 def geometric_mean_range(results: Sequence[LrRangeResult]) -> tuple[float, float] | None:
-    """The range that several range tests of one architecture suggest together.
+    """Geometric mean of the bounds that several range tests of one architecture suggest.
 
     Parameters
     ----------
@@ -164,16 +167,16 @@ def geometric_mean_range(results: Sequence[LrRangeResult]) -> tuple[float, float
     -------
     (float, float) or None
         Geometric means of ``eta_min`` and ``eta_max`` over the tests that
-        suggest any; None where none does.
+        suggest bounds; None if there are none.
     """
-    ends = np.array([(found.eta_min, found.eta_max) for found in results if found.eta_min is not None])
-    if not len(ends):
+    bounds = np.array([(result.eta_min, result.eta_max) for result in results if result.eta_min is not None])
+    if not len(bounds):
         return None
-    low, high = np.exp(np.log(ends).mean(axis=0)).tolist()
+    low, high = np.exp(np.log(bounds).mean(axis=0)).tolist()
     return low, high
 
 
-def _as_source(network: Network, source: Split | PreparedData) -> PreparedData:
+def _prepare(network: Network, source: Split | PreparedData) -> PreparedData:
     if isinstance(source, PreparedData):
         return source
     if not isinstance(source, Split):
@@ -183,19 +186,19 @@ def _as_source(network: Network, source: Split | PreparedData) -> PreparedData:
 
 
 def _train(
-    network: Network, source: PreparedData, rates: NDArray[np.float64], window: int, options: dict[str, Any]
+    network: Network, prepared: PreparedData, rates: NDArray[np.float64], window: int, options: dict[str, Any]
 ) -> NDArray[np.float64]:
-    """Costs up to the end or to divergence."""
+    """Costs of all steps, or of those before divergence."""
     batch_size, seed = options["batch_size"], options["seed"]
-    per_epoch = len(source) // batch_size
+    per_epoch = len(prepared) // batch_size
     costs, step = np.empty(0), 0
     while step < len(rates):
         if step % per_epoch == 0:
-            order = ops.shuffled_order(len(source), seed, step // per_epoch)
+            order = ops.shuffled_order(len(prepared), seed, step // per_epoch)
         first = step % per_epoch
         count = min(window, per_epoch - first, len(rates) - step)
         batches = order[first * batch_size : (first + count) * batch_size]
-        found = network.train_steps(source, batches, rates[step : step + count], first_step=step, **options)
+        found = network.train_steps(prepared, batches, rates[step : step + count], first_step=step, **options)
         costs = np.append(costs, found)
         step += count
         end = _divergence(costs, window)
@@ -205,23 +208,23 @@ def _train(
 
 
 def _divergence(costs: NDArray[np.float64], window: int) -> int | None:
-    """The first step that counts as diverged, or None."""
+    """The step at which the cost diverged, or None."""
     finite = np.isfinite(costs)
     end = len(costs) if finite.all() else int(np.argmin(finite))
     if end >= window:
         means = np.convolve(costs[:end], np.ones(window) / window, mode="valid")
-        beyond = means > DIVERGED * np.minimum(np.minimum.accumulate(means), costs[0])
-        if beyond.any():
-            return int(np.argmax(beyond)) + window - 1
+        diverged = means > DIVERGED * np.minimum(np.minimum.accumulate(means), costs[0])
+        if diverged.any():
+            return int(np.argmax(diverged)) + window - 1
     return None if end == len(costs) else end
 
 
 def _smooth(costs: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean over ``window`` steps around each; towards the ends over fewer, still in the middle of them."""
+    """Centred moving average over ``window`` steps, over fewer near the ends."""
     sums = np.concatenate([[0.0], np.cumsum(costs)])
-    places = np.arange(len(costs))
-    half = np.minimum(window // 2, np.minimum(places, len(costs) - 1 - places))
-    means: NDArray[np.float64] = (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
+    steps = np.arange(len(costs))
+    half = np.minimum(window // 2, np.minimum(steps, len(costs) - 1 - steps))
+    means: NDArray[np.float64] = (sums[steps + half + 1] - sums[steps - half]) / (2 * half + 1)
     return means
 
 
@@ -230,10 +233,10 @@ def _suggest(
 ) -> tuple[float, float] | tuple[None, None]:
     """eta_min and eta_max as `lr_range_test` defines them."""
     start = costs[:window].mean()
-    inside = slice(window // 2, len(smoothed) - window // 2)  # where the mean is over a whole window
-    best = inside.start + int(np.argmin(smoothed[inside]))
+    interior = slice(window // 2, len(smoothed) - window // 2)  # where the mean is over a whole window
+    best = interior.start + int(np.argmin(smoothed[interior]))
     fall = start - smoothed[best]
-    # From neighbouring steps, between which little but the batch changes, by the median: no jump counts.
+    # Between neighbouring steps, little but the batch changes; the median is robust to jumps.
     deviation = np.median(np.abs(np.diff(costs))) / (0.6745 * np.sqrt(2))
     if fall <= NOISE * deviation / np.sqrt(window):
         return None, None

@@ -38,14 +38,14 @@ from .randomness import INITIALISATION, standard_normal
 
 FORMAT_VERSION = 1
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
-OPERATIONS_PER_CALL = 4e9  # of one kernel call: about 50 ms, after which Ctrl-C is heard
-# Of one update, together: with fewer, threads far apart take longer than one of them alone.
-FAR_OPERATIONS = 2e6  # two barriers' worth
-FAR_OPERATIONS_PER_PARAMETER = 300  # what its way from one to the other is worth
+OPERATIONS_PER_CALL = 4e9  # limit of one kernel call, about 50 ms; Ctrl-C is handled between calls
+# Threads without a shared last-level cache are slower than one thread where an update takes fewer operations than
+UNSHARED_CACHE_OPERATIONS = 2e6  # the cost of two barriers, plus
+UNSHARED_CACHE_OPERATIONS_PER_PARAMETER = 300  # the cost of moving a parameter from one cache to another
 
 
 class Evaluation(NamedTuple):
-    """What a network achieves on a set of images.
+    """Loss, cost and accuracy on a set of images.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Evaluation(NamedTuple):
     cost : float
         ``loss`` plus ``l2`` times the sum of all squared weights.
     accuracy : float
-        Share of images whose most probable class is the label, 0 to 1.
+        Fraction of images whose most probable class is the label, 0 to 1.
     """
 
     loss: float
@@ -62,10 +62,10 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
-def _lay_out(
+def _make_layout(
     filter_size: SizesLike, n_filters: SizesLike, n_hidden: SizesLike, image_shape: Sequence[int], n_classes: int
 ) -> Layout:
-    """Check an architecture and draw its plan, without taking any memory for it."""
+    """Check an architecture and compute its layout, without allocating the parameters."""
     image_shape = check_image_shape(image_shape)
     sizes, filters, hidden = (
         as_sizes(name, _size_or_sizes(name, value))
@@ -84,7 +84,7 @@ def _lay_out(
 
 
 def _size_or_sizes(name: str, value: Any) -> Any:
-    """``value``, if it can be an integer or a sequence of them at all."""
+    """``value`` if it is an integer or a sequence."""
     try:
         scalar = as_array(name, value).ndim == 0
     except TypeError:
@@ -102,29 +102,30 @@ def _check_normalizer(value: object, image_shape: ImageShape) -> None:
     if not isinstance(value, Normalizer):
         raise TypeError(f"normalizer must be a Normalizer or None, but got {describe(value)}")
     if value.mean.shape != image_shape:
-        raise ValueError(f"normalizer must be of images of shape {image_shape}, but got one of {value.mean.shape}")
+        raise ValueError(f"normalizer must be for images of shape {image_shape}, but got one for {value.mean.shape}")
 
 
 class Network:
-    """A patchify ConvNet: convolution with stride = filter width, dense layers, softmax.
+    """A patchify ConvNet: a convolution with stride = filter width, dense layers and a softmax.
 
     For an image X with patches M (n_p × 3f²): ``H = max(0, M F + b)``,
     ``x = max(0, W₁ vec(H) + b₁)`` for each hidden layer, ``p = softmax(W x + b)``.
-    Weights start from He et al. (2015): normal with standard deviation
-    √(2/fan_in), biases from zero; each number is a function of its seed and
-    place alone.
+    Weights are initialised as in He et al. (2015), from a normal distribution
+    with standard deviation √(2/fan_in), and biases with zeros. Each initial
+    value depends only on the seed and its position.
 
     Parameters
     ----------
     filter_size : int or sequence of int
-        Width f of the filters and their stride; divides the image's height
-        and width. Several: branches side by side, their outputs concatenated.
+        Width f of the filters and their stride; must divide the height and
+        the width of the image. A sequence gives parallel branches, whose
+        outputs are concatenated.
     n_filters : int or sequence of int
-        Filters of each branch; as many as there are filter sizes.
+        Number of filters in each branch; as many entries as filter sizes.
     n_hidden : int or sequence of int
-        Units of each hidden layer.
+        Number of units in each hidden layer.
     seed : int, default 0
-        Of the initial weights.
+        Seed of the initial weights.
     dtype : {"float32", "float64"}, default "float32"
     image_shape : tuple of int, default (3, 32, 32)
         (channels, height, width).
@@ -133,16 +134,16 @@ class Network:
     Attributes
     ----------
     normalizer : Normalizer or None
-        Set by training on uint8 images; then uint8 images are taken everywhere.
-        The one attribute that may be assigned.
+        Set by training on uint8 images; after that, every method accepts
+        uint8 images. The only attribute that can be assigned.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type or range, or a filter width does not
-        divide the image.
+        If an argument has the wrong type or is out of range, or if a filter
+        width does not divide the image.
     MemoryError
-        If this machine cannot hold such a network.
+        If the network does not fit in memory.
 
     Examples
     --------
@@ -174,7 +175,7 @@ class Network:
         image_shape: Sequence[int] = (3, 32, 32),
         n_classes: int = 10,
     ) -> None:
-        self._layout = _lay_out(filter_size, n_filters, n_hidden, image_shape, n_classes)
+        self._layout = _make_layout(filter_size, n_filters, n_hidden, image_shape, n_classes)
         self.image_shape = self._layout.image_shape
         self.n_classes = self._layout.n_classes
         self.filter_size, self.n_filters, self.n_hidden = (
@@ -184,24 +185,24 @@ class Network:
         self.seed = check_seed(seed)
         self.dtype = check_float_dtype(dtype)
         self.normalizer = None
-        # Twice: while they are drawn, the initial numbers lie in arrays of their own.
+        # Twice the size: the initial values are drawn into separate arrays.
         check_memory("a network of these sizes", 2 * self._layout.size * self.dtype.itemsize)
         self._store = aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
         self._velocity: FloatArray | None = None
         self._lock = threading.RLock()
         self._workspaces: dict[bool, tuple[Any, ...]] = {}
-        # Workspace and normalisation that evaluation has made ready, with these parameters.
+        # Workspace and normalisation that the last evaluation prepared; None after a change of the parameters.
         self._evaluates: tuple[Any, Any] | None = None
-        # Whether evaluation with these parameters may skip zeros; None: not looked at.
+        # Whether evaluation may skip zeros; None if unknown for the current parameters.
         self._may_skip: bool | None = None
         self._initialise()
 
-    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
 
         def __setattr__(self, name: str, value: object) -> None:
-            """What the kernels rely on stays as it was checked, and a misspelt name is not set in silence."""
+            """Protect what the kernels rely on, and do not accept misspelt names silently."""
             fixed = name in _FIXED and name in self.__dict__
-            # Subclasses add their own.
+            # Subclasses may add attributes.
             unknown = type(self) is Network and name not in _FIXED and not name.startswith("_")
             if name == "normalizer":
                 _check_normalizer(value, self.image_shape)
@@ -216,7 +217,7 @@ class Network:
             if len(shape) == 1:
                 continue
             flat = arrays[name].reshape(-1)
-            for begin in range(0, flat.size, 2**18):  # in pieces: the numbers are drawn in double precision
+            for begin in range(0, flat.size, 2**18):  # in chunks, because the numbers are drawn in double precision
                 end = min(begin + 2**18, flat.size)
                 numbers = standard_normal(self.seed, INITIALISATION, i, np.arange(begin, end))
                 flat[begin:end] = numbers * np.sqrt(2.0 * shape[0] / flat.size)
@@ -241,7 +242,7 @@ class Network:
 
     @property
     def architecture(self) -> JsonDict:
-        """The constructor's arguments as JSON values: ``Network(**net.architecture)`` is its untrained twin."""
+        """dict: the constructor's arguments as JSON values; ``Network(**net.architecture)`` is an untrained copy."""
         return {
             "filter_size": _as_json(self.filter_size),
             "n_filters": _as_json(self.n_filters),
@@ -254,12 +255,12 @@ class Network:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers are trained."""
+        """int: number of trainable parameters."""
         return self._layout.n_parameters
 
     @property
     def parameters(self) -> Parameters:
-        """All parameters, in PyTorch's names and layouts.
+        """All parameters, with PyTorch's names and layouts.
 
         Returns
         -------
@@ -267,9 +268,9 @@ class Network:
             ``"conv.weight"`` (n_filters, C, f, f), ``"conv.bias"``,
             ``"hidden.weight"`` (n_hidden, n_filters·n_p) with columns in the order of
             ``torch.flatten``, ``"hidden.bias"``, ``"output.weight"`` (n_classes, n_hidden),
-            ``"output.bias"``. Several branches or hidden layers carry numbers:
+            ``"output.bias"``. Several branches or hidden layers are numbered:
             ``"conv.0.weight"``, ``"hidden.1.bias"``. The arrays are read-only copies;
-            :meth:`set_parameters` changes the network.
+            use :meth:`set_parameters` to change the network.
         """
         with self._lock:
             return self._public(self._store)
@@ -286,18 +287,18 @@ class Network:
         Parameters
         ----------
         mapping : dict of str to array
-            As :attr:`parameters`; float32 or float64, finite.
+            Same names and shapes as :attr:`parameters`; float32 or float64, finite.
 
         Raises
         ------
         TypeError, ValueError
-            If a name, shape or dtype does not fit, or a number is not finite.
-            Nothing is changed then.
+            If a name, shape or dtype does not match, or a value is not finite.
+            The network is unchanged then.
         """
         store = self._packed(self._checked("mapping", mapping), "the parameters")
         with self._lock:
             self._evaluates = self._may_skip = None
-            self._store = store  # at once: no exception may leave half of them
+            self._store = store  # a single assignment, so that an exception cannot leave half of them replaced
 
     def _checked(self, name: str, mapping: Mapping[str, ArrayLike]) -> Parameters:
         shapes = self._layout.shapes
@@ -316,58 +317,59 @@ class Network:
         return arrays
 
     def _packed(self, arrays: Parameters, what: str) -> FloatArray:
-        """A new store of these arrays; its padding is zero."""
+        """The arrays packed into a new, zero-padded store."""
         store = aligned_zeros(self._layout.size, self.dtype, what)
         self._layout.pack(arrays, store)
         return store
 
     @property
     def velocity(self) -> Parameters | None:
-        """The momentum's velocity, named and laid out as :attr:`parameters`; None before any momentum."""
+        """The velocity of momentum, in the form of :attr:`parameters`; None before training with momentum."""
         with self._lock:
             return None if self._velocity is None else self._public(self._velocity)
 
     def set_velocity(self, mapping: Mapping[str, ArrayLike] | None) -> None:
-        """Replace the momentum's velocity; None forgets it.
+        """Replace the velocity of momentum; None resets it.
 
         Parameters
         ----------
         mapping : dict of str to array, or None
-            As :attr:`velocity`.
+            As returned by :attr:`velocity`.
 
         Raises
         ------
         TypeError, ValueError
-            As :meth:`set_parameters`.
+            As for :meth:`set_parameters`.
         """
         velocity = None if mapping is None else self._packed(self._checked("mapping", mapping), "the velocity")
         with self._lock:
             self._velocity = velocity
 
     def copy(self) -> Self:
-        """An independent network with the same parameters, velocity and normaliser."""
-        twin = type(self)(**self.architecture)
+        """Return an independent network with the same parameters, velocity and normaliser."""
+        network = type(self)(**self.architecture)
         with self._lock:
-            twin._store[:] = self._store
-            twin._velocity = None if self._velocity is None else self._velocity.copy()
-            twin.normalizer = self.normalizer
-        return twin
+            network._store[:] = self._store
+            network._velocity = None if self._velocity is None else self._velocity.copy()
+            network.normalizer = self.normalizer
+        return network
 
     def prepare(
         self, images: ArrayLike, labels: ArrayLike | None, normalizer: Normalizer | None = None
     ) -> PreparedData:
-        """Check images and labels once, for many calls.
+        """Check images and labels once, for use in many calls.
 
         Parameters
         ----------
         images : array_like, (n, C, H, W)
-            Pixels 0 to 255 as integers, or floats already normalised; a list or a
-            tensor is taken as well. uint8 stays uint8 and is referred to, not
-            copied: each batch is normalised while it is gathered.
+            Pixels 0 to 255 as integers, or floats that are already normalised;
+            lists and tensors are accepted. A uint8 array is not copied: each
+            batch is normalised while it is gathered.
         labels : array_like of int, (n,), or None
-            Classes 0 to n_classes-1; a column, a row, or one-hot rows are taken as well.
+            Classes 0 to n_classes-1; shapes (n, 1) and (1, n) and one-hot rows are
+            accepted.
         normalizer : Normalizer, optional
-            For uint8 images; the network's own where there is one.
+            For uint8 images; by default, the network's.
 
         Returns
         -------
@@ -376,76 +378,76 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If an argument has the wrong dtype, shape or range, a float is not
-            finite, or uint8 images come without a normaliser.
+            If an argument has the wrong dtype or shape or is out of range, if a
+            float is not finite, or if there is no normaliser for uint8 images.
 
         Warns
         -----
         UserWarning
-            If floats are plainly pixels that were never normalised, as in every
-            method that takes images.
+            If float images look like pixels that were not normalised. Every
+            method that takes images gives this warning.
         """
         return PreparedData(self, images, labels, normalizer)
 
-    def _source(
+    def _prepared(
         self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
     ) -> PreparedData:
+        """``X`` as prepared data that fit this network."""
         if isinstance(X, Split):
             if labels is not None:
                 raise ValueError("labels must be left out with a Split, which has its own, but they were given")
-            return self._source(X.images, X.labels)
-        if not isinstance(X, PreparedData):
-            source = PreparedData(self, X, labels, name="X")
-        else:
-            source = X
-            if (source.image_shape, source.dtype) != (
-                self.image_shape,
-                self.dtype,
-            ) or source.n_classes > self.n_classes:
+            return self._prepared(X.images, X.labels)
+        if isinstance(X, PreparedData):
+            prepared = X
+            same_kind = (prepared.image_shape, prepared.dtype) == (self.image_shape, self.dtype)
+            if not same_kind or prepared.n_classes > self.n_classes:
                 raise ValueError(
                     f"the source must be prepared for images of shape {self.image_shape}, {self.dtype} and "
-                    f"{self.n_classes} classes, but it was for {source.image_shape}, {source.dtype} and "
-                    f"{source.n_classes}"
+                    f"{self.n_classes} classes, but it was prepared for {prepared.image_shape}, {prepared.dtype} and "
+                    f"{prepared.n_classes}"
                 )
             if labels is not None:
                 raise ValueError(
-                    "labels must be left out with a prepared source, which has its own, but they were given"
+                    "labels must be left out with prepared data, which have their own, but they were given"
                 )
-        if needs_labels and source.labels is None:
+        else:
+            prepared = PreparedData(self, X, labels, name="X")
+        if needs_labels and prepared.labels is None:
             raise ValueError("labels must be given, but got None")
-        return source
+        return prepared
 
     def _workspace(self, batch_size: int, evaluation: bool, transposes: bool = False) -> tuple[Any, ...]:
-        """Plan, tasks, memory and team for a batch size; the last of each kind is kept."""
+        """Plan, tasks, memory and team for a batch size; one for training and one for evaluation are cached."""
         n_threads = threads_for_call()
         key = (batch_size, n_threads, transposes)
-        kept = self._workspaces.get(evaluation)
-        if kept is None or kept[0] != key:
+        cached = self._workspaces.get(evaluation)
+        if cached is None or cached[0] != key:
             self._workspaces.pop(evaluation, None)
             plan, tasks, size = self._layout.plan(
                 dispatch.kernels, batch_size, n_threads, self.dtype.itemsize, evaluation, transposes
             )
             memory = aligned_zeros(size, self.dtype, f"a batch of {batch_size} images")
-            kept = (key, plan, np.array(tasks, np.int64), memory, Team(n_threads))
-            self._workspaces[evaluation] = kept
-        return kept[1:]
+            cached = (key, plan, np.array(tasks, np.int64), memory, Team(n_threads))
+            self._workspaces[evaluation] = cached
+        return cached[1:]
 
     def _run_forward(
-        self, source: PreparedData, labels: NDArray[np.int32] | None, probabilities: FloatArray | None
+        self, prepared: PreparedData, labels: NDArray[np.int32] | None, probabilities: FloatArray | None
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Losses of all images, and whether each is classified correctly; fills in the probabilities if given."""
         with self._lock:
-            # Of float images nothing is kept from one call to the next.
-            transposes = source.pixels is not None and self._transposes()
+            # For float images, nothing is cached from one call to the next.
+            transposes = prepared.pixels is not None and self._transposes()
             plan, _, memory, team = self._workspace(2**30, evaluation=True, transposes=transposes)
-            losses = np.empty(source.n_images)
-            correct = np.zeros(source.n_images, np.int32)
-            ready = self._is_ready(memory, source)
+            losses = np.empty(prepared.n_images)
+            correct = np.zeros(prepared.n_images, np.int32)
+            ready = self._is_ready(memory, prepared)
             self._evaluates = None
             dispatch.specialised(dispatch.kernels.evaluate, self.dtype)(
                 plan,
                 self._store,
                 memory,
-                *source.kernel_arguments(),
+                *prepared.kernel_arguments(),
                 labels,
                 losses,
                 correct,
@@ -453,33 +455,33 @@ class Network:
                 ready,
                 team.n_threads,
             )
-            if source.pixels is not None:
-                self._evaluates = memory, source.kernel_arguments()[2:]
+            if prepared.pixels is not None:
+                self._evaluates = memory, prepared.kernel_arguments()[2:]
         return losses, correct
 
     def _transposes(self) -> bool:
-        """Whether evaluation may skip zeros: there is a layer for it, and no weight that is not finite."""
+        """Whether evaluation may skip zeros: a layer is large enough for it, and all weights are finite."""
         if self._may_skip is None:
             self._may_skip = self._layout.transposes(dispatch.kernels, self.dtype.itemsize) and bool(
                 np.isfinite(self._store).all()
             )
         return self._may_skip
 
-    def _is_ready(self, memory: FloatArray, source: PreparedData) -> bool:
-        """Whether the workspace holds what evaluation makes of the filters and the normaliser beforehand."""
-        if source.pixels is None or self._evaluates is None:
+    def _is_ready(self, memory: FloatArray, prepared: PreparedData) -> bool:
+        """Whether the workspace already holds what evaluation precomputes from the filters and the normaliser."""
+        if prepared.pixels is None or self._evaluates is None:
             return False
         ready_memory, ready = self._evaluates
-        return memory is ready_memory and all(map(np.array_equal, ready, source.kernel_arguments()[2:]))
+        return memory is ready_memory and all(map(np.array_equal, ready, prepared.kernel_arguments()[2:]))
 
     def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
-        """Probabilities of the classes.
+        """Class probabilities of each image.
 
         Parameters
         ----------
         X : array_like, (n, C, H, W), or Split or PreparedData
-            Normalised floats, pixels 0 to 255 as integers where the network has a
-            normaliser, a split of such pixels, or what :meth:`prepare` returned.
+            Normalised floats; pixels 0 to 255 as integers, or a split of them, if
+            the network has a normaliser; or the result of :meth:`prepare`.
 
         Returns
         -------
@@ -490,9 +492,9 @@ class Network:
         TypeError, ValueError
             If ``X`` has the wrong dtype or shape or is not finite.
         """
-        source = self._source(X)
-        probabilities = new_array("the probabilities", (source.n_images, self.n_classes), self.dtype)
-        self._run_forward(source, None, probabilities)
+        prepared = self._prepared(X)
+        probabilities = new_array("the probabilities", (prepared.n_images, self.n_classes), self.dtype)
+        self._run_forward(prepared, None, probabilities)
         return probabilities
 
     def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
@@ -510,7 +512,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            As :meth:`predict_proba`.
+            As for :meth:`predict_proba`.
         """
         classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
         return classes
@@ -525,10 +527,10 @@ class Network:
         X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
         labels : array_like of int, (n,)
-            As for :meth:`prepare`; left out where ``X`` is a split or a source,
+            As for :meth:`prepare`; left out if ``X`` is a split or prepared data,
             which have their own.
         l2 : float, default 0.0
-            λ of the penalty in the cost.
+            λ: coefficient of the L2 penalty in the cost.
 
         Returns
         -------
@@ -540,18 +542,18 @@ class Network:
             If an argument has the wrong dtype, shape or range.
         """
         l2 = check_real("l2", l2, 0)
-        source = self._source(X, labels, needs_labels=True)
-        losses, correct = self._run_forward(source, source.labels, None)
+        prepared = self._prepared(X, labels, needs_labels=True)
+        losses, correct = self._run_forward(prepared, prepared.labels, None)
         loss = float(losses.mean())
         return Evaluation(loss, loss + l2 * self.penalty() if l2 else loss, float(correct.mean()))
 
     def penalty(self) -> float:
-        """The sum of the squares of all weights, biases left out."""
+        """Sum of all squared weights, excluding biases."""
         with self._lock:
-            return sum(map(ops.sum_of_squares, self._layout.weights(self._store)))  # padding is zero
+            return sum(map(ops.sum_of_squares, self._layout.weights(self._store)))  # the padding is zero
 
     def forward(self, X: ArrayLike | Split | PreparedData) -> dict[str, FloatArray]:
-        """Every layer's output, for looking at.
+        """Output of every layer, for inspection.
 
         Parameters
         ----------
@@ -570,7 +572,7 @@ class Network:
         TypeError, ValueError
             If ``X`` has the wrong dtype or shape or is not finite.
         """
-        images = self._source(X).values
+        images = self._prepared(X).values
         if images is None:
             raise TypeError("X must be normalised floats, but got uint8 pixels")
         parameters = self.parameters
@@ -599,27 +601,27 @@ class Network:
         l2: float = 0.0,
         label_smoothing: float = 0.0,
     ) -> tuple[float, Parameters]:
-        """The cost of a batch and its gradient, without an update.
+        """Cost of a batch and its gradients, without an update.
 
         Parameters
         ----------
         X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
         labels : array_like of int, (n,), or of float, (n, n_classes)
-            Classes, as for :meth:`prepare`, or probabilities that sum to 1. None
-            where ``X`` is a split or a source: its own.
+            Classes, as for :meth:`prepare`, or probabilities that sum to 1. If ``X``
+            is a split or prepared data, None stands for its own labels.
         l2 : float, default 0.0
             λ: the cost is the mean cross-entropy plus λ times the sum of all
             squared weights; biases are not penalised.
         label_smoothing : float, default 0.0
-            ε: the true class gets 1−ε, each other ε/(n_classes−1). (PyTorch's ε
-            must be ε·K/(K−1) to mean the same.)
+            ε: the target is 1−ε for the true class and ε/(n_classes−1) for each
+            other class. (The equivalent value in PyTorch is ε·K/(K−1).)
 
         Returns
         -------
         cost : float
         gradients : dict of str to ndarray
-            As :attr:`parameters`.
+            Same names and shapes as :attr:`parameters`.
 
         Raises
         ------
@@ -627,18 +629,18 @@ class Network:
             If an argument has the wrong dtype, shape or range.
         """
         l2 = check_real("l2", l2, 0)
-        source = self._source(X)
-        targets = source.labels if labels is None else labels
+        prepared = self._prepared(X)
+        targets = prepared.labels if labels is None else labels
         if targets is None:
             raise ValueError("labels must be given, but got None")
-        checked = check_targets(targets, source.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
+        checked = check_targets(targets, prepared.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
         gradient = aligned_zeros(self._layout.size, self.dtype, "the gradient")
         costs = self._train(
-            source,
+            prepared,
             checked,
-            np.arange(source.n_images),
+            np.arange(prepared.n_images),
             np.ones(1),
-            source.n_images,
+            prepared.n_images,
             gradient,
             {"l2": l2, "gradients_only": True},
             np.empty(1),
@@ -660,61 +662,63 @@ class Network:
         first_step: int = 0,
         out: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Many updates in one call, with no Python between them.
+        """Make many SGD updates in one call, without returning to Python between them.
 
         Update i uses the images ``order[i*batch_size:(i+1)*batch_size]``:
-        ``W ← (1 − 2ηλ) W − η ∂loss/∂W``, biases without the λ. With momentum μ:
-        ``v ← μ v + ∂cost/∂W``, ``W ← W − η v``, as PyTorch does.
+        ``W ← (1 − 2ηλ) W − η ∂loss/∂W``; for biases, λ is 0. With momentum μ, as in
+        PyTorch: ``v ← μ v + ∂cost/∂W``, ``W ← W − η v``.
 
         Parameters
         ----------
         source : PreparedData
-            From :meth:`prepare`, with labels.
+            Images with labels, from :meth:`prepare`.
         order : array of int, (at least len(learning_rates)*batch_size,)
-            Image numbers.
+            Indices of the images.
         learning_rates : array of float, (n_steps,)
             η of each update, not negative.
         batch_size : int, default 100
-            At most as many as there are images.
+            At most the number of images.
         l2 : float, default 0.0
-            λ.
+            λ, as in :meth:`loss_and_gradients`.
         label_smoothing : float, default 0.0
             ε, as in :meth:`loss_and_gradients`.
         momentum : float, default 0.0
             μ, in [0, 1).
         dropout : float, default 0.0
-            Share of each hidden layer's units that is dropped, in [0, 1); the others
-            are scaled by 1/(1−dropout) (Srivastava et al. 2014, inverted).
+            Fraction of each hidden layer's units to drop, in [0, 1); the others
+            are scaled by 1/(1−dropout) (inverted dropout, Srivastava et al. 2014).
         augmentation : Augmentation, optional
+            Random changes of the images.
         seed : int, default 0
-            Of dropout and augmentation.
+            Seed of dropout and augmentation.
         first_step : int, default 0
-            The number of the first update: dropout is a function of (seed, step,
+            Number of the first update. Dropout is a function of (seed, step,
             position in the batch), augmentation of (seed, epoch, image) with
             epoch = step // (n_images // batch_size).
         out : ndarray of float64, (n_steps,), optional
-            Takes the costs and is returned. A number is written with its update, so that after an exception the
-            numbers that are still the caller's tell which updates were not made.
+            Array for the costs, which is also returned. A cost is written together
+            with its update, so that after an exception, elements that still have
+            their old value belong to updates that were not made.
 
         Returns
         -------
         ndarray of float64, (n_steps,)
-            The cost of each batch before its update, penalty included. NaN or
-            infinity show a diverged run.
+            Cost of each batch before its update, including the penalty. NaN or
+            infinity means that training diverged.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument has the wrong dtype, shape or range; nothing has
-            been updated then.
+            If an argument has the wrong dtype or shape or is out of range; no
+            update has been made then.
         """
         if not isinstance(source, PreparedData):
             raise TypeError(f"source must come from Network.prepare, but got {describe(source)}")
-        source = self._source(source, needs_labels=True)
+        prepared = self._prepared(source, needs_labels=True)
         batch_size = check_integer("batch_size", batch_size, 1)
-        if batch_size > source.n_images:
+        if batch_size > prepared.n_images:
             raise ValueError(
-                f"batch_size must be at most the number of images, {source.n_images}, but got {batch_size}"
+                f"batch_size must be at most the number of images, {prepared.n_images}, but got {batch_size}"
             )
         rates = check_array("learning_rates", learning_rates, ("n_steps",))
         if rates.dtype.kind not in "fiu":
@@ -730,9 +734,9 @@ class Network:
                 f"order must hold at least n_steps*batch_size = {rates.size * batch_size} image numbers, "
                 f"but got {order.size}"
             )
-        order = np.array(order[: rates.size * batch_size], np.int64)  # the kernel's own: nobody may change it now
-        if order.size and (order.min() < 0 or order.max() >= source.n_images):
-            raise ValueError(f"order must lie in 0..{source.n_images - 1}, but got {order.min()}..{order.max()}")
+        order = np.array(order[: rates.size * batch_size], np.int64)  # a copy, which no other thread can change
+        if order.size and (order.min() < 0 or order.max() >= prepared.n_images):
+            raise ValueError(f"order must lie in 0..{prepared.n_images - 1}, but got {order.min()}..{order.max()}")
         if augmentation is None:
             augmentation = NO_AUGMENTATION
         elif not isinstance(augmentation, Augmentation):
@@ -745,7 +749,7 @@ class Network:
             "seed": check_seed(seed),
             "first_step": check_integer("first_step", first_step, 0, 2**62),
         }
-        targets = (source.labels, None, *smoothed(label_smoothing, self.n_classes))
+        targets = (prepared.labels, None, *smoothed(label_smoothing, self.n_classes))
         if out is None:
             out = np.empty(rates.size)
         elif not (
@@ -758,25 +762,28 @@ class Network:
         if rates.size == 0:
             return out
         with self._lock:
-            sink = None
+            velocity = None
             if settings["momentum"] > 0:
                 if self._velocity is None:
                     self._velocity = aligned_zeros(self._layout.size, self.dtype, "the velocity")
-                sink = self._velocity
-            return self._train(source, targets, order, rates, batch_size, sink, settings, out)
+                velocity = self._velocity
+            return self._train(prepared, targets, order, rates, batch_size, velocity, settings, out)
 
     def _train(
         self,
-        source: PreparedData,
+        prepared: PreparedData,
         targets: tuple[Any, ...],
         order: IntArray,
         rates: NDArray[np.float64],
         batch_size: int,
-        sink: FloatArray | None,
+        state: FloatArray | None,
         settings: Mapping[str, Any],
         costs: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Checked arguments to the kernel, in calls short enough that Ctrl-C is heard between them."""
+        """Pass checked arguments to the kernel, in calls short enough for Ctrl-C to be handled between them.
+
+        ``state`` is the velocity, the array for the gradient if ``gradients_only`` is set, or None.
+        """
         augmentation = settings.get("augmentation", NO_AUGMENTATION)
         settings = {
             "l2": settings["l2"],
@@ -788,7 +795,7 @@ class Network:
             "cutout": augmentation.cutout,
             "seed": settings.get("seed", 0),
             "first_step": settings.get("first_step", 0),
-            "steps_per_epoch": max(1, source.n_images // batch_size),
+            "steps_per_epoch": max(1, prepared.n_images // batch_size),
         }
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
         train = dispatch.specialised(dispatch.kernels.train, self.dtype)
@@ -796,23 +803,24 @@ class Network:
             self._evaluates = self._may_skip = None
             plan, tasks, memory, team = self._workspace(batch_size, evaluation=False)
             n_threads = team.n_threads
-            if plan["block"] == batch_size:  # one block is one thread's; the others would cost more than they help
+            if plan["block"] == batch_size:  # a single block keeps one thread busy; more would only add overhead
                 n_threads = 1
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
                 size = min(team.size, n_threads)
-                far = dispatch.threads_are_far(size)
-                alone = far and self._has_few_operations(batch_size)
+                unshared_cache = dispatch.threads_are_far(size)
+                if unshared_cache and self._has_few_operations(batch_size):
+                    size, unshared_cache = 1, False
                 start = time.perf_counter()
                 asleep = train(
                     plan,
                     tasks,
                     self._store,
-                    sink,
+                    state,
                     memory,
-                    *source.kernel_arguments(),
+                    *prepared.kernel_arguments(),
                     *targets,
                     order[begin * batch_size : end * batch_size].reshape(end - begin, batch_size),
                     rates[begin:end],
@@ -821,20 +829,20 @@ class Network:
                     correct,
                     squares,
                     {**settings, "first_step": settings["first_step"] + begin},
-                    far and not alone,
-                    1 if alone else size,
+                    unshared_cache,
+                    size,
                     team.spins,
                 )
                 team.note(end - begin, time.perf_counter() - start, asleep)
         return costs
 
     def _has_few_operations(self, batch_size: int) -> bool:
-        """Whether threads far apart take longer over an update than one of them alone."""
-        few = FAR_OPERATIONS + FAR_OPERATIONS_PER_PARAMETER * self.n_parameters
+        """Whether an update takes so few operations that threads without a shared cache are slower than one."""
+        few = UNSHARED_CACHE_OPERATIONS + UNSHARED_CACHE_OPERATIONS_PER_PARAMETER * self.n_parameters
         return self._operations() * batch_size < few
 
     def _operations(self) -> int:
-        """Floating-point operations of one image's forward and backward pass, about."""
+        """Approximate number of floating-point operations of the forward and backward pass of one image."""
         filters = sum(b["n_filters"] * b["n_values"] * b["n_patches"] for b in self._layout.branches)
         dense = sum(d["n_units"] * d["n_inputs"] for d in self._layout.dense)
         return 4 * filters + 6 * dense
@@ -845,17 +853,18 @@ class Network:
         Parameters
         ----------
         path : path-like
-            Taken as it stands; an older file is replaced once the new one is whole.
+            Used as given, without adding an extension. An existing file is
+            replaced only once the new one is complete.
 
         Raises
         ------
         OSError
-            If the file cannot be written; what stood there stays.
+            If the file cannot be written; an existing one is kept.
         """
         save_arrays(path, "network", FORMAT_VERSION, {"architecture": self.architecture}, self.arrays())
 
     def arrays(self) -> dict[str, AnyArray]:
-        """What a file holds of the network beside its architecture: parameters and normaliser, by their names there."""
+        """Parameters and normaliser, by the names that files use for them; `from_arrays` is the inverse."""
         arrays: dict[str, AnyArray] = {f"parameters/{name}": array for name, array in self.parameters.items()}
         if self.normalizer is not None:
             arrays |= {"normalizer/mean": self.normalizer.mean, "normalizer/std": self.normalizer.std}
@@ -863,7 +872,7 @@ class Network:
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
-        """Read what :meth:`save` wrote.
+        """Load a network from a file written by :meth:`save`.
 
         Parameters
         ----------
@@ -872,14 +881,14 @@ class Network:
         Returns
         -------
         Network
-            With its normaliser, if it was saved with one.
+            With the normaliser it was saved with, if any.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no network file, is damaged, or of a newer format.
+            If it is not a network file, is damaged or has a newer format.
         """
         header, arrays = load_arrays(path, "network", FORMAT_VERSION)
         try:
@@ -889,18 +898,18 @@ class Network:
 
     @classmethod
     def from_arrays(cls, architecture: JsonDict, arrays: Mapping[str, AnyArray]) -> Self:
-        """The network of this `architecture` and these `arrays`.
+        """Create a network from its `architecture` and `arrays`.
 
         Raises
         ------
         KeyError, TypeError, ValueError, MemoryError
-            If they are not those of a network, or do not fit each other.
+            If these do not describe a network or do not fit each other.
         """
         prefix = "parameters/"
         parameters = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        plan = {name: value for name, value in dict(architecture).items() if name not in ("seed", "dtype")}
-        # The plan takes no memory: what a file claims is held against what it holds before a network is made.
-        if _lay_out(**plan).shapes != {name: array.shape for name, array in parameters.items()}:
+        sizes = {name: value for name, value in dict(architecture).items() if name not in ("seed", "dtype")}
+        # Compare the architecture with the arrays in the file before memory is allocated for it.
+        if _make_layout(**sizes).shapes != {name: array.shape for name, array in parameters.items()}:
             raise ValueError("its parameters do not fit its architecture")
         network = cls(**architecture)
         network.set_parameters(parameters)

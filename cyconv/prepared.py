@@ -1,4 +1,4 @@
-"""Images and labels made ready for a network: checked once, referred to, never copied if avoidable."""
+"""Images and labels prepared for a network: checked once, and copied only if necessary."""
 
 import sys
 import warnings
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 
 class PreparedData:
-    """What :meth:`Network.prepare` returns: images, labels and how to normalise.
+    """Images, labels and normalisation, as returned by :meth:`Network.prepare`.
 
-    The images stay where and as they are (uint8 stays uint8, no second copy);
-    each batch is normalised and cut into patches while it is gathered. A
-    source serves every network of its image shape and dtype. It cannot be changed.
+    The images are not copied, and uint8 pixels are not converted: each batch is
+    normalised and cut into patches while it is gathered. Prepared data are
+    immutable and can be used with every network of the same image shape and
+    dtype.
 
     Attributes
     ----------
@@ -58,18 +59,18 @@ class PreparedData:
         self.labels = None if labels is None else check_labels("labels", labels, self.n_images, network.n_classes)
         self.pixels = self.values = self.scale = self.offset = self.centre = None
         if array.dtype == np.uint8:
-            self._take_pixels(name, array, network.normalizer if normalizer is None else normalizer)
+            self._set_pixels(name, array, network.normalizer if normalizer is None else normalizer)
         elif array.dtype.kind == "f":
             if normalizer is not None:
                 raise ValueError("normalizer must be None for images that are already floats, but got one")
-            with np.errstate(over="ignore"):  # what a narrower dtype cannot hold is refused below
+            with np.errstate(over="ignore"):  # check_finite reports what overflows the narrower dtype
                 self.values = np.ascontiguousarray(array, dtype=self.dtype)
             check_finite(name, self.values)
             if _look_like_pixels(self.values, network.normalizer):
                 _warn(
-                    f"{name} must be normalised where they are floats, but got values from {self.values.min():g} "
-                    f"to {self.values.max():g}, as pixels have them: pass uint8 pixels, or what a Normalizer makes "
-                    "of them"
+                    f"{name} must be normalised if they are floats, but got values from {self.values.min():g} "
+                    f"to {self.values.max():g}, which look like pixels: pass uint8 pixels, or the output of a "
+                    "Normalizer"
                 )
         else:
             raise TypeError(f"{name} must have dtype uint8, float32 or float64, but got {describe(array)}")
@@ -77,19 +78,19 @@ class PreparedData:
             self.labels.flags.writeable = False
         self._sealed = True
 
-    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
 
         def __setattr__(self, name: str, value: object) -> None:
-            """The kernels rely on what was checked here."""
+            """Reject changes: the kernels rely on what the constructor checked."""
             if getattr(self, "_sealed", False):
-                raise AttributeError(f"{name} of a source cannot be changed, but got {describe(value)}")
+                raise AttributeError(f"{name} of prepared data cannot be changed, but got {describe(value)}")
             object.__setattr__(self, name, value)
 
-    def _take_pixels(self, name: str, array: AnyArray, normalizer: Normalizer | None) -> None:
+    def _set_pixels(self, name: str, array: AnyArray, normalizer: Normalizer | None) -> None:
         if normalizer is None:
-            raise ValueError(f"normalizer must be given where {name} are uint8 pixels, but the network has none")
+            raise ValueError(f"normalizer must be given if {name} are uint8 pixels, but the network has none")
         self.scale, self.offset, centre = (self._statistic(normalizer, part) for part in ("scale", "offset", "centre"))
-        self.centre = centre if centre.any() else None  # the kernels' faster ways subtract none
+        self.centre = centre if centre.any() else None  # the kernels have faster code for no centre
         self.pixels = np.ascontiguousarray(array)
 
     def _statistic(self, normalizer: Normalizer, part: str) -> FloatArray:
@@ -100,15 +101,15 @@ class PreparedData:
         return self.n_images
 
     def kernel_arguments(self) -> tuple[Any, ...]:
-        """pixels, values, scale, offset, centre: what the kernels take."""
+        """The kernels' arguments: pixels, values, scale, offset and centre."""
         return self.pixels, self.values, self.scale, self.offset, self.centre
 
 
 def _look_like_pixels(values: FloatArray, normalizer: Normalizer | None) -> bool:
-    """Whether these floats are plainly pixels, from 0 to 255 or from 0 to 1, and were never normalised.
+    """Whether floats look like pixels, from 0 to 255 or from 0 to 1, that were not normalised.
 
-    Normalised images have negative values, as a rule in the first of them. Those that have none, of
-    bright images, are told by what the normaliser made them of: whole numbers up to 255.
+    Normalised images contain negative values, usually in the first image already. Normalised bright images may have
+    none; undoing the normalisation then gives integers up to 255.
     """
     if values[0].min() < 0:
         return False
@@ -122,7 +123,7 @@ def _look_like_pixels(values: FloatArray, normalizer: Normalizer | None) -> bool
 
 
 def _warn(message: str) -> None:
-    """A UserWarning of the line that called into this package."""
+    """Issue a UserWarning that points to the line that called into this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
         level, frame = level + 1, frame.f_back

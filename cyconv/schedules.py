@@ -65,7 +65,7 @@ class _Formula:
 
     @property
     def boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64, shape (n_cycles,): the steps at which cycles end, `total_steps` included."""
+        """ndarray of int64, shape (n_cycles,): the steps at which the cycles end, `total_steps` being the last."""
         raise NotImplementedError
 
     @property
@@ -90,16 +90,16 @@ class _Formula:
         Returns
         -------
         float or ndarray of float64
-            A float for an int, else an array of the shape of ``step``.
+            A float if ``step`` is an int, otherwise an array of the same shape.
 
         Raises
         ------
         TypeError
-            If ``step`` is not made of integers.
+            If ``step`` is not an integer or an array of integers.
         ValueError
             If a step lies outside 0..total_steps.
         MemoryError
-            If ``step`` stands for more numbers than this process can hold.
+            If ``step`` has more elements than fit in memory.
         """
         steps = as_array("step", step)
         if steps.ndim == 0:
@@ -123,7 +123,7 @@ class _Formula:
 
 @dataclass(frozen=True)
 class _Cycles(_Formula):
-    """Cycles that each are ``growth`` times as long as the one before."""
+    """Base class of schedules with cycles."""
 
     eta_min: float
     eta_max: float
@@ -144,20 +144,20 @@ class _Cycles(_Formula):
         if self.eta_max < self.eta_min:
             raise ValueError(f"eta_max must be at least eta_min ({self.eta_min}), but got {self.eta_max}")
         self._half_lengths  # noqa: B018  # raises where there are too many steps
-        if self._tops[-1] < self.eta_min:
+        if self._peaks[-1] < self.eta_min:
             raise ValueError(
-                f"eta_max_decay must leave the last cycle's top at or above eta_min ({self.eta_min}), "
-                f"but {self.eta_max_decay} brings it to {self._tops[-1]:.6g} in {self.n_cycles} cycles"
+                f"eta_max_decay must keep the peak of the last cycle at or above eta_min ({self.eta_min}), "
+                f"but {self.eta_max_decay} brings it down to {self._peaks[-1]:.6g} in {self.n_cycles} cycles"
             )
 
     @property
     def boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64, shape (n_cycles,): the steps at which cycles end, `total_steps` included."""
+        """ndarray of int64, shape (n_cycles,): the steps at which the cycles end, `total_steps` being the last."""
         return self._ends.copy()
 
     @property
     def total_steps(self) -> int:  # type: ignore[override]
-        """int: number of update steps of all cycles; the last legal argument."""
+        """int: number of update steps in all cycles together; the largest valid ``step``."""
         return int(self._ends[-1])
 
     @cached_property
@@ -169,27 +169,27 @@ class _Cycles(_Formula):
         return np.cumsum(2 * self._half_lengths)
 
     @cached_property
-    def _tops(self) -> NDArray[np.float64]:
+    def _peaks(self) -> NDArray[np.float64]:
         return self.eta_max * self.eta_max_decay ** np.arange(self.n_cycles, dtype=np.float64)
 
     def _place(self, steps: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
-        """Of each step: its cycle, the steps since that began, and half the cycle's length."""
+        """The cycle of each step, the steps since it began, and half its length."""
         cycle = np.minimum(np.searchsorted(self._ends, steps, side="right"), self.n_cycles - 1)
         half = self._half_lengths[cycle]
         return cycle, steps - (self._ends[cycle] - 2 * half), half
 
-    def _between(self, height: NDArray[np.float64], tops: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A weighted mean, exact at both ends; rounding in between must not leave the band."""
-        rates: NDArray[np.float64] = np.clip((1.0 - height) * self.eta_min + height * tops, self.eta_min, tops)
+    def _between(self, fraction: NDArray[np.float64], peaks: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The weighted mean is exact at both ends; clipping undoes rounding errors in between."""
+        rates: NDArray[np.float64] = np.clip((1.0 - fraction) * self.eta_min + fraction * peaks, self.eta_min, peaks)
         return rates
 
 
 @dataclass(frozen=True)
 class CyclicSchedule(_Cycles):
-    r"""Triangular cycles, each ``growth`` times as long as the one before.
+    r"""Triangular cycles, each ``growth`` times as long as the previous one.
 
     Cycle :math:`i = 0, 1, \ldots` starts at step :math:`t_i`, has the
-    half-length :math:`h_i = \max(1, \mathrm{round}(n_s g^i))` and the top
+    half-length :math:`h_i = \max(1, \mathrm{round}(n_s g^i))` and the peak
     :math:`\eta_i`. With :math:`u = t - t_i`, the update at step :math:`t` uses
 
     .. math:: \eta(t) = \eta_{min} + (\eta_i - \eta_{min}) \gamma^t \min(u, 2 h_i - u) / h_i,
@@ -197,8 +197,8 @@ class CyclicSchedule(_Cycles):
 
     it rises linearly from :math:`\eta_{min}` over one half-cycle and falls
     back over the next, so every cycle begins and ends at :math:`\eta_{min}`.
-    The idea is Smith's (2015, Section 3), who keeps all cycles alike
-    (``growth=1``); cycles that double are DD2424's Exercise 3.
+    The schedule is Smith's (2015, Section 3), whose cycles all have the same
+    length (``growth=1``); doubling them follows Exercise 3 of DD2424.
 
     Parameters
     ----------
@@ -210,14 +210,14 @@ class CyclicSchedule(_Cycles):
     n_cycles : int
         Number of cycles, at most 100,000.
     growth : float, default 2.0
-        :math:`g > 0`: each cycle's length as a multiple of the one before;
+        :math:`g > 0`: length of each cycle relative to the previous one;
         half-lengths are rounded to whole steps (ties to even).
     eta_max_decay : float, default 1.0
-        :math:`d` in (0, 1], of the tops :math:`\eta_i = d^i \eta_{max}`; none
-        may fall below ``eta_min``.
+        :math:`d` in (0, 1], of the peaks :math:`\eta_i = d^i \eta_{max}`, none
+        of which may fall below ``eta_min``.
     mode : {"triangular", "triangular2", "exp_range"}, default "triangular"
         Smith's names. ``"triangular2"`` halves the height above ``eta_min``
-        with every cycle: :math:`\eta_i = \eta_{min} + (\eta_{max} - \eta_{min}) / 2^i`.
+        from cycle to cycle: :math:`\eta_i = \eta_{min} + (\eta_{max} - \eta_{min}) / 2^i`.
         ``"exp_range"`` lets it decay with every step, by ``gamma``.
     gamma : float, default 1.0
         :math:`\gamma` in (0, 1], with ``"exp_range"`` alone.
@@ -225,7 +225,7 @@ class CyclicSchedule(_Cycles):
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range, or the cycles
+        If an argument has the wrong type or is out of range, or if the cycles
         add up to more than 2**53 steps.
 
     References
@@ -257,17 +257,17 @@ class CyclicSchedule(_Cycles):
             raise ValueError(f"eta_max_decay must be 1 where mode is 'triangular2', but got {self.eta_max_decay}")
 
     @cached_property
-    def _tops(self) -> NDArray[np.float64]:
+    def _peaks(self) -> NDArray[np.float64]:
         if self.mode != "triangular2":
-            return super()._tops
+            return super()._peaks
         return self.eta_min + (self.eta_max - self.eta_min) * 0.5 ** np.arange(self.n_cycles, dtype=np.float64)
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        cycle, into, half = self._place(steps)
-        height = np.minimum(into, 2 * half - into) / half
+        cycle, offset, half = self._place(steps)
+        fraction = np.minimum(offset, 2 * half - offset) / half
         if self.gamma != 1:
-            height = height * self.gamma ** steps.astype(np.float64)
-        return self._between(height, self._tops[cycle])
+            fraction = fraction * self.gamma ** steps.astype(np.float64)
+        return self._between(fraction, self._peaks[cycle])
 
 
 @dataclass(frozen=True)
@@ -281,8 +281,8 @@ class CosineSchedule(_Cycles):
     .. math:: \eta(t) = \eta_{min} + \tfrac12 (\eta_i - \eta_{min}) (1 + \cos(\pi (t - t_i) / T_i)),
               \qquad \eta_i = d^i \eta_{max}.
 
-    Every cycle begins at its top; only the last step of all,
-    ``total_steps``, is exactly at :math:`\eta_{min}`.
+    Every cycle begins at its peak; only the very last step, ``total_steps``,
+    is exactly at :math:`\eta_{min}`.
 
     Parameters
     ----------
@@ -294,9 +294,10 @@ class CosineSchedule(_Cycles):
     n_cycles : int, default 1
         Number of cycles, at most 100,000; 1 is plain cosine annealing.
     growth : float, default 2.0
-        Each cycle's length as a multiple of the one before; PyTorch's ``T_mult``.
+        Length of each cycle relative to the previous one; PyTorch's ``T_mult``.
     eta_max_decay : float, default 1.0
-        :math:`d` in (0, 1], of the tops; none may fall below ``eta_min``.
+        :math:`d` in (0, 1]: peak of each cycle relative to the previous one;
+        no peak may fall below ``eta_min``.
 
     Raises
     ------
@@ -319,20 +320,20 @@ class CosineSchedule(_Cycles):
     n_cycles: int = 1
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        cycle, into, half = self._place(steps)
-        height = (1.0 + np.cos(np.pi * into / (2 * half))) / 2
-        return self._between(height, self._tops[cycle])
+        cycle, offset, half = self._place(steps)
+        fraction = (1.0 + np.cos(np.pi * offset / (2 * half))) / 2
+        return self._between(fraction, self._peaks[cycle])
 
 
 @dataclass(frozen=True)
 class OneCycleSchedule(_Formula):
-    r"""One cycle: up to ``eta_max``, and down to far below where it began.
+    r"""One cycle: up to ``eta_max`` and then down to far below the initial rate.
 
-    The learning rate goes from ``eta_min`` to ``eta_max`` over the share
-    ``pct_start`` of the steps and to ``eta_final`` over the others, along half a cosine
-    or in straight lines; the values are those of PyTorch's ``OneCycleLR``,
-    whose ``div_factor`` is ``eta_max/eta_min`` and whose ``final_div_factor``
-    is ``eta_min/eta_final``. Momentum stays as it is.
+    The learning rate rises from ``eta_min`` to ``eta_max`` over the fraction
+    ``pct_start`` of the steps and then falls to ``eta_final``, along half a
+    cosine or linearly. The values are those of PyTorch's ``OneCycleLR``, whose
+    ``div_factor`` is ``eta_max/eta_min`` and whose ``final_div_factor`` is
+    ``eta_min/eta_final``. Momentum is not changed.
 
     Parameters
     ----------
@@ -341,11 +342,11 @@ class OneCycleSchedule(_Formula):
     total_steps : int
         Update steps, at least 2.
     eta_min : float, optional
-        Where it begins, at most ``eta_max``; ``eta_max/25`` unless given.
+        Initial learning rate, at most ``eta_max``; by default ``eta_max/25``.
     eta_final : float, optional
-        Where it ends, at most ``eta_max``; ``eta_min/10000`` unless given.
+        Final learning rate, at most ``eta_max``; by default ``eta_min/10000``.
     pct_start : float, default 0.3
-        Share of the steps in which it rises, in (0, 1).
+        Fraction of the steps spent rising, in (0, 1).
     anneal : {"cos", "linear"}, default "cos"
 
     Raises
@@ -449,7 +450,7 @@ class ConstantSchedule(_Formula):
 
 @dataclass(frozen=True)
 class WarmupSchedule(_Formula):
-    """A linear rise to where another schedule begins, and then that schedule.
+    """Linear warm-up, followed by another schedule.
 
     Update ``step < n_steps`` uses ``eta_start + (schedule(0) - eta_start)*step/n_steps``
     and update ``n_steps + step`` uses ``schedule(step)``.
@@ -457,9 +458,9 @@ class WarmupSchedule(_Formula):
     Parameters
     ----------
     schedule : CyclicSchedule, CosineSchedule, OneCycleSchedule or ConstantSchedule
-        What follows the rise.
+        The schedule that follows the warm-up.
     n_steps : int
-        Update steps of the rise, at least 1; they come on top of the schedule's.
+        Update steps of the warm-up, at least 1, in addition to the schedule's.
     eta_start : float, default 0.0
         Learning rate of the first update.
 
@@ -494,12 +495,12 @@ class WarmupSchedule(_Formula):
 
     @property
     def boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64: the schedule's, `n_steps` later; the rise belongs to the first cycle."""
+        """ndarray of int64: the schedule's, shifted by `n_steps`; the warm-up is part of the first cycle."""
         return self.n_steps + self.schedule.boundaries
 
     @property
     def total_steps(self) -> int:  # type: ignore[override]
-        """int: number of update steps, those of the rise included; the last legal argument."""
+        """int: number of update steps, including the warm-up; the largest valid ``step``."""
         return self.n_steps + self.schedule.total_steps
 
     @property

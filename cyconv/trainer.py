@@ -15,31 +15,31 @@ from numpy.typing import NDArray
 from ._checks import check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_watched
-from ._signals import Abort, Interrupted, SignalsNoted
+from ._signals import Interrupted, SignalRecorder, StopRequested
 from ._typing import IntArray, JsonDict, Parameters, StrPath
 from .augmentation import Augmentation
 from .backend import ops
 from .callbacks import Callback, TrainingEvent, check_callbacks
-from .checkpoint import Checkpoint, blaming_the_file, read_checkpoint, running_versions, write_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint, running_versions, translate_errors, write_checkpoint
 from .datasets import Normalizer, Split
 from .history import History
 from .network import Network
 from .schedules import Schedule, check_schedule, describe_schedule, learning_rates, recorded_schedule
 
-_CALL_SECONDS = 0.05  # aim for one call of train_steps; signals wait for its end
+_CALL_SECONDS = 0.05  # target duration of one call of train_steps; signals are handled between calls
 _MAY_CHANGE = ("batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout", "augmentation")
-_TO_COME = -np.inf  # instead of the cost of an update that was not made yet
+_PENDING = -np.inf  # placeholder for the cost of an update that has not been made yet
 
 
 class DivergenceError(FloatingPointError):
-    """Training left the finite numbers.
+    """Raised when training produces a cost or a parameter that is NaN or infinite.
 
     Attributes
     ----------
     step : int
-        The update step whose cost was the first not to be finite.
+        Update step at which the first such value was found.
     learning_rate : float
-        The schedule's value there.
+        Learning rate at that step.
     """
 
     step: int | None = None
@@ -57,54 +57,58 @@ class _Options(TypedDict):
 
 
 class CyclicTrainer:
-    """Trains a network by stochastic gradient descent under a cyclical learning rate.
+    """Train a network by stochastic gradient descent with a cyclical learning rate.
 
-    The batches, dropout and augmentation are functions of ``seed`` and the
-    step, so that a run's bits depend neither on how often it is logged or
-    checkpointed nor on where it was interrupted and resumed.
+    Batches, dropout and augmentation depend only on ``seed`` and the step, so
+    a run gives the same results, bit for bit, however often it is logged or
+    checkpointed and wherever it is interrupted and resumed.
 
     Parameters
     ----------
     network : Network
         Trained in place.
     schedule : Schedule
-        Its ``total_steps`` updates make the run: `CyclicSchedule`, another of
-        `cyconv.schedules`, or one of your own, which `resume` then needs again.
+        Learning rate of each update; training ends after its ``total_steps``.
+        `CyclicSchedule`, another one of `cyconv.schedules`, or an object with
+        the members of `Schedule`, which must be passed to `resume` again.
     batch_size : int, default 100
-        An epoch has ``n // batch_size`` updates; the remainder of its
-        permutation is left out.
+        Images per update. An epoch has ``n // batch_size`` updates; images
+        left over at its end are skipped.
     l2 : float, default 0.0
-        λ: weight of the sum of the squared weights in the cost.
+        λ: coefficient of the L2 penalty, the sum of all squared weights.
     label_smoothing : float, default 0.0
-        ε in [0, 1): taken from the true class and spread over the others.
+        ε in [0, 1): probability taken from the true class and shared equally
+        among the others.
     seed : int, default 0
-        Of shuffling, dropout and augmentation; in 0..2**64 - 1.
+        Seed of shuffling, dropout and augmentation, in 0..2**64 - 1.
     momentum : float, default 0.0
-        In [0, 1); the velocity starts from zero.
+        μ in [0, 1); the velocity starts at zero.
     dropout : float, default 0.0
-        In [0, 1): probability that a hidden unit is dropped.
+        Probability, in [0, 1), that a hidden unit is dropped.
     augmentation : Augmentation, optional
-        What happens to training images; nothing unless given.
+        Random changes of the training images; none by default.
     snapshots : bool, default False
-        Keep the parameters at every cycle's end, for an ensemble.
+        Whether to keep the parameters at the end of every cycle, for an
+        ensemble.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range.
+        If an argument has the wrong type or is out of range.
 
     Attributes
     ----------
     network : Network
     schedule : Schedule
     batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation
-        As given. None of the attributes can be assigned.
+        As passed to the constructor. All attributes are read-only.
     history : History
-        What was logged so far.
+        Everything logged so far.
     step : int
-        Updates done so far.
+        Number of updates done so far.
     snapshots : list of dict of str to ndarray
-        The parameters at the cycle ends so far, if asked for.
+        The parameters at the end of each cycle so far, if ``snapshots`` was
+        True.
 
     Examples
     --------
@@ -166,64 +170,64 @@ class CyclicTrainer:
         self._keeps_snapshots = check_flag("snapshots", snapshots)
         self._history = History()
         self._snapshots: list[Parameters] = []
-        # The last updates: the first one's step, and their costs, which the kernel writes. What was made of them
-        # is read from these alone, so that no exception, wherever it is raised, can part step and parameters.
+        # The latest call of train_steps: the step of its first update and the costs, which the kernel fills in.
+        # `step` is derived from these alone, so no exception can leave it out of step with the parameters.
         self._updates: tuple[int, NDArray[np.float64]] = 0, np.empty(0)
         self._fingerprints: dict[str, str] | None = None
-        self._schedule_start = 0  # the step that is the schedule's step 0
-        self._earlier: list[JsonDict] = []  # settings before `resume_with`, each with the step until which they held
-        self._ended: str | None = None  # why fit has nothing more to do
+        self._schedule_start = 0  # step at which the schedule began
+        self._earlier: list[JsonDict] = []  # settings before each `resume_with`, with the step until which they applied
+        self._ended: str | None = None  # why fit cannot be called again
 
-    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
 
         def __setattr__(self, name: str, value: object) -> None:
             if not name.startswith("_") and hasattr(CyclicTrainer, name):
-                raise AttributeError(f"{name} of a trainer is given when it is made, but got {describe(value)} now")
+                raise AttributeError(f"{name} of a trainer cannot be changed, but got {describe(value)}")
             super().__setattr__(name, value)
 
     @property
     def network(self) -> Network:
-        """Network: trained in place."""
+        """Network: the network that is trained in place."""
         return self._network
 
     @property
     def schedule(self) -> Schedule:
-        """Schedule: its learning rates."""
+        """Schedule: the learning-rate schedule."""
         return self._schedule
 
     @property
     def history(self) -> History:
-        """History: what was logged so far."""
+        """History: everything logged so far."""
         return self._history
 
     @property
     def snapshots(self) -> list[Parameters]:
-        """list of dict of str to ndarray: the parameters at the cycle ends so far, if asked for."""
+        """list of dict of str to ndarray: the parameters at the end of each cycle so far, if kept."""
         return self._snapshots
 
     @property
     def batch_size(self) -> int:
-        """int: images of an update."""
+        """int: images per update."""
         return self._options["batch_size"]
 
     @property
     def l2(self) -> float:
-        """float: λ."""
+        """float: λ, the coefficient of the L2 penalty."""
         return self._options["l2"]
 
     @property
     def label_smoothing(self) -> float:
-        """float: ε."""
+        """float: ε, the label smoothing."""
         return self._options["label_smoothing"]
 
     @property
     def seed(self) -> int:
-        """int: of shuffling, dropout and augmentation."""
+        """int: seed of shuffling, dropout and augmentation."""
         return self._options["seed"]
 
     @property
     def momentum(self) -> float:
-        """float: μ."""
+        """float: μ, the momentum."""
         return self._options["momentum"]
 
     @property
@@ -233,21 +237,21 @@ class CyclicTrainer:
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """Augmentation or None: what happens to training images."""
+        """Augmentation or None: random changes of the training images."""
         return self._options["augmentation"]
 
     @property
     def step(self) -> int:
-        """int: updates done so far."""
+        """int: number of updates done so far."""
         first, costs = self._updates
-        return first + int(np.count_nonzero(costs != _TO_COME))
+        return first + int(np.count_nonzero(costs != _PENDING))
 
     @property
     def settings(self) -> JsonDict:
-        """dict: the constructor's arguments as JSON values; network and schedule by their own settings.
+        """dict: the constructor's arguments as JSON values, with the settings of network and schedule.
 
-        A schedule of a class of your own stands there with its class's name and some of its learning rates. After
-        `resume_with` there are also the settings of before, ``earlier``, and ``schedule_start``.
+        A user-defined schedule is described by its settings, its class name and some of its learning rates. After
+        `resume_with`, ``earlier`` holds the previous settings and ``schedule_start`` the first step of the schedule.
         """
         augmentation = self._options["augmentation"]
         return {
@@ -270,70 +274,75 @@ class CyclicTrainer:
         n_train_evaluated: int | None = None,
         callbacks: Iterable[Callback] = (),
     ) -> History:
-        """Train to the schedule's end, from wherever this trainer stands.
+        """Train from the current step to the end of the schedule.
 
-        Unless the network has a normaliser already, one is fitted to the
-        training images and becomes the network's. A trainer that was
-        interrupted, was ended by whatever exception, or was resumed from a
-        checkpoint goes on with the same bits; one that finished or diverged
-        refuses.
+        If the network has no normaliser yet, one is fitted to the training
+        images and assigned to it. After an interruption or any exception, and
+        after `resume`, training continues as if it had never stopped, bit for
+        bit; a trainer that has finished or diverged cannot be used again.
 
         Parameters
         ----------
         train, validation : Split
-            What is learnt from, and what is only watched; uint8 pixels. Without
-            ``validation`` the curves that end in ``_val`` hold NaN.
+            The data to learn from and the data to validate on, as uint8 pixels.
+            Without ``validation``, the curves that end in ``_val`` are NaN.
         log_every : int, default 50
-            Both splits are evaluated at step 0, at every multiple of this and
-            at the last step. A resumed run logs the points of an uninterrupted
-            one if it is given the same ``log_every`` and ``n_train_evaluated``.
+            Both splits are evaluated at step 0, at every multiple of
+            ``log_every`` and at the last step. A resumed run logs the same
+            points as an uninterrupted one if ``log_every`` and
+            ``n_train_evaluated`` are the same.
         checkpoint : path-like, optional
-            Where to write checkpoints; an older one is replaced once the new
-            one is whole. One is always written at the end and on interruption.
+            File to write checkpoints to. An existing one is replaced only once
+            the new one is complete. A checkpoint is always written at the end
+            and on interruption.
         checkpoint_every : int, optional
-            Write one at every multiple of this; at the cycles' ends unless given.
+            Number of steps between checkpoints; by default, one is written at
+            the end of each cycle.
         progress : bool or str, optional
-            Whether to show a progress bar on stderr, or a notebook's; a text
-            is its title. Only in a notebook or when stderr is a terminal
-            unless given. A bar that cannot be drawn is left out.
+            Whether to show a progress bar on stderr or in the notebook; a str
+            is used as its title. By default, a bar is shown in a notebook and
+            where stderr is a terminal. If it cannot be drawn, training
+            continues without it.
         n_train_evaluated : int, optional
-            Evaluate only the first so many training images; all unless given.
+            Evaluate only the first ``n_train_evaluated`` training images;
+            by default, all of them.
         callbacks : sequence of callable, optional
-            Each is called with a `TrainingEvent` at every logged point and at the
-            end of every cycle, in their order. Where one returns True, training
-            stops as if interrupted, but without an exception: a checkpoint is
-            written if one was asked for, the history is not complete, and a
-            further ``fit`` goes on with the same bits.
+            Called in order with a `TrainingEvent` at every logged point and at
+            the end of every cycle. If one returns True, training stops: a
+            checkpoint is written if ``checkpoint`` was given, the history is
+            left incomplete, and another ``fit`` continues bit for bit.
 
         Returns
         -------
         History
             The trainer's ``history``. Its ``training_time`` is the wall time
-            of the whole fit, summed over interruptions.
+            spent in `fit`, added up over interruptions.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of the wrong type or out of range, or the data do
-            not fit the network or are not those that this run began with.
+            If an argument has the wrong type or is out of range, or if the data
+            do not fit the network or differ from those that the run began with.
         FileNotFoundError, PermissionError, IsADirectoryError, FileExistsError
-            If the checkpoint's folder is missing or cannot be written, or
-            something else than a regular file stands there.
+            If the checkpoint's folder is missing or not writable, or if its
+            path is not that of a regular file.
         RuntimeError
             If this trainer has finished or diverged.
         DivergenceError
-            If a cost turns NaN or infinite. The history stays as it is, and so
-            does the last checkpoint.
+            If a cost becomes NaN or infinite. The history and the last
+            checkpoint are kept.
         Interrupted
-            On SIGINT (Ctrl-C), SIGTERM, SIGHUP or a signal that the environment
-            variable ``CYCONV_STOP_SIGNALS`` names (``SIGUSR1,SIGXCPU``, as batch
-            systems send before they kill), in the main thread, within a fraction
-            of a second: the network and the history are as after the last
-            update, a checkpoint is written if one was asked for, and a further
-            ``fit`` goes on. A program that does not catch it ends by the signal.
-            Ignored signals stay ignored, and in other threads all are left alone.
+            On SIGINT (Ctrl-C), SIGTERM, SIGHUP or a signal listed in the
+            environment variable ``CYCONV_STOP_SIGNALS`` (such as
+            ``SIGUSR1,SIGXCPU``, which batch systems send before they kill a
+            job), in the main thread and within a fraction of a second. Network
+            and history are in the state after the last update, a checkpoint is
+            written if a path was given, and calling ``fit`` again continues
+            the run. A program that does not catch the exception is terminated
+            by the signal. Ignored signals stay ignored; outside the main
+            thread, no signal is handled.
         OSError
-            If a checkpoint cannot be written; the previous one stays.
+            If a checkpoint cannot be written; the previous one is kept.
         """
         log_every = check_integer("log_every", log_every, 1)
         if checkpoint is not None:
@@ -341,7 +350,7 @@ class CyclicTrainer:
         if checkpoint_every is not None:
             checkpoint_every = check_integer("checkpoint_every", checkpoint_every, 1)
         if not isinstance(progress, bool | str | None):
-            raise TypeError(f"progress must be True, False, a text or None, but got {describe(progress)}")
+            raise TypeError(f"progress must be True, False, a str or None, but got {describe(progress)}")
         if n_train_evaluated is not None:
             n_train_evaluated = check_integer("n_train_evaluated", n_train_evaluated, 1)
         self._check_split("train", train)
@@ -354,19 +363,19 @@ class CyclicTrainer:
         if self._ended is not None:
             raise RuntimeError(f"fit must be called on a trainer with steps left, but {self._ended}")
 
-        signals = SignalsNoted()
+        signals = SignalRecorder()
         try:
             with signals:
                 run = _Run(self, signals, log_every, checkpoint, checkpoint_every, callbacks)
-                with contextlib.suppress(Abort):
-                    with signals.abortable():
+                with contextlib.suppress(StopRequested):
+                    with signals.interruptible():
                         run.prepare(train, validation, n_train_evaluated)
                     if not self.history.complete:
                         run.train(progress)
-                    elif checkpoint is not None:  # which an exception may have left out
+                    elif checkpoint is not None:  # an exception may have prevented the last one
                         run.save(checkpoint, stop=False)
         finally:
-            signals.restore()  # again: an exception may have come in the middle of it
+            signals.restore()  # once more: an exception may have interrupted the first restoration
         if signals.received is not None:
             raise run.interruption()
         return self.history
@@ -386,42 +395,43 @@ class CyclicTrainer:
 
     @classmethod
     def resume(cls, path: StrPath, schedule: Schedule | None = None) -> Self:
-        """The trainer whose checkpoint this is; its `fit` goes on with the same bits.
+        """Restore a trainer from a checkpoint; its `fit` continues the run bit for bit.
 
         Parameters
         ----------
         path : path-like
-            What ``fit(checkpoint=path)`` wrote. The file is read only here:
-            pass the path to `fit` again to have it kept up to date.
+            A file written by ``fit(checkpoint=path)``. It is only read: pass
+            the path to `fit` again to keep the checkpoint up to date.
         schedule : Schedule, optional
-            The run's. Needed if it is of a class of your own, which a
-            checkpoint cannot hold; its learning rates must be those of the run.
+            The schedule of the run. Required if it is user-defined, which a
+            checkpoint cannot store; its learning rates must be those of the run.
 
         Returns
         -------
         CyclicTrainer
-            With a network of its own. If the run had reached its end, `fit`
-            returns the full history at once.
+            With a network of its own. If the run had finished, `fit` returns
+            the complete history at once.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         TypeError, ValueError
-            If it is not a checkpoint, is damaged or from a newer version, or
-            the schedule is missing or another.
+            If the file is not a checkpoint, is damaged or comes from a newer
+            version, or if the schedule is missing or differs from that of the
+            run.
 
         Warns
         -----
         UserWarning
-            If it was written under another instruction set: results may then
-            differ in their last bits.
+            If the checkpoint was written with a different instruction set:
+            results may then differ in their last bits.
         """
         if schedule is not None:
             check_schedule("schedule", schedule)
         state, options, recorded = _read(path)
         schedule = _schedule_of_the_run(recorded, schedule, path)
-        with blaming_the_file(path):
+        with translate_errors(path):
             trainer = cls._restored(state, options, schedule)
             if {**trainer.settings, "schedule": recorded} != state.settings:
                 raise ValueError("its settings are incomplete")
@@ -430,23 +440,23 @@ class CyclicTrainer:
 
     @classmethod
     def resume_with(cls, path: StrPath, schedule: Schedule | None = None, **changes: Any) -> Self:
-        """The trainer of a checkpoint, to go on with other settings; `settings` records what held before.
+        """Restore a trainer from a checkpoint and change some of its settings.
 
-        `resume` goes on exactly; this is for a run that is to go on otherwise,
-        also beyond the end of its schedule. Parameters, the optimiser's state,
-        history and snapshots are kept. The step counter goes on, and so do
-        the epochs, the next one of which begins now.
+        `resume` continues a run exactly; this method continues it differently,
+        possibly beyond the end of its schedule. Parameters, optimiser state,
+        history and snapshots are kept, the step counter and the epochs are
+        continued, and `settings` records the previous settings.
 
         Parameters
         ----------
         path : path-like
-            What ``fit(checkpoint=path)`` wrote.
+            A file written by ``fit(checkpoint=path)``.
         schedule : Schedule, optional
-            Its first update is the run's next one. Unless given, the run's own
-            schedule goes on, of which there must be steps left.
+            A new schedule, which begins with the next update. By default, the
+            schedule of the run is continued; it must have steps left.
         **changes
-            Other arguments of the constructor by their names, but for
-            ``network`` and ``snapshots``: ``batch_size=200``, ``l2=0.001``.
+            New values for other arguments of the constructor, such as
+            ``batch_size=200`` or ``l2=0.001``; not for ``network`` or ``snapshots``.
 
         Returns
         -------
@@ -457,8 +467,8 @@ class CyclicTrainer:
         FileNotFoundError
             If there is no such file.
         TypeError, ValueError
-            If it is not a checkpoint, is damaged or from a newer version, an
-            argument is refused, nothing changes or no steps are left.
+            If it is not a checkpoint, is damaged or comes from a newer version, if
+            an argument is invalid, nothing is changed or no steps are left.
 
         Examples
         --------
@@ -471,7 +481,7 @@ class CyclicTrainer:
             if name not in _MAY_CHANGE:
                 raise TypeError(f"changes must be among {', '.join(_MAY_CHANGE)}, but got {name!r}")
         if schedule is None and not changes:
-            raise ValueError("schedule or a change must be given, but got none: resume goes on as before")
+            raise ValueError("schedule or a change must be given, but got none: resume continues a run unchanged")
         before = {name: value for name, value in state.settings.items() if name not in ("network", "earlier")}
         earlier = options.get("earlier", [])
         n_snapshots = earlier[-1]["n_snapshots"] if earlier else 0
@@ -482,7 +492,7 @@ class CyclicTrainer:
             check_schedule("schedule", schedule)
         options["earlier"] = [*earlier, {**before, "until": state.step, "n_snapshots": n_snapshots}]
         state.history.complete = False
-        with blaming_the_file(path):
+        with translate_errors(path):
             cls._restored(state, options, schedule)
         trainer = cls._restored(state, {**options, **changes}, schedule)
         _warn_of_another_instruction_set(path, state)
@@ -492,7 +502,7 @@ class CyclicTrainer:
 
     @classmethod
     def _restored(cls, state: Checkpoint, options: JsonDict, schedule: Schedule) -> Self:
-        """The trainer of a checkpoint's network and history, with these settings."""
+        """Create a trainer with these settings from the state in a checkpoint."""
         options = dict(options)
         earlier, start = options.pop("earlier", []), options.pop("schedule_start", 0)
         trainer = cls(state.network, schedule, **options)
@@ -523,7 +533,7 @@ class CyclicTrainer:
             raise ValueError(f"its {len(self.snapshots)} snapshots do not fit step {self.step}")
 
     def _n_snapshots(self, step: int) -> int:
-        """How many snapshots there are by this step: one for each cycle, those of earlier schedules included."""
+        """Number of cycles that have ended by this step, including those of previous schedules."""
         earlier = self._earlier[-1]["n_snapshots"] if self._earlier else 0
         return int(earlier + np.count_nonzero(self._cycle_ends <= step))
 
@@ -534,7 +544,7 @@ class _Run:
     def __init__(
         self,
         trainer: CyclicTrainer,
-        signals: SignalsNoted,
+        signals: SignalRecorder,
         log_every: int,
         checkpoint: Path | None,
         checkpoint_every: int | None,
@@ -546,21 +556,21 @@ class _Run:
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.callbacks = callbacks
-        self.total = trainer._total_steps
-        self.ends = trainer._cycle_ends
+        self.total_steps = trainer._total_steps
+        self.cycle_ends = trainer._cycle_ends
         self.started = time.perf_counter() - trainer.history.training_time
-        self.n_steps = 1  # of the next call of train_steps, adapted to its time
-        self.epoch: int | None = None  # whose order self.order is
+        self.n_steps = 1  # steps of the next call of train_steps, adapted to the time that the last one took
+        self.epoch: int | None = None  # the epoch that self.order belongs to
 
-    def note_time(self) -> None:
+    def record_time(self) -> None:
         self.trainer.history.training_time = time.perf_counter() - self.started
 
-    def interruption(self, and_then: str = "") -> Interrupted:
+    def interruption(self, details: str = "") -> Interrupted:
         signum = self.signals.received
         assert signum is not None
         error = Interrupted(
             f"training was interrupted by {signal.Signals(signum).name} "
-            f"after {self.trainer.step} of {self.total} update steps{and_then}"
+            f"after {self.trainer.step} of {self.total_steps} update steps{details}"
         )
         error.signum = int(signum)
         return error
@@ -572,29 +582,30 @@ class _Run:
         fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint() if validation else ""}
         for name, fingerprint in fingerprints.items():
             if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
-                raise ValueError(f"{name} must be the data that this run began with, but its fingerprint is another")
+                raise ValueError(f"{name} must be the data that this run began with, but its fingerprint differs")
         self.fingerprints = fingerprints
         if trainer.history.complete:
             return
         self.normalizer = normalizer = network.normalizer or Normalizer.fit(train.images)
-        self.source = network.prepare(train.images, train.labels, normalizer=normalizer)
-        self.train_evaluated = self.source
+        self.train_data = network.prepare(train.images, train.labels, normalizer=normalizer)
+        self.evaluated_train_data = self.train_data
         if n_train_evaluated is not None and n_train_evaluated < len(train):
             first = slice(n_train_evaluated)
-            self.train_evaluated = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
-        self.validation = None
+            self.evaluated_train_data = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
+        self.validation_data = None
         if validation is not None:
-            self.validation = network.prepare(validation.images, validation.labels, normalizer=normalizer)
+            self.validation_data = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
-        self.first_step = self.first_epoch = 0  # of the updates with these settings
+        self.first_step = self.first_epoch = 0  # at which the present settings began to apply
         for settings in trainer._earlier:
             self.first_epoch += -(-(settings["until"] - self.first_step) // (len(train) // settings["batch_size"]))
             self.first_step = settings["until"]
 
     def train(self, progress: bool | str | None) -> None:
-        """Update, log and save until the end or a signal.
+        """Update, log and save until the last step or a signal.
 
-        An exception may end this anywhere: each thing is done if it is still to do, whoever begins here again.
+        An exception may end this loop at any point: each iteration does whatever is due and has not been done yet,
+        so that the next call of `fit` can continue from there.
         """
         trainer, history, network = self.trainer, self.trainer.history, self.trainer.network
         first = trainer.step
@@ -605,40 +616,44 @@ class _Run:
         title = progress if isinstance(progress, str) else None
         shown = is_watched() if progress is None else progress is not False
         try:
-            with ProgressBar(shown, total=self.total, initial=first, desc=title, unit="step") as bar:
+            with ProgressBar(shown, total=self.total_steps, initial=first, desc=title, unit="step") as bar:
                 while True:
-                    self.look_back()
+                    self.check_costs()
+                    self.take_snapshot()
                     logged = False
                     if self.signals.received is None:
-                        with contextlib.suppress(Abort):
+                        with contextlib.suppress(StopRequested):
                             logged = self.log(bar)
-                    if trainer.step == self.total == history.last_step:
+                    if trainer.step == self.total_steps == history.last_step:
                         history.complete = True
-                    wanted = self.call_back(logged, trainer.step > first and trainer.step in self.ends)
+                    wanted = self.call_back(logged, trainer.step > first and trainer.step in self.cycle_ends)
                     stop = wanted or self.signals.received is not None
                     if self.checkpoint and (stop or history.complete or self.is_due(first)):
                         self.save(self.checkpoint, stop)
                     if history.complete:
-                        trainer._ended = f"this one has done its {self.total} steps"
+                        trainer._ended = f"this one has done its {self.total_steps} steps"
                     if stop or history.complete:
                         return
                     self.update(bar)
         finally:
-            self.note_time()
+            self.record_time()
 
-    def look_back(self) -> None:
-        """See what the last updates came to, and keep a snapshot at a cycle's end."""
-        trainer = self.trainer
-        first, costs = trainer._updates
-        finite = np.isfinite(costs[: trainer.step - first])
+    def check_costs(self) -> None:
+        """Raise if the cost of one of the latest updates is not finite."""
+        first, costs = self.trainer._updates
+        finite = np.isfinite(costs[: self.trainer.step - first])
         if not finite.all():
             self.diverge("the cost", first + int(np.argmin(finite)))
+
+    def take_snapshot(self) -> None:
+        """Keep the parameters if a cycle has just ended."""
+        trainer = self.trainer
         if trainer._keeps_snapshots and len(trainer.snapshots) < trainer._n_snapshots(trainer.step):
             self.check_finite()
             trainer.snapshots.append(trainer.network.parameters)
 
     def call_back(self, logged: bool, cycle_ended: bool) -> bool:
-        """Tell the callbacks what has happened; whether one of them wants to stop."""
+        """Call the callbacks; return whether one of them asks to stop."""
         trainer = self.trainer
         answers = []
         for kind, happened in (("logged", logged), ("cycle_end", cycle_ended)):
@@ -648,16 +663,16 @@ class _Run:
         return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
 
     def log(self, bar: ProgressBar) -> bool:
-        """Evaluate the splits, if this step is to be logged and was not yet; whether it was logged now."""
+        """Evaluate both splits if this step is due to be logged; return whether it was."""
         trainer, history = self.trainer, self.trainer.history
         step = trainer.step
-        if history.last_step == step or (step % self.log_every and step != self.total):
+        if history.last_step == step or (step % self.log_every and step != self.total_steps):
             return False
         l2 = trainer._options["l2"]
         started = time.perf_counter()
-        with self.signals.abortable():
-            train = trainer.network.evaluate(self.train_evaluated, l2=l2)
-            validation = None if self.validation is None else trainer.network.evaluate(self.validation, l2=l2)
+        with self.signals.interruptible():
+            train = trainer.network.evaluate(self.evaluated_train_data, l2=l2)
+            validation = None if self.validation_data is None else trainer.network.evaluate(self.validation_data, l2=l2)
         history.evaluation_time += time.perf_counter() - started
         if not np.isfinite([*train, *(validation or ())]).all():
             self.diverge("the cost of an evaluation", step)
@@ -671,12 +686,12 @@ class _Run:
         step = self.trainer.step
         if step == first:
             return False
-        return step in self.ends if self.checkpoint_every is None else step % self.checkpoint_every == 0
+        return step in self.cycle_ends if self.checkpoint_every is None else step % self.checkpoint_every == 0
 
     def save(self, path: Path, stop: bool) -> None:
         trainer = self.trainer
         self.check_finite()
-        self.note_time()
+        self.record_time()
         try:
             write_checkpoint(
                 path,
@@ -695,21 +710,21 @@ class _Run:
             raise self.interruption(f", and the checkpoint is missing: {error}") from error
 
     def update(self, bar: ProgressBar) -> None:
-        """One call of train_steps, which crosses no step where something else is to happen."""
+        """Make the updates up to the next step that is due to be logged or saved, or fewer."""
         trainer, options = self.trainer, self.trainer._options
         step, batch_size = trainer.step, options["batch_size"]
         n = min(self.n_steps, self.next_stop() - step)
         epoch, done = divmod(step - self.first_step, self.steps_per_epoch)
         epoch += self.first_epoch
         if epoch != self.epoch:
-            self.order = ops.shuffled_order(len(self.source), options["seed"], epoch)
+            self.order = ops.shuffled_order(len(self.train_data), options["seed"], epoch)
             self.epoch = epoch
         order = self.order[done * batch_size : (done + n) * batch_size]
         rates = self.rates(step, n)
-        costs = np.full(n, _TO_COME)
+        costs = np.full(n, _PENDING)
         trainer._updates = step, costs
         started = time.perf_counter()
-        trainer.network.train_steps(self.source, order, rates, first_step=step, out=costs, **options)
+        trainer.network.train_steps(self.train_data, order, rates, first_step=step, out=costs, **options)
         seconds = time.perf_counter() - started
         trainer.history.update_time += seconds
         self.n_steps = max(1, min(4 * self.n_steps, int(n * _CALL_SECONDS / max(seconds, 1e-9))))
@@ -719,18 +734,19 @@ class _Run:
         return learning_rates(self.trainer.schedule, np.arange(n) + (step - self.trainer._schedule_start))
 
     def next_stop(self) -> int:
+        """The next step that ends a cycle or an epoch or is due to be logged or saved."""
         step = self.trainer.step
-        stops = [self.ends[np.searchsorted(self.ends, step, side="right")]]
+        stops = [self.cycle_ends[np.searchsorted(self.cycle_ends, step, side="right")]]
         for first, period in ((self.first_step, self.steps_per_epoch), (0, self.log_every), (0, self.checkpoint_every)):
             if period is not None:
                 stops.append(first + ((step - first) // period + 1) * period)
         return int(min(stops))
 
     def check_finite(self) -> None:
-        """Refuse to keep parameters that an update has just blown up, before a cost could show it."""
+        """Raise if the last update made a parameter infinite or NaN, which shows in no cost yet."""
         network = self.trainer.network
-        kept = [network.parameters, network.velocity or {}]
-        if not all(np.isfinite(values).all() for mapping in kept for values in mapping.values()):
+        state = [network.parameters, network.velocity or {}]
+        if not all(np.isfinite(values).all() for mapping in state for values in mapping.values()):
             self.diverge("a parameter", self.trainer.step)
 
     def diverge(self, what: str, step: int) -> NoReturn:
@@ -740,14 +756,14 @@ class _Run:
             "a smaller eta_max may help"
         )
         error.step, error.learning_rate = step, rate
-        self.trainer._ended = "on this one training diverged"
+        self.trainer._ended = "training diverged on this one"
         raise error
 
 
 def _read(path: StrPath) -> tuple[Checkpoint, JsonDict, JsonDict]:
-    """A checkpoint, and of its settings the constructor's arguments but network and schedule, and the schedule's."""
+    """Read a checkpoint; return it with the trainer's options and the schedule's settings."""
     state = read_checkpoint(path)
-    with blaming_the_file(path):
+    with translate_errors(path):
         options = dict(state.settings)
         del options["network"]
         recorded = dict(options.pop("schedule"))
@@ -770,7 +786,7 @@ def _warn_of_another_instruction_set(path: StrPath, state: Checkpoint) -> None:
 
 
 def _checked_earlier(earlier: Any) -> list[JsonDict]:
-    """The records that `resume_with` made, if they are such."""
+    """Check the records that `resume_with` keeps of previous settings."""
     last = 0
     for settings in earlier:
         for name, least in (("until", last), ("batch_size", 1), ("n_snapshots", 0)):
@@ -780,12 +796,12 @@ def _checked_earlier(earlier: Any) -> list[JsonDict]:
 
 
 def _schedule_of_the_run(recorded: JsonDict, given: Schedule | None, path: StrPath) -> Schedule:
-    """The schedule that a checkpoint describes: its own, or the given one if it is the same."""
-    with blaming_the_file(path):
+    """The schedule that a checkpoint describes, or ``given`` if it is the same."""
+    with translate_errors(path):
         own = recorded_schedule(recorded)
     if given is None and own is None:
         raise ValueError(
-            f"schedule must be given where it is of a class of one's own, but {path} was written with one of the class "
+            f"schedule must be given where the run uses a user-defined schedule, but {path} was written with a "
             f"{recorded['class']!r:.60}"
         )
     if given is None:
@@ -793,8 +809,8 @@ def _schedule_of_the_run(recorded: JsonDict, given: Schedule | None, path: StrPa
     expected = recorded if own is None else describe_schedule(own)
     found = describe_schedule(given)
     rates = [np.array(each.get("learning_rates", []), np.float64) for each in (expected, found)]
-    # Another machine may compute a rate with another last bit.
+    # A learning rate may differ in its last bit from one machine to another.
     same = rates[0].shape == rates[1].shape and np.allclose(rates[0], rates[1], 1e-9, 0)
     if not same or {**expected, "learning_rates": None} != {**found, "learning_rates": None}:
-        raise ValueError(f"schedule must be that of the run, but {path} was written with another")
+        raise ValueError(f"schedule must be that of the run, but {path} was written with a different one")
     return given

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from .._signals import Handled, die_at_exit_by
+from .._signals import SignalHandler, terminate_at_exit
 from .._typing import JsonDict
 from ..backend.threads import default_threads, set_num_threads
 from ..datasets import Dataset, find_cifar10
@@ -414,7 +414,7 @@ def run_script(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] 
     try:
         with contextlib.ExitStack() as stack:
             with usage():
-                stack.enter_context(Handled(stop))
+                stack.enter_context(SignalHandler(stop))
             return main(argv)
     except UsageError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
@@ -437,7 +437,7 @@ def exit_with(code: int) -> NoReturn:
     A shell's loop stops at Ctrl-C only if the program that it ran died by SIGINT; ``$?`` is 128 + its number then.
     """
     if code > 128:
-        die_at_exit_by(code - 128)
+        terminate_at_exit(code - 128)
     sys.exit(code)
 
 

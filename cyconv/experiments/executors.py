@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from .._checks import check_choice, check_integer, describe
-from .._signals import Handled, Interrupted
+from .._signals import Interrupted, SignalHandler
 
 KINDS = ("process", "dask", "mpi", "serial")
 MAX_BREAKS = 3
@@ -264,7 +264,7 @@ class _Pool(ProcessPoolExecutor):
 
 def _call(function: Callable[..., _Result], *arguments: Any) -> _Result:
     try:
-        with Handled(_interrupt):
+        with SignalHandler(_interrupt):
             return function(*arguments)
     except Interrupted as stop:
         os._exit(128 + (stop.signum or signal.SIGTERM))

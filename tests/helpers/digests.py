@@ -83,7 +83,7 @@ def of_functions(dtype):
 def main():
     cyconv.set_num_threads(int(sys.argv[1]))
     dispatch.threads_are_far = lambda n_threads: sys.argv[2] == "far"
-    network.FAR_OPERATIONS = -math.inf  # on several threads, though these batches are small
+    network.UNSHARED_CACHE_OPERATIONS = -math.inf  # on several threads, though these batches are small
     found = {"build": dispatch.instruction_set}
     for dtype in ("float32", "float64"):
         for name, settings in ARCHITECTURES.items():

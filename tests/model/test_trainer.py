@@ -349,7 +349,7 @@ def test_settings_are_read_and_not_assigned():
     assert all(getattr(trainer, name) == trainer.settings[name] for name in names)
     assert trainer.augmentation == EVERYTHING["augmentation"]
     for name in [*names, "augmentation", "network", "schedule", "history", "step", "snapshots", "settings"]:
-        with pytest.raises(AttributeError, match=f"^{name} of a trainer is given when it is made"):
+        with pytest.raises(AttributeError, match=f"^{name} of a trainer cannot be changed"):
             setattr(trainer, name, getattr(trainer, name))
 
 
