@@ -1,13 +1,16 @@
 """Read CIFAR's pickled batches without executing a pickle.
 
-The original Python files are pickles: programs that may call anything. This is
-the standard library's unpickler written in Python, cut down to the
-instructions and names that such files need, also when Python 3 wrote them anew
-under any of its protocols, 0 to 5. No name is ever looked up: the six that are
-admitted stand for what is below. What is allocated is bounded by the file's
-size, which the faster ``pickle.Unpickler`` cannot promise: it allocates what a
-file claims to hold (a memo of four billion entries) before it reads on, and
-crashes on a key of deeply nested tuples.
+The original Python files are pickles: programs that may call anything. They are
+read by ``pickle._Unpickler``, the standard library's unpickler in plain Python,
+cut down to the instructions and names that such files need, also when Python 3
+wrote them anew under any of its protocols, 0 to 5. No name is ever looked up:
+the six that are admitted stand for what is below. Memory is bounded by the
+file's size.
+
+The public ``pickle.Unpickler``, which is written in C, would not do: it
+allocates what a file claims to hold (a memo of four billion entries) before it
+reads on, it crashes on a key of deeply nested tuples, and a scan of the
+instructions beforehand, by ``pickletools``, sees no keys.
 """
 
 import pickle
@@ -19,8 +22,9 @@ import numpy as np
 
 from .._typing import AnyArray
 
-_MAX_READS = 1_000_000  # of instructions and their parts; an original file of 10,000 images takes about 90,000
+_MAX_READS = 1_000_000  # of instructions and their parts; an original file of 10,000 images takes less than 100,000
 _LONG = 256  # bytes
+_INSTRUCTIONS = b"(}])NKMJILUTCBXVtldaesupqrghjc.\x80\x85\x86\x87\x88\x89\x8a\x8c\x8e\x93\x94"
 
 
 class _Refused(ValueError):
@@ -195,12 +199,7 @@ class _Unpickler(pickle._Unpickler):
         state = _expect(self.stack.pop(), tuple)
         self.stack[-1].build(state)
 
-    dispatch = _Dispatch(
-        {
-            code: pickle._Unpickler.dispatch[code]
-            for code in (b"(}])NKMJILUTCBXVtldaesupqrghjc.\x80\x85\x86\x87\x88\x89\x8a\x8c\x8e\x93\x94")
-        }
-    )
+    dispatch = _Dispatch({code: pickle._Unpickler.dispatch[code] for code in _INSTRUCTIONS})
     dispatch |= {
         pickle.DICT[0]: load_dict,
         pickle.EMPTY_DICT[0]: lambda self: self.append(_Entries()),

@@ -87,7 +87,7 @@ def study_parser(description: str, output: str, resumable: bool = False) -> argp
     made.add_argument(
         "--data",
         metavar="PATH",
-        help="CIFAR-10's folder, its parent, or a published .tar.gz; without it: $CYCONV_DATA, "
+        help="CIFAR-10's folder, its parent, or an original .tar.gz; without it: $CYCONV_DATA, "
         "./data, the user's cache folder, Keras' folder, else the drawn shapes",
     )
     made.add_argument(

@@ -336,7 +336,8 @@ class Journal:
             document = json.loads(text)
             if document["kind"] != _KIND or document["version"] != _VERSION:
                 raise ValueError(f"it is of kind {document['kind']!r}, version {document['version']!r}")
-            search, about = Search.from_dict(document["search"]), document["data"]
+            search = Search.from_dict(document["search"])
+            about = {**document["data"], "name": self.about["name"]}  # names change; fingerprints tell
             measurements = [Measurement(**fields) for fields in document["measurements"]]
             if len({m.key for m in measurements}) < len(measurements):
                 raise ValueError("it holds a measurement twice")

@@ -14,10 +14,10 @@ import warnings
 import numpy as np
 import pytest
 
-from cyconv.datasets import Split, archive as archive_module, cifar10 as cifar10_module, find_cifar10, load_cifar10
+from cyconv.datasets import Split, archive as archive_module, cifar, cifar10, find_cifar10, load_cifar10
 from cyconv.datasets.unpickler import read_pickle
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*published bytes:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*original files:UserWarning")
 
 NAMES = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
 N = 6  # images per file
@@ -124,6 +124,10 @@ def everything(data):
     return [split.fingerprint() for split in (data.train, data.validation, data.test)]
 
 
+def parse_python(raw):
+    return cifar._parse_python(cifar10.FILES, raw)
+
+
 # Protocols and contents
 
 
@@ -172,7 +176,7 @@ def test_training_and_validation_images_are_held_once(tmp_path):
     assert data.train.images.base is not None and data.train.images.base is data.validation.images.base
 
 
-def test_batches_of_published_size_keep_their_place(tmp_path):
+def test_batches_of_original_size_keep_their_place(tmp_path):
     write_folder(tmp_path, names=["data_batch_1"], n=10_000)
     write_folder(tmp_path, names=["data_batch_2", "test_batch"])
     data = load_cifar10(tmp_path, train_batches=(1, 2), validation_size=N)
@@ -254,31 +258,31 @@ def test_batches_written_anew_hold_the_same(numpy, protocol):
                     key("batch_label"): key("testing batch 1 of 1"),
                     key("filenames"): [key("ä.png")] * N,
                 }
-                found = cifar10_module._parse_python(written_anew(numpy, protocol, contents))
+                found = parse_python(written_anew(numpy, protocol, contents))
                 assert np.array_equal(found[0], pixels)
                 assert found[1].tolist() == labels and found[1].dtype == np.int64
 
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("encoding", ["bytes", "latin1"])
-def test_published_files_loaded_and_written_anew(protocol, encoding):
+def test_original_files_loaded_and_written_anew(protocol, encoding):
     """What `pickle.load(file, encoding=...)` makes of a file of Python 2, dumped again."""
     pixels, labels = batch(1)
     again = pickle.loads(python2(pixels, labels), encoding=encoding)
     raw = pickle.dumps(again, protocol)
-    found = cifar10_module._parse_python(raw)
+    found = parse_python(raw)
     assert np.array_equal(found[0], pixels) and found[1].tolist() == labels
     assert set(read_pickle(raw)) == {"batch_label", "labels", "data", "filenames"}
 
 
 @pytest.mark.slow
-def test_a_batch_of_published_size_is_not_too_long_in_any_protocol():
+def test_a_batch_of_original_size_is_not_too_long_in_any_protocol():
     """Files of 10,000 images, whose names and labels take most instructions as NumPy's integers and as bytes."""
     pixels, labels = np.zeros((10_000, 3072), np.uint8), [3] * 10_000
     names = [b"name_s_%06d.png" % i for i in range(10_000)]
     for protocol in range(6):
         raw = pickle.dumps({b"data": pixels, b"labels": list(np.array(labels)), b"filenames": names}, protocol)
-        assert cifar10_module._parse_python(raw)[1].tolist() == labels
+        assert parse_python(raw)[1].tolist() == labels
 
 
 @pytest.mark.parametrize("form, suffix, kind", [(binary, ".bin", "bin"), (python2, "", "py")])
@@ -312,7 +316,7 @@ def test_complete_files_are_preferred_to_incomplete_ones(tmp_path):
     assert len(load_cifar10(tmp_path, validation_size=5).test) == N
 
 
-# Published bytes
+# Original files
 
 
 def test_other_bytes_are_told_once_and_in_the_name(tmp_path):
@@ -321,25 +325,25 @@ def test_other_bytes_are_told_once_and_in_the_name(tmp_path):
         warnings.simplefilter("always")
         data = load_cifar10(tmp_path, validation_size=5)
     assert [w.category for w in caught] == [UserWarning]
-    assert "published bytes" in str(caught[0].message) and "data_batch_3.bin" in str(caught[0].message)
+    assert "original files" in str(caught[0].message) and "data_batch_3.bin" in str(caught[0].message)
     assert caught[0].filename == __file__
-    assert data.name == "CIFAR-10 (not the published bytes)"
+    assert data.name == "CIFAR-10 (not the original files)"
 
 
 @pytest.mark.parametrize("form, suffix, algorithm", [(binary, ".bin", "sha1"), (python2, "", "md5")])
-def test_published_bytes_are_known_by_their_checksums(tmp_path, monkeypatch, form, suffix, algorithm):
+def test_original_files_are_known_by_their_checksums(tmp_path, monkeypatch, form, suffix, algorithm):
     write_folder(tmp_path, form, suffix)
     for path in tmp_path.iterdir():
-        monkeypatch.setitem(cifar10_module._PUBLISHED, path.name, hashlib.new(algorithm, path.read_bytes()).hexdigest())
+        monkeypatch.setitem(cifar10.FILES.digests, path.name, hashlib.new(algorithm, path.read_bytes()).hexdigest())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_cifar10(tmp_path, validation_size=5).name == "CIFAR-10"
 
 
-def test_published_pixels_are_known_in_files_written_anew(tmp_path, monkeypatch):
+def test_original_pixels_are_known_in_files_written_anew(tmp_path, monkeypatch):
     """By the checksums of the binary version, which holds the same images in the same order."""
     for path in write_folder(tmp_path / "binary").iterdir():
-        monkeypatch.setitem(cifar10_module._PUBLISHED, path.name, hashlib.sha1(path.read_bytes()).hexdigest())
+        monkeypatch.setitem(cifar10.FILES.digests, path.name, hashlib.sha1(path.read_bytes()).hexdigest())
     write_folder(tmp_path / "anew", python3, "")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -347,7 +351,7 @@ def test_published_pixels_are_known_in_files_written_anew(tmp_path, monkeypatch)
     pixels, labels = batch(1)
     for changed in ((pixels ^ 1, labels), (pixels, labels[::-1])):
         (tmp_path / "anew" / "data_batch_2").write_bytes(python3(*changed))
-        with pytest.warns(UserWarning, match=r"published bytes of CIFAR-10 \(data_batch_2\)"):
+        with pytest.warns(UserWarning, match=r"original files of CIFAR-10 \(data_batch_2\)"):
             load_cifar10(tmp_path / "anew", validation_size=5)
 
 
@@ -578,6 +582,13 @@ def test_no_pickle_is_executed(tmp_path, name, protocol):
         b"cnumpy\ndtype\n(Vi8\ntR(I3\ntb.",
         b"cnumpy.core.numeric\n_frombuffer\n(tR.",
         b"cnumpy.core.multiarray\nscalar\n(tR.",
+        b"\x80\x02}N" + b"\x85" * 500_000 + b"Ns.",  # keys whose hash takes one call per level
+        b"(N" + b"\x85" * 500_000 + b"K\x01d.",
+        b"}B" + struct.pack("<I", 256) + bytes(256) + b"Ns.",  # a key that takes its time whenever it is used
+        b"}X" + struct.pack("<I", 256) + bytes(256) + b"Ns.",
+        b"cnumpy.core.numeric\n_frombuffer\n(C\x04abcdcnumpy\ndtype\n(U\x02u1I0\nI1\ntR(I2\nI2\ntVK\n("
+        + 2 * (b"N" + b"\x85" * 100_000)  # axes that are compared level by level
+        + b"ttR.",
     ],
 )
 def test_strange_pickles_are_refused_with_a_sentence(raw):
@@ -623,6 +634,18 @@ def test_lines_that_grow_are_bounded_by_the_file():
             tracemalloc.stop()
 
 
+@pytest.mark.parametrize("function", [b"numpy\ndtype", b"numpy.core.numeric\n_frombuffer", b"_codecs\nencode"])
+def test_a_text_is_not_spread_into_arguments(function):
+    raw = b"c" + function + b"\nX" + struct.pack("<I", 3_000_000) + "\u0101".encode() * 1_500_000 + b"R."
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="^it "):
+            read_pickle(raw)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(raw)
+    finally:
+        tracemalloc.stop()
+
+
 def test_deeply_nested_pickles_are_refused():
     raw = b"\x80\x02}" + short(b"data") + b"N" + b"\x85" * 500_000 + b"s."
     assert isinstance(read_pickle(raw)["data"], tuple)
@@ -650,7 +673,7 @@ def test_damaged_pickles_never_escape_as_anything_but_a_sentence(rng, form, labe
             ends = int(rng.integers(400)) - 100  # where the instructions are, before and after the pixels
             broken[at if rng.random() < 0.1 else ends] = rng.integers(256)
         try:
-            cifar10_module._parse_python(bytes(broken))
+            parse_python(bytes(broken))
         except ValueError as error:
             assert str(error).startswith("it"), error
             refused += 1

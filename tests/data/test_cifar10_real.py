@@ -6,7 +6,7 @@ import pytest
 import cyconv
 
 
-@pytest.mark.filterwarnings("ignore:.*published bytes")
+@pytest.mark.filterwarnings("ignore:.*original files")
 def test_architecture_2_learns_in_one_short_cycle(cifar10_folder):
     data = cyconv.load_cifar10(cifar10_folder, train_batches=(1,), validation_batches=(2,))
     assert data.train.images.shape == data.validation.images.shape == (10000, 3, 32, 32)

@@ -317,4 +317,4 @@ def test_real_cifar10_is_named_and_its_foreign_bytes_are_told(main, tmp_path, ci
     document = strict_json(tmp_path / "out" / "results.json")
     assert document["data_set"].startswith("CIFAR-10")
     if document["data_set"] != "CIFAR-10":
-        assert "published bytes" in output.err
+        assert "original files" in output.err

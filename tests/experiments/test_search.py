@@ -224,6 +224,8 @@ def test_a_journal_counts_nothing_twice_and_refuses_what_is_not_its_own(tmp_path
         Journal(path, SEARCH, {**describe_splits(SOURCE), "train": "0"}, resume=True)
     assert path.read_bytes() == kept and len(make_journal(path, overwrite=True)) == 0
     document = json.loads(kept)
+    path.write_text(json.dumps({**document, "data": {**document["data"], "name": "as an older version said"}}))
+    assert len(make_journal(path, resume=True)) == 1
     for damage in (
         {**document, "kind": "run"},
         {**document, "version": 2},
@@ -231,6 +233,7 @@ def test_a_journal_counts_nothing_twice_and_refuses_what_is_not_its_own(tmp_path
         {**document, "measurements": [{**document["measurements"][0], "validation_accuracy": 2.0}]},
         {**document, "measurements": [{"l2": 1.0}]},
         {**document, "search": []},
+        {**document, "data": []},
         [],
     ):
         path.write_text(json.dumps(damage))

@@ -691,7 +691,7 @@ def few_images(tmp_path_factory):
 
 def loaded(folder, **arguments):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # these are not the published bytes
+        warnings.simplefilter("ignore", UserWarning)  # these are not the original files
         few = isinstance(folder, str) and folder == "few"
         data = cyconv.load_cifar10(few_images.folder if few else folder, **arguments)
     return len(data.train) + len(data.validation)

@@ -9,7 +9,7 @@ from tiny_run import fit, make_network, make_trainer
 
 import cyconv
 from cyconv import _files
-from cyconv.datasets import cifar10, find_cifar10
+from cyconv.datasets import cifar, find_cifar10
 from cyconv.experiments import DataSource, Result, Run, RunFiles, course_layout, plots, run_experiment
 from cyconv.experiments.search import Journal, Search
 
@@ -85,9 +85,9 @@ def test_without_a_home_folder_nothing_is_looked_for_there(monkeypatch, tmp_path
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where HOME is unset and the user has no entry
     for cache in ("", "~/cache", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", cache)
-        assert cifar10.cache_folder() is None and find_cifar10() is None
+        assert cifar.cache_folder() is None and find_cifar10() is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cifar10.cache_folder() == tmp_path / "cyconv"
+    assert cifar.cache_folder() == tmp_path / "cyconv"
     with pytest.raises(ValueError, match="home folder is known"):
         make_network().save("~/x")
 
@@ -100,7 +100,7 @@ def test_where_cifar10_is(typed, home, monkeypatch):
         (folder / name).write_bytes(bytes([3]) + bytes(range(256)) * 12)
     monkeypatch.setenv("CYCONV_DATA", typed)
     assert find_cifar10().resolve() == find_cifar10(typed).resolve() == folder
-    with pytest.warns(UserWarning, match="not hold the published bytes"):
+    with pytest.warns(UserWarning, match="not hold the original files"):
         assert len(cyconv.load_cifar10(typed, validation_size=1).train) == 4
     assert Path(DataSource(folder=typed).folder).resolve() == folder
     monkeypatch.delenv("CYCONV_DATA")
