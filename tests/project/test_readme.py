@@ -1,6 +1,6 @@
-"""The README's Python is run as it stands."""
+"""The README: its Python is run as it stands, and it is as short as a newcomer wants it."""
 
-from pages import blocks
+from pages import README, blocks
 
 import cyconv
 
@@ -11,6 +11,11 @@ def test_python_runs_as_it_stands(tmp_path, monkeypatch):
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
     assert names["history"].complete and names["history"]["update_steps"][-1] == names["schedule"].total_steps
+    assert names["net"].evaluate(names["data"].test).accuracy > 0.5  # the example learns something
     assert names["net"].normalizer is not None
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     assert isinstance(cyconv.CyclicTrainer.resume(tmp_path / "run.npz"), cyconv.CyclicTrainer)
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) <= 150
