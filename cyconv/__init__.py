@@ -27,8 +27,7 @@ from .network import Evaluation, Network
 from .schedules import ConstantSchedule, CosineSchedule, CyclicSchedule, OneCycleSchedule, Schedule, WarmupSchedule
 from .trainer import CyclicTrainer, DivergenceError
 
-# Loaded when first asked for, so that `import cyconv` stays quick: public modules, by the names under which they are
-# used, `cyconv.plots` and so on.
+# Public modules that are imported on first access, which keeps `import cyconv` fast: attribute of cyconv, module.
 _LAZY = {
     "course_layout": "experiments.course_layout",
     "experiments": "experiments",
@@ -74,7 +73,7 @@ if TYPE_CHECKING:
     from . import experiments as experiments, reference as reference
     from .backend import ops as ops
     from .experiments import course_layout as course_layout, plots as plots
-else:  # hidden from type checkers, to which any name would be one of these
+else:  # hidden from type checkers, which would then take any name for one of these
 
     def __getattr__(name: str) -> ModuleType:
         if name in _LAZY:

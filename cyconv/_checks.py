@@ -1,7 +1,8 @@
-"""Checks of what a caller passed: each failure is one sentence.
+"""Validation of arguments.
 
-Every sentence names the argument, what was expected and what came, in that
-order. Nothing here allocates more than a mask the size of its input.
+Every error message is one sentence that names the argument, what was expected
+and what was passed, in that order. Nothing here allocates more than a boolean
+mask of the size of its input.
 """
 
 import numbers
@@ -20,16 +21,16 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _T = TypeVar("_T")
 _ArrayT = TypeVar("_ArrayT", bound=AnyArray)
 
-_ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")  # what np.asarray looks for
+_ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")  # understood by np.asarray
 
 
 def describe(value: object) -> str:
-    """Say briefly what ``value`` is, for the "but got" half of a sentence."""
+    """A short description of ``value``, for the "but got" part of an error message."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     try:
         text = repr(value)
-    except Exception:  # integers of thousands of digits, and whatever a stranger's class does
+    except Exception:  # integers of thousands of digits; a user's __repr__ may raise anything
         text = "a value"
     text = " ".join(text.split())
     if len(text) > 60:
@@ -37,19 +38,19 @@ def describe(value: object) -> str:
     return f"{text} ({type(value).__name__})"
 
 
-def in_short(error: BaseException) -> str:
-    """An error's text as part of a sentence: what it cites may be a whole file."""
+def shorten(error: BaseException) -> str:
+    """The message of an error on one line of at most 200 characters, for use in another message."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:197] + "..."
 
 
 def check_integer(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
-    """Return ``value`` as an int, or raise naming the range it must lie in."""
+    """Return ``value`` as an int in minimum..maximum, where either bound may be None."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, but got {describe(value)}")
     try:
         number = operator.index(value)
-    except Exception:  # whatever a stranger's __index__ raises
+    except Exception:  # a user's __index__ may raise anything
         raise TypeError(f"{name} must be an integer, but got {describe(value)}") from None
     if maximum is None and abs(number) >= 2**64:
         raise ValueError(f"{name} must be an integer of at most 64 bits, but got {describe(number)}")
@@ -62,8 +63,8 @@ def check_real(
 ) -> float:
     """Return ``value`` as a finite float inside the interval.
 
-    ``interval`` tells which ends belong to it: ``"[]"``, ``"[)"``, ``"(]"``
-    or ``"()"``.
+    ``interval`` says which endpoints are included: ``"[]"``, ``"[)"``,
+    ``"(]"`` or ``"()"``.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.number)):
         raise TypeError(f"{name} must be a real number, but got {describe(value)}")
@@ -105,7 +106,7 @@ def check_choice(name: str, value: Any, choices: Sequence[_T]) -> _T:
 
 
 def check_flag(name: str, value: object) -> bool:
-    """Return ``value`` as a bool; only True and False are taken."""
+    """Return ``value`` as a bool; only True and False are accepted."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{name} must be True or False, but got {describe(value)}")
@@ -114,35 +115,36 @@ def check_flag(name: str, value: object) -> bool:
 def check_array(
     name: str, value: Any, shape: Sequence[int | str | None], dtypes: Sequence[DTypeLike] | None = None
 ) -> AnyArray:
-    """Return ``value`` as an ndarray of the wanted shape and one of the dtypes.
+    """Return ``value`` as an ndarray of the given shape and one of the given dtypes.
 
     Parameters
     ----------
     name : str
-        The argument's name, for the sentence.
+        Name of the argument, for error messages.
     value : array_like
-        What the caller passed. Subclasses (matrices, masked arrays with no
-        masked element) become plain arrays; any strides are accepted, and what
-        is not aligned to its dtype is copied.
+        The argument. Subclasses (matrices, masked arrays without masked
+        elements) become plain arrays; any strides are accepted, and unaligned
+        arrays are copied.
     shape : tuple of (int or str or None)
-        Expected shape; a str or None stands for any length and is shown.
+        Expected shape; a str or None means any length, and a str is shown in
+        error messages.
     dtypes : sequence of dtype, optional
-        Accepted dtypes, in native byte order (a swapped array of the right
-        kind is converted). None accepts every dtype.
+        Accepted dtypes; arrays in the other byte order are converted. By
+        default, every dtype is accepted.
 
     Raises
     ------
     TypeError
-        If the dtype is not accepted, or the value cannot be an array.
+        If the dtype is not accepted, or if the value cannot be converted.
     ValueError
-        If the shape does not fit or an element is masked.
+        If the shape does not match or an element is masked.
     MemoryError
-        If the array stands for more bytes than this machine has, as a broadcast one may.
+        If the array does not fit in memory, as can happen with a broadcast one.
     """
     array = as_array(name, value)
-    wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
     if array.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape)):
-        raise ValueError(f"{name} must have shape {wanted}, but got {describe(array)}")
+        lengths = ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} must have shape ({lengths}), but got {describe(array)}")
     if dtypes is not None:
         accepted = [np.dtype(dtype) for dtype in dtypes]
         native = array.dtype.newbyteorder("=")
@@ -162,24 +164,25 @@ def _as_numbers(name: str, value: ArrayLike) -> AnyArray:
 
 
 def as_images(name: str, value: ArrayLike, image_shape: ImageShape | None = None) -> AnyArray:
-    """Images from whatever stands for an array: lists, tensors, what has ``__array__`` or ``__dlpack__``.
+    """Return images as an array: from lists, tensors and objects with ``__array__`` or ``__dlpack__``.
 
     Parameters
     ----------
     name : str
+        Name of the argument, for error messages.
     value : array_like, shape (n, channels, height, width)
     image_shape : tuple of int, optional
-        What one image must have; without it, channels that come last are told by the shape alone.
+        Required shape of one image. Without it, channels-last arrays are recognised by their shape alone.
 
     Returns
     -------
     ndarray
-        Of uint8 where the values are integers, all of which must lie in 0..255; else of the dtype that came.
+        uint8 for integers, all of which must lie in 0..255; otherwise of the dtype of ``value``.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no such array.
+        If it is not such an array.
     """
     array = _as_numbers(name, value)
     if _has_channels_last(array.shape, image_shape):
@@ -192,13 +195,13 @@ def as_images(name: str, value: ArrayLike, image_shape: ImageShape | None = None
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
         if array.size and (array.min() < 0 or array.max() > 255):
             wrong = array.min() if array.min() < 0 else array.max()
-            raise ValueError(f"{name} must hold pixels in 0..255 where they are integers, but got {wrong}")
+            raise ValueError(f"{name} must hold pixels in 0..255 if they are integers, but got {wrong}")
         array = array.astype(np.uint8)
     return array
 
 
 def as_pixels(name: str, value: ArrayLike, image_shape: ImageShape | None = None) -> NDArray[np.uint8]:
-    """As `as_images`, and integers only."""
+    """As `as_images`, but integers only."""
     array = as_images(name, value, image_shape)
     if array.dtype != np.uint8:
         raise TypeError(f"{name} must have dtype uint8, but got {describe(array)}")
@@ -206,10 +209,10 @@ def as_pixels(name: str, value: ArrayLike, image_shape: ImageShape | None = None
 
 
 def _has_channels_last(shape: tuple[int, ...], image_shape: ImageShape | None) -> bool:
-    """Whether the shape is (n, height, width, channels); what may be channels first counts as that.
+    """Whether the shape is (n, height, width, channels) and cannot be (n, channels, height, width).
 
-    Where the image's own shape is not known: 1, 3 or 4 of them, at the end of what is no strip (a
-    series of numbers in several channels may be handed in as images one pixel wide).
+    If the shape of an image is not known: the last axis has length 1, 3 or 4, and the two before it are not
+    those of a narrow strip (a time series with several channels may be passed as images one pixel wide).
     """
     if len(shape) != 4:
         return False
@@ -221,36 +224,34 @@ def _has_channels_last(shape: tuple[int, ...], image_shape: ImageShape | None) -
 
 
 def as_array(name: str, value: Any) -> AnyArray:
-    """``value`` as an ndarray of whatever shape and dtype, or a sentence that it cannot be one."""
+    """Return ``value`` as an ndarray of any shape and dtype."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked elements, but got {int(np.sum(value.mask))} of them")
     try:
-        if isinstance(value, range):  # it costs nothing until NumPy makes a list of it
+        if isinstance(value, range):  # NumPy turns it into a list, which may be huge
             check_memory(name, 48 * len(value))
         if hasattr(type(value), "__dlpack__") and not any(hasattr(type(value), name) for name in _ARRAY_PROTOCOLS):
             return np.from_dlpack(value)
         return np.asarray(value)
     except MemoryError:
         raise MemoryError(f"{name} needs more memory than this machine has, but got {describe(value)}") from None
-    except Exception as error:  # whatever a stranger's __array__ or __len__ raises
-        reason = f"{type(error).__name__}: {in_short(error)}"
+    except Exception as error:  # a user's __array__ or __len__ may raise anything
+        reason = f"{type(error).__name__}: {shorten(error)}"
         raise TypeError(f"{name} must be an array, but got {describe(value)}: {reason}") from None
 
 
 def check_memory(what: str, n_bytes: int) -> None:
-    """Raise MemoryError before an allocation that this process cannot hold."""
+    """Raise MemoryError before an allocation that does not fit in memory."""
     limit = available_memory()
     if n_bytes > limit:
-        raise MemoryError(
-            f"{what} needs {n_bytes:,} bytes, but this process may hold {limit:,} bytes of memory at most"
-        )
+        raise MemoryError(f"{what} needs {n_bytes:,} bytes, but this process may use at most {limit:,} bytes of memory")
 
 
 def check_finite(name: str, array: _ArrayT) -> _ArrayT:
-    """Raise ValueError naming the first NaN or infinity in ``array``."""
+    """Return ``array``, or raise ValueError naming the first NaN or infinity in it."""
     if array.size == 0 or array.dtype.kind != "f":
         return array
-    # The sum of a finite array is finite unless it overflows: a cheap first look.
+    # A cheap first test: if the sum is finite, so is every element.
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum(dtype=np.float64)):
             return array
@@ -265,11 +266,11 @@ def check_finite(name: str, array: _ArrayT) -> _ArrayT:
 
 
 def as_labels(name: str, value: ArrayLike, n_images: int, n_classes: int | None = None) -> IntArray:
-    """Class indices, of whatever integers they are, as a vector.
+    """Return class indices as a vector of integers of any dtype.
 
-    One column or row of them is taken as well, and so are one-hot rows: of
-    integers, floats or bools, each with a single 1 and else zeros. Without
-    ``n_classes`` a single column holds indices.
+    Shapes (n, 1) and (1, n) are accepted as well, and so are one-hot rows of
+    integers, floats or bools. Without ``n_classes``, a single column holds
+    indices.
     """
     array = _as_numbers(name, value)
     if array.ndim == 2:
@@ -292,9 +293,9 @@ def _is_one_hot(array: AnyArray) -> bool:
 
 
 def check_labels(name: str, value: ArrayLike, n_images: int, n_classes: int) -> NDArray[np.int32]:
-    """Return class indices as contiguous int32 of shape (n_images,).
+    """Return a copy of class indices as contiguous int32 of shape (n_images,).
 
-    They are a copy: the kernels index with them, and the caller's array may change later.
+    The kernels use them as indices, so later changes of the caller's array must not reach them.
     """
     labels = as_labels(name, value, n_images, n_classes).copy()
     if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
@@ -304,7 +305,7 @@ def check_labels(name: str, value: ArrayLike, n_images: int, n_classes: int) -> 
 
 
 def check_seed(seed: int) -> int:
-    """Return a seed: any integer of 64 bits."""
+    """Return a seed, an integer in 0..2**64 - 1."""
     return check_integer("seed", seed, 0, 2**64 - 1)
 
 
@@ -312,7 +313,7 @@ def check_float_dtype(dtype: DTypeLike | None) -> np.dtype[np.floating]:
     """Return float32 or float64 as a dtype."""
     try:
         found: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
-    except Exception:  # whatever a stranger's dtype raises
+    except Exception:  # a user's dtype may raise anything
         found = None
     if found is None or found not in FLOATS:
         raise ValueError(f"dtype must be 'float32' or 'float64', but got {describe(dtype)}")
@@ -344,7 +345,7 @@ def check_targets(
     label_smoothing: float,
     name: str = "targets",
 ) -> tuple[NDArray[np.int32] | None, FloatArray | None, float, float]:
-    """Return (labels, None, on, off) or (None, probabilities, 1, 0): on and off are smoothed labels."""
+    """Return (labels, None, on, off) or (None, probabilities, 1, 0), where on and off are the smoothed targets."""
     array = as_array(name, targets)
     on, off = smoothed(label_smoothing, n_classes)
     if array.ndim != 2 or array.dtype.kind != "f":
@@ -354,17 +355,17 @@ def check_targets(
         raise ValueError(
             f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}"
         )
-    with np.errstate(over="ignore"):  # what float64 cannot hold is refused below
+    with np.errstate(over="ignore"):  # check_finite reports what overflows float64
         array = array.astype(np.float64)
     check_finite(name, array)
     sums = array.sum(axis=1, keepdims=True)
     if (array < 0).any() or (np.abs(sums - 1) > 1e-3).any():
         raise ValueError(f"{name} must be probabilities that sum to 1 in each row, but got {describe(array)}")
-    # Exactly 1, for the gradient of the cost relies on it.
+    # The gradient relies on sums of exactly 1.
     return None, np.ascontiguousarray(array / sums, dtype), 1.0, 0.0
 
 
 def smoothed(label_smoothing: float, n_classes: int) -> tuple[float, float]:
-    """Target probability of the true class and of each other."""
+    """Target probability of the true class and of each other class."""
     eps = check_real("label_smoothing", label_smoothing, 0, 1, "[)")
     return 1 - eps, eps / (n_classes - 1) if n_classes > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and readers that trust nothing."""
+"""Atomic writing of files, and reading of untrusted ones."""
 
 import contextlib
 import hashlib
@@ -15,55 +15,55 @@ from typing import IO, Any
 
 import numpy as np
 
-from ._checks import describe, in_short
+from ._checks import describe, shorten
 from ._typing import AnyArray, JsonDict, StrPath
 
 try:
     import fcntl
-except ImportError:  # Windows, which keeps open files from being removed
+except ImportError:  # Windows, where an open file cannot be removed
     fcntl = None  # type: ignore[assignment]
 
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def check_path(name: str, value: StrPath) -> Path:
-    """Return ``value`` as a Path, or say what came instead.
+    """Return ``value`` as a Path, or raise an error.
 
-    ``~`` and ``~user`` at the beginning become the home folder; in a str, as
-    people type it, environment variables that are set are replaced as well
-    (``$NAME``, ``${NAME}``), others stay as they are. A name that begins with
-    ``~`` is reached by ``"./~name"``, one that holds such a variable by a Path.
+    A leading ``~`` or ``~user`` is expanded. In a str, environment variables
+    that are set are expanded as well (``$NAME``, ``${NAME}``). For a name that
+    begins with ``~``, pass ``"./~name"``; for one that contains a variable,
+    pass a Path.
     """
     try:
         text = os.fspath(value)
         text = os.path.expandvars(text) if isinstance(value, str) else text
         path = Path(os.path.expanduser(text))
         os.fsencode(path)
-    except Exception:  # whatever a stranger's __fspath__ raises
+    except Exception:  # a user's __fspath__ may raise anything
         raise TypeError(f"{name} must be a path, but got {describe(value)}") from None
     if "\0" in str(path):
         raise ValueError(f"{name} must be a path, which holds no null character, but got {describe(value)}")
     if str(path).startswith("~"):
         if text.startswith("~"):
             raise ValueError(f"{name} must be a path whose home folder is known, but got {describe(value)}")
-        path = path.absolute()  # so that it means the same when it is passed on
+        path = path.absolute()  # so that a second call does not expand it
     return path
 
 
 def regular_file(name: str, path: Path) -> tuple[Path, os.stat_result | None]:
-    """The file that ``path`` leads to, or would create: links are followed, a dangling one as well.
+    """The regular file at ``path``, existing or new; symbolic links are followed, also dangling ones.
 
     Returns
     -------
     target : Path
     status : os.stat_result or None
-        None where there is no file yet.
+        None if the file does not exist yet.
 
     Raises
     ------
     OSError
-        If something else stands there (a folder, a pipe, a device, a socket, a loop of links), the file is
-        write-protected, or its folder is missing.
+        If ``path`` is something else (a folder, a pipe, a device, a socket, a loop of links), if the file is
+        write-protected, or if its folder is missing.
     """
     try:
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -89,7 +89,7 @@ def regular_file(name: str, path: Path) -> tuple[Path, os.stat_result | None]:
 
 
 def check_writable(name: str, path: StrPath) -> Path:
-    """Find out before hours of work whether `atomic_write` can put a file there; return ``path`` as a Path."""
+    """Check that `atomic_write` can write ``path``, before hours of work; return it as a Path."""
     path = check_path(name, path)
     target, _ = regular_file(name, path)
     with _temporary(name, target) as (handle, _):
@@ -99,16 +99,17 @@ def check_writable(name: str, path: StrPath) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: StrPath, mode: str = "wb", **open_options: Any) -> Iterator[IO[Any]]:
-    """Open a file that takes the place of ``path`` only once it is whole.
+    """Open a file that replaces ``path`` only once it is complete.
 
-    The bytes go to a temporary file in the same folder, which is flushed,
-    synced to the disk and renamed; then the folder is synced. On any error
-    the temporary file is removed and what stood at ``path`` stays; what a
-    killed process left, the next writer of the same file removes.
+    The data are written to a temporary file in the same folder, which is
+    flushed, synced to the disk and renamed; then the folder is synced. On any
+    error, the temporary file is removed and an existing ``path`` is kept. A
+    temporary file that a killed process left is removed by the next writer of
+    the same file.
 
-    Links are followed: the file that they lead to is replaced. The new file
-    has the mode of the old one, and its owner and group where this process
-    may give it away. Only a regular file is replaced (see `regular_file`).
+    Symbolic links are followed: the file they point to is replaced. The new
+    file has the mode of the old one and, as far as permissions allow, its owner
+    and group. Only a regular file is replaced (see `regular_file`).
     """
     path = check_path("path", path)
     target, status = regular_file("path", path)
@@ -119,7 +120,7 @@ def atomic_write(path: StrPath, mode: str = "wb", **open_options: Any) -> Iterat
                 file.flush()
                 os.fsync(file.fileno())
             if status is not None:
-                _keep_owner(temporary, status)
+                _copy_owner(temporary, status)
             os.chmod(temporary, 0o666 & ~_umask() if status is None else status.st_mode & 0o777)
             os.replace(temporary, target)
         except OSError as error:
@@ -133,12 +134,13 @@ def atomic_write(path: StrPath, mode: str = "wb", **open_options: Any) -> Iterat
 def _temporary(name: str, target: Path) -> Iterator[tuple[int, str]]:
     """A new file beside ``target``, as (handle, path); removed at the end unless it was renamed.
 
-    A hash of the target's name is in its own, by which the next writer finds
-    what a killed one left; the lock on it tells which writers live.
+    Its name contains a hash of the target's name, by which the next writer
+    finds files that a killed process left. A file that is still being written
+    is locked.
     """
     prefix = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}."
-    for left in target.parent.glob(f"{prefix}*.part"):
-        _remove_if_abandoned(left)
+    for leftover in target.parent.glob(f"{prefix}*.part"):
+        _remove_if_abandoned(leftover)
     with contextlib.ExitStack() as stack:
         while True:
             try:
@@ -151,7 +153,7 @@ def _temporary(name: str, target: Path) -> Iterator[tuple[int, str]]:
                 stack.enter_context(locked(handle))
                 if os.path.lexists(temporary):
                     break
-            os.close(handle)  # another writer took it for abandoned, before it was locked
+            os.close(handle)  # another writer removed it as abandoned before it was locked
         yield handle, temporary
 
 
@@ -164,7 +166,7 @@ def _remove_if_abandoned(path: Path) -> None:
     if fcntl is None:
         _remove(path)
         return
-    with contextlib.suppress(OSError):  # it may be another user's, or renamed by now
+    with contextlib.suppress(OSError):  # it may belong to another user, or have been renamed
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,14 +177,14 @@ def _remove_if_abandoned(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(handle: int) -> Iterator[None]:
-    """Hold the lock of an open file until the block ends, even if ``handle`` is closed before.
+    """Lock an open file until the end of the block, even if ``handle`` is closed before.
 
-    Where files cannot be locked (Windows, some network file systems) there is nothing to hold.
+    Does nothing where files cannot be locked (on Windows and some network file systems).
 
     Raises
     ------
     BlockingIOError
-        If another process or thread holds it.
+        If another process or thread holds the lock.
     """
     if fcntl is None:
         yield
@@ -200,10 +202,10 @@ def locked(handle: int) -> Iterator[None]:
         os.close(own)
 
 
-def _keep_owner(path: StrPath, status: os.stat_result) -> None:
-    """Give a file the group and the owner of another, as far as this process may."""
-    own = os.stat(path)
-    if hasattr(os, "chown") and (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+def _copy_owner(path: StrPath, status: os.stat_result) -> None:
+    """Give a file the owner and group of another, as far as permissions allow."""
+    current = os.stat(path)
+    if hasattr(os, "chown") and (current.st_uid, current.st_gid) != (status.st_uid, status.st_gid):
         for owner, group in ((-1, status.st_gid), (status.st_uid, -1)):
             with contextlib.suppress(OSError):
                 os.chown(path, owner, group)
@@ -216,7 +218,7 @@ def _umask() -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the file system can do that; a rename stands in any case."""
+    """Sync a folder's entries to the disk, where the file system supports it."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     with contextlib.suppress(OSError):
@@ -228,7 +230,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def copy_file(source: StrPath, path: StrPath) -> None:
-    """Write what the file ``source`` holds to ``path``, atomically."""
+    """Copy the contents of the file ``source`` to ``path``, atomically."""
     with open(source, "rb") as file, atomic_write(path) as copy:
         shutil.copyfileobj(file, copy)
 
@@ -240,19 +242,19 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 def write_json(path: StrPath, value: Any) -> None:
-    """Write ``value`` as readable JSON, atomically; NaN and infinity are refused."""
+    """Write ``value`` as indented JSON, atomically; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def save_arrays(path: StrPath, kind: str, version: int, header: JsonDict, arrays: Mapping[str, AnyArray]) -> None:
-    """Save named arrays and a JSON header as one ``.npz``, atomically, without pickle.
+    """Save named arrays and a JSON header as one ``.npz``, atomically and without pickle.
 
     Parameters
     ----------
     path : path-like
-        Where to write. The name is taken as it stands.
+        Used as given, without adding an extension.
     kind, version : str, int
-        What the file is and which version of that format.
+        Kind of file and version of its format.
     header : dict
         JSON values.
     arrays : dict of str to ndarray
@@ -264,18 +266,18 @@ def save_arrays(path: StrPath, kind: str, version: int, header: JsonDict, arrays
 
 
 def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[str, AnyArray]]:
-    """Read what :func:`save_arrays` wrote: ``(header, arrays)``.
+    """Read the header and the arrays of a file written by :func:`save_arrays`.
 
-    The sizes that the archive and each array's own header declare are
-    checked before anything is read: :func:`save_arrays` compresses nothing, so
-    no file may hold more than its own length. No pickle is executed.
+    The sizes declared by the archive and by the header of each array are
+    checked before anything is read: :func:`save_arrays` does not compress, so
+    the arrays cannot be larger than the file. No pickle is executed.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not such a file, is damaged, of another kind or of a newer version.
+        If the file is of another kind, is damaged or comes from a newer version.
     """
     path = check_path("path", path)
     if not path.is_file():
@@ -285,7 +287,7 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
             arrays = _read_members(archive, path.stat().st_size)
         header = json.loads(arrays.pop("__header__").tobytes().decode("utf-8"))
         if not isinstance(header, dict):
-            raise ValueError("its header is no mapping")
+            raise ValueError("its header is not a mapping")
     except (
         zipfile.BadZipFile,
         ValueError,
@@ -299,7 +301,7 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
         zlib.error,
     ) as error:
         raise ValueError(
-            f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {in_short(error)}"
+            f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {shorten(error)}"
         ) from None
     if header.get("kind") != kind:
         raise ValueError(f"path must be a cyconv {kind} file, but {path} holds {describe(header.get('kind'))}")
@@ -312,11 +314,11 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
 
 
 def _read_members(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, AnyArray]:
-    """All arrays of an ``.npz``, each no larger than its member says it is."""
+    """All arrays of an ``.npz``, none larger than its member declares."""
     infos = archive.infolist()
     total = sum(info.file_size for info in infos)
     if total > max_bytes or len(infos) > 10_000:
-        raise ValueError(f"it declares {total} bytes in {len(infos)} members, more than is taken")
+        raise ValueError(f"it declares {total} bytes in {len(infos)} members, which is too many")
     arrays = {}
     for info in infos:
         if not info.filename.endswith(".npy") or info.filename[:-4] in arrays:
@@ -333,10 +335,10 @@ def _read_array(member: IO[bytes], size: int) -> AnyArray:
         raise ValueError(f"unknown array format {version}")
     try:
         shape, fortran, dtype = readers[version](member, max_header_size=10_000)
-    except Exception as error:  # NumPy's parser lets through whatever Python's raises
+    except Exception as error:  # NumPy passes on whatever Python's parser raises
         raise ValueError(f"an array's header cannot be read: {describe(error)}") from None
     if dtype.hasobject or dtype.kind not in "biufUS":
-        raise ValueError(f"arrays of dtype {dtype} are not read")
+        raise ValueError(f"arrays of dtype {dtype} are not supported")
     count = 1
     for length in shape:
         count *= length
@@ -344,7 +346,7 @@ def _read_array(member: IO[bytes], size: int) -> AnyArray:
         raise ValueError("an array is larger than its member")
     raw = member.read(count * dtype.itemsize)
     if len(raw) != count * dtype.itemsize:
-        raise ValueError("an array is cut short")
+        raise ValueError("an array is truncated")
     if member.read(1):
         raise ValueError("an array is followed by other bytes")
     array = np.frombuffer(bytearray(raw), dtype=dtype)

@@ -1,4 +1,4 @@
-"""How much memory this process may hold at most."""
+"""How much memory this process may use."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ from . import _cgroups
 
 @functools.lru_cache(maxsize=1)
 def available_memory() -> int:
-    """Bytes: the machine's memory, or what the control group leaves of it."""
+    """The machine's memory in bytes, or the limit of the control group if that is lower."""
     return min(_physical(), _group_limit())
 
 

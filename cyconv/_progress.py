@@ -1,4 +1,4 @@
-"""Progress bars that are dropped where they cannot be drawn: the work goes on without them."""
+"""Progress bars; the work continues without one that cannot be drawn."""
 
 import contextlib
 import signal
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 
-def is_watched() -> bool:
-    """Whether somebody may see a bar: this is a notebook, or stderr is a terminal."""
+def is_interactive() -> bool:
+    """Whether to show a bar by default: in a notebook, or if stderr is a terminal."""
     try:
         return _in_notebook() or sys.stderr.isatty()
-    except (AttributeError, ValueError):  # there is no stderr, or it is closed
+    except (AttributeError, ValueError):  # stderr is missing or closed
         return False
 
 
 class ProgressBar:
-    """A tqdm bar, in a notebook a notebook's.
+    """A tqdm bar, drawn as a widget in notebooks.
 
     Parameters
     ----------
     shown : bool
-        Whether there is to be one at all.
+        Whether to show a bar at all.
     **options
-        tqdm's.
+        Arguments of tqdm.
     """
 
     def __init__(self, shown: bool, **options: Any) -> None:
@@ -42,13 +42,13 @@ class ProgressBar:
                 self._bar.close()
 
     def update(self, n: int) -> None:
-        """Go on by ``n``."""
+        """Advance the bar by ``n``."""
         if self._bar is not None:
             with self._dropped_on_error():
                 self._bar.update(n)
 
     def note(self, text: str) -> None:
-        """Show a text behind the bar from its next drawing on."""
+        """Show a text after the bar the next time it is drawn."""
         if self._bar is not None:
             with self._dropped_on_error():
                 self._bar.set_postfix_str(text, refresh=False)
@@ -57,8 +57,8 @@ class ProgressBar:
     def _dropped_on_error(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a full disk, a broken pipe, whatever stands for stderr
-            if _comes_from_a_signal(error):
+        except Exception as error:  # a full disk, a broken pipe, an unusual replacement of stderr
+            if _is_from_signal_handler(error):
                 raise
             self._bar = None
 
@@ -66,29 +66,29 @@ class ProgressBar:
 def _bar_class() -> Any:
     if _in_notebook():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is no ipywidgets, where it is a bar of text
+            warnings.simplefilter("ignore")  # without ipywidgets, tqdm warns and draws a text bar
             from tqdm.auto import tqdm
     else:
         from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
-        monitor_interval = 0  # no thread of its own
+        monitor_interval = 0  # no monitor thread
 
-        def __del__(self) -> None:  # who drops it does not want to see it again
+        def __del__(self) -> None:  # do not draw a discarded bar once more
             pass
 
     return Bar
 
 
 def _in_notebook() -> bool:
-    """Whether this is a Jupyter kernel, as tqdm.auto sees it."""
+    """Whether this is a Jupyter kernel, by the criterion of tqdm.auto."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and "IPKernelApp" in shell.config
 
 
-def _comes_from_a_signal(error: BaseException) -> bool:
-    """Whether the handler of a signal raised it, such as a time limit's, while the bar was drawn."""
+def _is_from_signal_handler(error: BaseException) -> bool:
+    """Whether an error was raised by a signal handler, such as a timeout's, while the bar was drawn."""
     handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
     trace = error.__traceback__
     while trace is not None:

@@ -1,4 +1,4 @@
-"""Types that many signatures share."""
+"""Type aliases shared by many signatures."""
 
 import os
 from collections.abc import Sequence
@@ -14,5 +14,5 @@ IntArray: TypeAlias = NDArray[np.integer]
 ImageShape: TypeAlias = tuple[int, int, int]  # channels, height, width
 Sizes: TypeAlias = tuple[int, ...]
 SizesLike: TypeAlias = int | Sequence[int] | IntArray
-JsonDict: TypeAlias = dict[str, Any]  # JSON values
-Parameters: TypeAlias = dict[str, FloatArray]  # by PyTorch's names
+JsonDict: TypeAlias = dict[str, Any]  # of JSON values
+Parameters: TypeAlias = dict[str, FloatArray]  # keyed by PyTorch's names

@@ -1,3 +1,3 @@
-"""The version, which pyproject.toml and CITATION.cff also name."""
+"""The version, also given in pyproject.toml and CITATION.cff."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What may happen to a training image while its batch is gathered."""
+"""Data augmentation: random changes of the training images."""
 
 import dataclasses
 
@@ -7,27 +7,27 @@ from ._checks import check_flag, check_integer
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images, drawn anew for every epoch and image.
+    """Random changes of training images, different for every epoch and image.
 
-    They are applied to the normalised image inside the batch gather, so that no
-    second copy of the data exists. What is drawn is a function of (seed, epoch,
-    image) alone.
+    They are applied to the normalised image while a batch is gathered, so the
+    data are never copied as a whole. The random numbers are a function of
+    (seed, epoch, image) alone.
 
     Parameters
     ----------
     flip : bool, default False
-        Mirror left and right with probability one half.
+        Flip horizontally with probability 1/2.
     shift : int, default 0
-        Move by up to so many pixels in each direction, uniformly; what comes
-        in from outside is 0, the mean.
+        Largest translation in pixels along each axis, drawn uniformly; pixels
+        moved in from outside the image are 0, the mean.
     cutout : int, default 0
-        Side in pixels of a square set to 0, its centre uniform over the image
-        and its overhang cut off (DeVries & Taylor 2017).
+        Side in pixels of a square set to 0. Its centre is uniform over the
+        image, and it is clipped at the border (DeVries & Taylor 2017).
 
     Raises
     ------
     TypeError, ValueError
-        If ``flip`` is no bool, or a width is negative or above 1024.
+        If ``flip`` is not a bool, or ``shift`` or ``cutout`` is not in 0..1024.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a training run logged: curves, learning rates and times."""
+"""The history of a training run: curves, learning rates and times."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,23 +25,23 @@ _Time: TypeAlias = Literal["training_time", "update_time", "evaluation_time"]
 
 
 class History(Mapping[str, Any]):
-    """Curves over the logged update steps, and how long the run took.
+    """Curves over the logged update steps, and the time the run took.
 
-    A read-only mapping: ``history[key]`` gives a curve as an array with one
-    element per logged point, or a time as a float. `to_dict` has lists instead
-    of arrays, for JSON; ``pandas.DataFrame(history)`` has a column for each
-    curve.
+    A read-only mapping: ``history[key]`` is a curve, as an array with one
+    element per logged point, or a time as a float. `to_dict` returns lists
+    instead of arrays, for JSON; ``pandas.DataFrame(history)`` has a column for
+    each curve.
 
     ============================  =====================================================
     key                           meaning
     ============================  =====================================================
     cost_train, cost_val          loss plus the L2 penalty
     loss_train, loss_val          mean cross-entropy, never smoothed; NaN without validation
-    acc_train, acc_val            share of images classified rightly, 0..1
+    acc_train, acc_val            fraction of images classified correctly, 0..1
     update_steps                  updates done when the point was logged (int64)
-    learning_rates                the schedule's value at that step
+    learning_rates                the learning rate at that step
     training_time                 wall time of the whole fit, in seconds
-    update_time, evaluation_time  the seconds of it spent in updates and in evaluation
+    update_time, evaluation_time  seconds of it spent in updates and in evaluation
     ============================  =====================================================
 
     Attributes
@@ -62,7 +62,7 @@ class History(Mapping[str, Any]):
     __slots__ = ("_points", *TIMES, "complete", "__weakref__")
 
     def __init__(self) -> None:
-        # A tuple each, in the order of CURVES: no exception may leave half of one.
+        # One tuple per point, in the order of CURVES, so that an exception cannot leave half a point.
         self._points: list[tuple[Any, ...]] = []
         self.training_time: float = 0.0
         self.update_time: float = 0.0
@@ -77,16 +77,16 @@ class History(Mapping[str, Any]):
         Parameters
         ----------
         step : int
-            Updates done so far; larger than at the point before.
+            Number of updates done so far; larger than at the previous point.
         learning_rate : float
         train, validation : (loss, cost, accuracy)
-            Three floats each, as `Network.evaluate` returns them; without
-            validation its curves hold NaN.
+            Three floats each, as returned by `Network.evaluate`. If ``validation``
+            is None, its curves hold NaN.
 
         Raises
         ------
         TypeError, ValueError
-            If a value is no number, or the steps do not increase.
+            If a value is not a number, or if the steps do not increase.
         """
         last = self.last_step
         step = check_integer("step", step, 0 if last is None else last + 1)
@@ -98,7 +98,7 @@ class History(Mapping[str, Any]):
                 continue
             try:
                 loss, cost, accuracy = evaluation  # type: ignore[misc]
-            except Exception:  # whatever a stranger's __iter__ raises
+            except Exception:  # a user's __iter__ may raise anything
                 raise TypeError(f"{name} must be loss, cost and accuracy, but got {describe(evaluation)}") from None
             point[f"loss_{suffix}"] = check_real(f"loss_{suffix}", loss)
             point[f"cost_{suffix}"] = check_real(f"cost_{suffix}", cost)
@@ -107,17 +107,17 @@ class History(Mapping[str, Any]):
 
     @property
     def last_step(self) -> int | None:
-        """int or None: the step of the last point."""
+        """int or None: step of the last point."""
         return self._points[-1][CURVES.index("update_steps")] if self._points else None
 
     @property
     def last_row(self) -> dict[str, float]:
-        """dict of str to float: the last point, by the names of the curves; empty before the first."""
+        """dict of str to float: values of the last point by curve; empty if there is none."""
         return dict(zip(CURVES, self._points[-1])) if self._points else {}
 
     @property
     def n_points(self) -> int:
-        """int: how many points were logged."""
+        """int: number of logged points."""
         return len(self._points)
 
     @overload
@@ -154,7 +154,7 @@ class History(Mapping[str, Any]):
         return self.keys() == other.keys() and all(same)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
-        """One dataclass for each point, which is what ``pandas.DataFrame(history)`` can make its rows of."""
+        """One dataclass per point, from which ``pandas.DataFrame(history)`` makes its rows."""
         points = np.empty(self.n_points, dtype=object)
         points[:] = [_Point(*values) for values in self._points]
         return points if dtype is None else points.astype(dtype)
@@ -168,22 +168,22 @@ class History(Mapping[str, Any]):
         return f"<History: {self.n_points} points to step {self.last_step}, {self.training_time:.1f} s, {state}>"
 
     def header(self) -> JsonDict:
-        """dict: what is not a curve, as JSON values."""
+        """Everything but the curves, as JSON values."""
         return {"complete": self.complete, **{key: getattr(self, key) for key in TIMES}}
 
     def to_dict(self) -> JsonDict:
-        """dict: every curve as a list, the times and ``complete``, as JSON values; None stands for NaN."""
+        """Every curve as a list, the times and ``complete``, as JSON values; None stands for NaN."""
         curves = {key: [None if math.isnan(value) else value for value in self[key].tolist()] for key in CURVES}
         return {**curves, **self.header()}
 
     @classmethod
     def from_arrays(cls, header: object, curves: Mapping[str, AnyArray]) -> Self:
-        """Rebuild a history from `header()` and its curves.
+        """Create a history from the result of `header` and its curves.
 
         Raises
         ------
         TypeError, ValueError
-            If curves are missing, differ in length or hold what `append` refuses.
+            If curves are missing, differ in length or hold invalid values.
         """
         history = cls()
         if not isinstance(header, dict) or set(header) != {"complete", *TIMES}:
@@ -217,25 +217,25 @@ class History(Mapping[str, Any]):
         Parameters
         ----------
         path : path-like
-            The name is taken as it stands.
+            Used as given, without adding an extension.
 
         Raises
         ------
         OSError
-            If it cannot be written; what stood at ``path`` stays.
+            If it cannot be written; an existing file is kept.
         """
         save_arrays(path, _KIND, _VERSION, {"history": self.header()}, {key: self[key] for key in CURVES})
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
-        """Read what `save` wrote.
+        """Load a history from a file written by `save`.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not a history file, is damaged or from a newer version.
+            If it is not a history file, is damaged or comes from a newer version.
         """
         header, arrays = load_arrays(path, _KIND, _VERSION)
         try:
@@ -244,25 +244,29 @@ class History(Mapping[str, Any]):
             raise ValueError(f"path must be a cyconv history file, but {path} is damaged: {error}") from None
 
     def to_csv(self, path: StrPath, data_set: str | None = None) -> None:
-        """Write one row per logged point under a row of key names, atomically.
+        """Write a CSV file with a header row and one row per logged point, atomically.
 
         The columns are ``update_steps``, ``learning_rates`` and the six
-        curves; reading a number back with `float` gives the very same bits.
+        curves; reading a number back with `float` gives exactly the same value.
 
         Parameters
         ----------
         path : path-like
         data_set : str, optional
-            Name of the data that the curves are of, for a column in front.
+            Name of the data set, written to an additional first column.
 
         Raises
         ------
         OSError
-            If it cannot be written; what stood at ``path`` stays.
+            If it cannot be written; an existing file is kept.
         """
         columns = ("update_steps", "learning_rates", *CURVES[:6])
         with atomic_write(path, "w", encoding="utf-8", newline="") as file:
             rows = writer(file, lineterminator="\n")
-            name = [] if data_set is None else [data_set]
-            rows.writerow([*(["data_set"] * len(name)), *columns])
-            rows.writerows([*name, *point] for point in zip(*(self[key].tolist() for key in columns)))
+            points = zip(*(self[key].tolist() for key in columns))
+            if data_set is None:
+                rows.writerow(columns)
+                rows.writerows(points)
+            else:
+                rows.writerow(["data_set", *columns])
+                rows.writerows([data_set, *point] for point in points)

@@ -1,13 +1,13 @@
-"""Random numbers that are addressed, not consumed.
+"""Counter-based random numbers.
 
-Every number is a pure function of ``(seed, purpose, address)``: there is no
-generator whose state moves on, so a resumed run draws what an uninterrupted
-one would have drawn, and looking at a run more often changes nothing.
+Every number is a pure function of ``(seed, purpose, address)``. There is no
+generator with a state, so a resumed run draws the same numbers as an
+uninterrupted one, and logging more often changes nothing.
 
 The function is a chain of SplitMix64 finalisers (Steele, Lea & Flood, "Fast
 splittable pseudorandom number generators", OOPSLA 2014): starting from the
-seed, each part of the address is mixed in by an exclusive or, the golden
-gamma is added and the finaliser applied. The compiled kernels hold the same
+seed, each part of the address is combined by an exclusive or, the golden gamma
+is added and the finaliser is applied. The compiled kernels implement the same
 chain (``_kernels/randomness.pxi``).
 """
 
@@ -38,14 +38,14 @@ def random_bits(seed: int, purpose: int, *address: int | IntArray) -> NDArray[np
     seed : int
         Taken modulo 2**64.
     purpose : int
-        One of this module's constants: keeps different uses apart.
+        One of this module's constants; makes different uses independent.
     *address : int or array of int
         Broadcast against each other.
 
     Returns
     -------
     ndarray of uint64
-        Of the broadcast shape of ``address``.
+        Has the broadcast shape of ``address``.
 
     Examples
     --------
@@ -68,11 +68,11 @@ def _mix(z: Any) -> Any:
 
 
 def uniform(seed: int, purpose: int, *address: int | IntArray) -> NDArray[np.float64]:
-    """float64 numbers in [0, 1), multiples of 2**-53, one for every address."""
+    """Uniform float64 numbers in [0, 1), multiples of 2**-53, one for every address."""
     return (random_bits(seed, purpose, *address) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def standard_normal(seed: int, purpose: int, *address: int | IntArray) -> NDArray[np.float64]:
-    """Normal float64 numbers, one for every address (Box & Muller 1958, the cosine half)."""
+    """Standard normal float64 numbers, one for every address (Box & Muller 1958, the cosine half)."""
     radius = np.sqrt(-2.0 * np.log1p(-uniform(seed, purpose, *address, 0)))
     return radius * np.cos(2.0 * np.pi * uniform(seed, purpose, *address, 1))

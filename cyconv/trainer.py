@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._checks import check_flag, check_integer, check_real, describe
 from ._files import check_writable
-from ._progress import ProgressBar, is_watched
+from ._progress import ProgressBar, is_interactive
 from ._signals import Interrupted, SignalRecorder, StopRequested
 from ._typing import IntArray, JsonDict, Parameters, StrPath
 from .augmentation import Augmentation
@@ -614,7 +614,7 @@ class _Run:
         if first == 0:
             network.set_velocity(None)
         title = progress if isinstance(progress, str) else None
-        shown = is_watched() if progress is None else progress is not False
+        shown = is_interactive() if progress is None else progress is not False
         try:
             with ProgressBar(shown, total=self.total_steps, initial=first, desc=title, unit="step") as bar:
                 while True:

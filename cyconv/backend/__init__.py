@@ -1,6 +1,6 @@
-"""Between NumPy and the compiled kernels.
+"""The layer between NumPy and the compiled kernels.
 
-`ops` holds the checked entry points of single kernels; `dispatch` chooses the
-build for this processor; `layout` plans where a network's numbers lie,
-`memory` allocates them, and `threads` says how many threads work on them.
+`ops` holds validated wrappers of single kernels, `dispatch` chooses the build
+for this processor, `layout` plans the memory layout of a network, `memory`
+allocates arrays, and `threads` determines the number of threads.
 """

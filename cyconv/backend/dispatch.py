@@ -1,8 +1,8 @@
-"""Which build of the kernels runs, and what it can tell of itself.
+"""Choice of the build of the kernels, and information about it.
 
-The build is chosen at import: the widest instruction set that the processor
-has, or the one that the environment variable ``CYCONV_ISA`` names
-(``baseline``, ``avx2``, ``avx512``).
+The build is chosen at import: the one for the widest instruction set that the
+processor supports, or the one named by the environment variable ``CYCONV_ISA``
+(``baseline``, ``avx2`` or ``avx512``).
 """
 
 import importlib
@@ -26,9 +26,9 @@ from . import threads
 from .memory import aligned_zeros
 
 PROBE_LINES = 512
-FAR = 10e-9  # seconds for a cache line to be written by one thread and read by another
+FAR = 10e-9  # seconds per cache line passed from one thread to another, above which they share no cache
 
-# Number of threads: when they were last looked at, and whether they are far apart.
+# For each number of threads: time of the last measurement, and whether the threads share no cache.
 _distances: dict[int, tuple[float, bool]] = {}
 
 
@@ -51,14 +51,15 @@ instruction_set, kernels = _choose_build()
 
 
 def show_config() -> JsonDict:
-    """Print how the kernels were built and how they run; return the same as a dict.
+    """Print how the kernels were built and how they run.
 
     Returns
     -------
     dict
-        Keys ``version``, ``instruction_set``, ``instruction_sets`` (those that
-        this machine can run), ``openmp`` (the ``_OPENMP`` date, 0 without),
-        ``threads``, ``compiler`` and ``flags``.
+        The same information, with keys ``version``, ``instruction_set``,
+        ``instruction_sets`` (those that this machine can run), ``openmp`` (the
+        date in ``_OPENMP``, or 0 without OpenMP), ``threads``, ``compiler`` and
+        ``flags``.
 
     Examples
     --------
@@ -88,23 +89,23 @@ def show_config() -> JsonDict:
 
 
 def specialised(function: Any, dtype: np.dtype[Any]) -> Any:
-    """The float or double version of a kernel's entry."""
+    """The specialisation of a kernel for float or double."""
     return function["float" if dtype == np.float32 else "double"]
 
 
 def measure_peak_flops(dtype: DTypeLike = "float32", seconds: float = 0.2) -> float:
-    """Measure the rate of fused multiply-adds on the current number of threads.
+    """Measure the peak rate of fused multiply-adds with the current number of threads.
 
     Parameters
     ----------
     dtype : {"float32", "float64"}
     seconds : float, default 0.2
-        How long to measure, about.
+        Approximate duration of the measurement.
 
     Returns
     -------
     float
-        10**9 floating-point operations per second, the best of several runs.
+        Best of several runs, in 10**9 floating-point operations per second.
     """
     dtype = check_float_dtype(dtype)
     seconds = check_real("seconds", seconds, 0.001, 60)
@@ -123,15 +124,16 @@ def measure_peak_flops(dtype: DTypeLike = "float32", seconds: float = 0.2) -> fl
 
 
 def threads_are_far(n_threads: int) -> bool:
-    """Whether the threads' processors share no cache, so that every line which passes between them is expensive.
+    """Whether the threads have no shared last-level cache, so that passing data between them is expensive.
 
-    A look takes some 50 microseconds and holds for a quarter of a second: a virtual machine's processors are moved
-    about. More threads than processors have other worries. It decides how results travel, never what they are.
+    This is measured, in about 50 microseconds, and cached for a quarter of a second, because the virtual processors
+    of a virtual machine may be moved. It is not measured for more threads than processors. The answer affects how
+    data are passed between threads, but never the results.
     """
     if n_threads == 1 or n_threads > threads.processors():
         return False
-    seen, far = _distances.get(n_threads, (-math.inf, False))
-    if time.monotonic() - seen > 0.25:
+    measured_at, far = _distances.get(n_threads, (-math.inf, False))
+    if time.monotonic() - measured_at > 0.25:
         lines = aligned_zeros(LINE_FLOATS * (PROBE_LINES + n_threads), np.float32, "the probe's lines")
         times = []
         for _ in range(3):

@@ -1,15 +1,16 @@
-"""Where every number of a network lies: the kernels' parameters and workspace.
+"""Memory layout of a network: the kernels' parameters and workspace.
 
-The kernels keep all parameters in one array, in the order and with the padding
-that their vectors like; users see PyTorch's names and layouts. This module
-draws the plan of both and translates. It computes nothing else.
+The kernels keep all parameters in one array, ordered and padded for vector
+instructions; users see PyTorch's names and layouts. This module computes the
+offsets of both and converts between them.
 
-A convolution with many patches is *patch-innermost*: vectors run along its
-patches, and its filters are stored as they are. One with few patches would
-waste them; it is *patch-major*: a dense layer applied to each patch, with
-vectors along the patch's values. In its output, a patch-innermost
-branch lies filter by filter (PyTorch's flatten order), a patch-major one patch
-by patch; the first hidden layer's columns follow.
+A convolution with many patches is *patch-innermost*: vectors run along the
+patches, and the filters are stored without padding. With few patches, most
+lanes of these vectors would be empty. Such a convolution is *patch-major*: a
+dense layer applied to each patch, with vectors along the values of the patch.
+The output of a patch-innermost branch is ordered by filter (PyTorch's flatten
+order), that of a patch-major branch by patch; the columns of the first hidden
+layer are ordered accordingly.
 """
 
 import math
@@ -35,10 +36,10 @@ from .._kernels.processor import (
 )
 from .._typing import FloatArray, ImageShape, Parameters, Sizes
 
-RING_BYTES = 2**21  # of all activation buffers together: more than a core's own cache
-GUARD_BYTES = 2**18  # behind each scratch, never touched: cores read ahead, many images beyond the last one of
-# theirs, and would take lines from the neighbour that writes them
-MAX_ELEMENTS = 2**40  # of parameters or workspace: far below any index's overflow
+RING_BYTES = 2**21  # of all activation buffers together: more than the private cache of a core
+GUARD_BYTES = 2**18  # unused space after each scratch area: hardware prefetchers read far beyond the end, and would
+# take cache lines away from the thread that writes them
+MAX_ELEMENTS = 2**40  # of parameters or workspace: indices cannot overflow
 
 _Task: TypeAlias = tuple[int, int, int, int]  # kind, layer, begin, width
 
@@ -49,12 +50,12 @@ def padded(n: int, multiple: int = PAD) -> int:
 
 
 def is_patch_inner(n_patches: int) -> bool:
-    """Whether patches run along the vector lanes: not where padding them would cost more than half as much again."""
+    """Whether vectors run along the patches, which they do if padding adds at most half of their number."""
     return 2 * padded(n_patches) <= 3 * n_patches
 
 
 def as_sizes(name: str, value: Any) -> Sizes:
-    """An integer or a sequence of them, as a tuple of positive integers."""
+    """An integer or a sequence of integers as a tuple of positive integers."""
     if isinstance(value, (str, bytes, dict)) or (isinstance(value, np.ndarray) and value.ndim != 1):
         raise TypeError(f"{name} must be an integer or a sequence of integers, but got {describe(value)}")
     if np.ndim(value) == 0:
@@ -66,19 +67,19 @@ def as_sizes(name: str, value: Any) -> Sizes:
 
 
 class Layout:
-    """The plan of a network: its parameters in one array, and the kernels' view of it.
+    """Layout of a network's parameters in one array, and of the kernels' workspace.
 
     Parameters
     ----------
     image_shape : tuple of int
         (C, H, W).
     filter_size, n_filters : tuple of int
-        One pair for each branch.
+        Filter width and number of filters of each branch.
     n_hidden : tuple of int
-        Units of each hidden layer.
+        Number of units in each hidden layer.
     n_classes : int
     single_filter, single_hidden : bool
-        Whether names carry no number: ``conv.weight`` rather than ``conv.0.weight``.
+        Whether names are not numbered: ``conv.weight`` instead of ``conv.0.weight``.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class Layout:
             self.names += [(f"{prefix}.weight", "dense", i), (f"{prefix}.bias", "dense_bias", i)]
 
     def shape(self, kind: str, i: int) -> tuple[int, ...]:
-        """Shape of a parameter as users see it."""
+        """Public shape of a parameter."""
         if kind.startswith("filter"):
             branch = self.branches[i]
             if kind == "filter_bias":
@@ -168,12 +169,12 @@ class Layout:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Public name -> shape, in order."""
+        """Public shape of each parameter by name, in order."""
         return {name: self.shape(kind, i) for name, kind, i in self.names}
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers are trained."""
+        """Number of trainable parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def transposes(self, kernels: ModuleType, itemsize: int) -> bool:
@@ -185,7 +186,7 @@ class Layout:
         return [self._matrix(store, kind, i) for _, kind, i in self.names if not kind.endswith("bias")]
 
     def _matrix(self, store: FloatArray, kind: str, i: int) -> FloatArray:
-        """A weight matrix as it lies in the kernels' array: (units or filters, row with its padding)."""
+        """A weight matrix in the kernels' array, (units or filters, padded row)."""
         if kind == "filter":
             branch = self.branches[i]
             start, rows = branch["weight"], branch["n_filters"]
@@ -196,7 +197,7 @@ class Layout:
         return store[start : start + rows * ld].reshape(rows, ld)
 
     def _pieces(self, store: FloatArray, kind: str, i: int) -> Iterator[tuple[slice, FloatArray, tuple[int, ...]]]:
-        """Pairs (view of the public array's columns, view of the store) for one parameter."""
+        """The parts of one parameter: columns of the public array, view of the store, shape of the part."""
         shape = self.shape(kind, i)
         if kind == "filter":
             row = self.branches[i]["n_values"]
@@ -225,7 +226,7 @@ class Layout:
                 begin += n_f * n_p
 
     def pack(self, mapping: Mapping[str, FloatArray], store: FloatArray) -> None:
-        """Write public arrays into the kernels' array."""
+        """Copy public arrays into the kernels' array."""
         for name, kind, i in self.names:
             array = mapping[name].reshape(self.shape(kind, i)[0], -1) if "bias" not in kind else mapping[name]
             for columns, view, _ in self._pieces(store, kind, i):
@@ -233,7 +234,7 @@ class Layout:
                 view[...] = part.reshape(view.shape)
 
     def unpack(self, store: FloatArray) -> Parameters:
-        """The kernels' array as new public arrays."""
+        """Copy the kernels' array into new public arrays."""
         mapping = {}
         for name, kind, i in self.names:
             parts = [
@@ -244,21 +245,21 @@ class Layout:
         return mapping
 
     def block_size(self, batch_size: int, itemsize: int) -> int:
-        """Images in a block of the training step.
+        """Number of images in a block of the training step.
 
-        At most as few as keep a block's activations in cache; more where the
-        weights that every block streams are large, or where the filters'
-        gradient has few patches to sum over before its lanes are folded. Of the
-        sizes up to there, the largest with which the busier of two threads has
-        hardly more to do than with any other; a tile that is not full wastes
-        some of its time.
+        The limit is small enough for the activations of a block to stay in
+        cache. It is higher if the weights, which every block streams, are large,
+        or if the gradient of the filters has few patches to sum over before its
+        lanes are added up. Of the sizes up to the limit, the largest one is used
+        with which the busier of two threads has hardly more work than with the
+        best one, counting the time wasted in tiles that are not full.
         """
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
         few_patches = any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
         limit = 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
         sizes = range(min(limit, batch_size), 0, -1)
-        share = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
-        return next(size for size in sizes if share[size] <= 1.05 * min(share.values()))
+        work = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
+        return next(size for size in sizes if work[size] <= 1.05 * min(work.values()))
 
     def plan(
         self,
@@ -269,27 +270,27 @@ class Layout:
         evaluation: bool = False,
         transposes: bool = False,
     ) -> tuple[dict[str, Any], list[_Task], int]:
-        """The description that the kernels' ``read_plan`` takes, with the workspace's size.
+        """The plan that the kernels' ``read_plan`` reads, and the size of the workspace.
 
         Parameters
         ----------
         kernels : module
-            For the scratch that its tiles need.
+            Build of the kernels, which determines the scratch space of its tiles.
         batch_size : int
-            Images in a batch; for evaluation, one block is laid out in each thread's scratch.
+            Images in a batch; for evaluation, each thread's scratch area holds one block.
         n_threads : int
         itemsize : int
-            Bytes of a number.
+            Size of an element in bytes.
         evaluation : bool
         transposes : bool
-            Whether the weights of dense layers with many units are also laid out inputs by units; for evaluation.
+            Whether to store transposed weights of dense layers with many units as well; for evaluation.
 
         Returns
         -------
         plan : dict
         tasks : list of tuple
         workspace : int
-            Elements.
+            Size in elements.
         """
         block = self.block_size(batch_size, itemsize)
         rows = block if evaluation else batch_size
@@ -352,11 +353,11 @@ class Layout:
         }
         total = whole.used + n_threads * thread.used
         if total > MAX_ELEMENTS:
-            raise MemoryError(f"a batch of {batch_size} images needs a workspace of {total} numbers, more than 2**40")
+            raise MemoryError(f"a batch of {batch_size} images needs a workspace of {total} elements, more than 2**40")
         return plan, tasks, total
 
     def tasks(self) -> list[_Task]:
-        """The tiles of phase two, (kind, layer, begin, width): the large panels first."""
+        """The tasks of phase two, (kind, layer, begin, width), with the large panels first."""
         panels, rest = [], []
         for i, dense in enumerate(self.dense):
             panels += _panels(DENSE_PANEL, i, dense["n_inputs"])
@@ -372,7 +373,7 @@ class Layout:
 
 
 class _Cursor:
-    """Hands out padded ranges of an array, one after the other."""
+    """Allocates consecutive padded ranges of an array."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -388,7 +389,7 @@ def _is_transposed(dense: dict[str, int], kernels: ModuleType, itemsize: int) ->
 
 
 def _panels(kind: int, layer: int, n_inputs: int) -> list[_Task]:
-    """One panel, or an even number of them: for two threads."""
+    """One panel, or an even number of them, for an even distribution over two threads."""
     count = -(-n_inputs // PANEL)
     width = padded(-(-n_inputs // (count + count % 2 if count > 1 else 1)))
     return [(kind, layer, begin, min(width, n_inputs - begin)) for begin in range(0, n_inputs, width)]
@@ -397,7 +398,7 @@ def _panels(kind: int, layer: int, n_inputs: int) -> list[_Task]:
 def row_length(n: int) -> int:
     """``n`` elements padded to an odd number of cache lines of 64 bytes (floats).
 
-    Rows a power of two apart would fall into the same few sets of the cache.
+    Rows at distances of a power of two would compete for a few sets of the cache.
     """
     lines = padded(n) // LINE_FLOATS
     return LINE_FLOATS * (lines + 1 - lines % 2)

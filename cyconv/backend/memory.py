@@ -1,4 +1,4 @@
-"""Arrays within the memory that this process may hold."""
+"""Allocation of arrays, within the memory limit of this process."""
 
 import math
 
@@ -10,13 +10,13 @@ from .._typing import AnyArray
 
 
 def new_array(what: str, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
-    """An array of any contents, if this process can hold it."""
+    """An uninitialised array; MemoryError if it does not fit in memory."""
     check_memory(what, math.prod(shape) * np.dtype(dtype).itemsize)
     return np.empty(shape, dtype)
 
 
 def aligned_zeros(n: int, dtype: DTypeLike, what: str) -> AnyArray:
-    """A zeroed vector that begins on a cache line."""
+    """A zero vector aligned to a cache line; MemoryError if it does not fit in memory."""
     dtype = np.dtype(dtype)
     check_memory(what, n * dtype.itemsize + 64)
     raw = np.zeros(n * dtype.itemsize + 64, np.uint8)

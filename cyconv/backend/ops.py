@@ -1,8 +1,8 @@
-"""The checked entry points of the kernels.
+"""Validated wrappers of the kernels.
 
-Every function here checks its arguments, allocates what it returns, and calls
-the build of the kernels that suits the processor. Each has a twin of the same
-name and signature in :mod:`cyconv.reference`, in plain NumPy.
+Every function checks its arguments, allocates its result, and calls the build
+of the kernels for this processor. Each has a counterpart with the same name and
+signature in :mod:`cyconv.reference`, in plain NumPy.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from .threads import threads_for_call
 
 
 def _same_dtype(**arrays: FloatArray) -> np.dtype[np.floating]:
-    """The dtype that all the named float arrays share."""
+    """The common dtype of the given arrays."""
     names = list(arrays)
     first = arrays[names[0]].dtype
     for name in names[1:]:
@@ -54,7 +54,7 @@ def _require_filters(weight: AnyArray) -> None:
 
 
 def _pad_last(what: str, array: FloatArray, width: int) -> FloatArray:
-    """A contiguous copy whose last axis is filled up with zeros to ``width``."""
+    """A contiguous array whose last axis is padded with zeros to ``width``."""
     if array.shape[-1] == width:
         return np.ascontiguousarray(array)
     out = new_array(what, (*array.shape[:-1], width), array.dtype)
@@ -64,7 +64,7 @@ def _pad_last(what: str, array: FloatArray, width: int) -> FloatArray:
 
 
 def _pad_rows(what: str, array: FloatArray) -> FloatArray:
-    """A copy with zero rows up to a multiple of UNITS_PAD."""
+    """An array padded with zero rows to a multiple of UNITS_PAD."""
     rows = padded(array.shape[0], UNITS_PAD)
     if array.shape[0] == rows:
         return array
@@ -75,7 +75,7 @@ def _pad_rows(what: str, array: FloatArray) -> FloatArray:
 
 
 def im2col(images: FloatArray, filter_size: int) -> FloatArray:
-    """Cut images into non-overlapping patches, one column each.
+    """Cut images into non-overlapping patches, one per column.
 
     Parameters
     ----------
@@ -86,7 +86,8 @@ def im2col(images: FloatArray, filter_size: int) -> FloatArray:
     Returns
     -------
     ndarray, (N, C*f*f, H*W/(f*f))
-        Values of a patch in the order (channel, row, column), patches row by row.
+        The values of a patch are in the order (channel, row, column), and the
+        patches in the order (row, column).
 
     Raises
     ------
@@ -108,7 +109,7 @@ def im2col(images: FloatArray, filter_size: int) -> FloatArray:
 
 
 def col2im(patches: FloatArray, image_shape: Sequence[int], filter_size: int) -> FloatArray:
-    """Put patches back into images: the inverse of :func:`im2col`.
+    """Assemble patches into images: the inverse of :func:`im2col`.
 
     Parameters
     ----------
@@ -147,21 +148,21 @@ def gather_batch(
     epoch: int = 0,
     centre: FloatArray | None = None,
 ) -> FloatArray:
-    """Normalise, augment and patchify a batch of stored images in one pass.
+    """Normalise, augment and patchify a batch of images in one pass.
 
     Parameters
     ----------
     images : array of uint8, (n, C, H, W)
     order : array of int, (m,)
-        Which images, 0 to n-1.
+        Indices of the images in the batch, 0 to n-1.
     filter_size : int
     scale, offset : array of float32 or float64, (C, H, W)
-        A pixel's value becomes ``pixel*scale + offset``.
+        Pixels are normalised to ``pixel*scale + offset``.
     augmentation : Augmentation, optional
     seed, epoch : int, default 0
-        Address of what the augmentation draws.
+        Seed and epoch of the augmentation.
     centre : array of the same dtype, (C, H, W), optional
-        Whole numbers that are subtracted from the pixels first; none unless given.
+        Integers that are subtracted from the pixels first.
 
     Returns
     -------
@@ -174,7 +175,7 @@ def gather_batch(
     """
     images = check_array("images", images, ("n", "C", "H", "W"), (np.uint8,))
     _require_images("images", images)
-    order = check_array("order", order, ("m",)).copy()  # the kernel indexes with it: nobody may change it now
+    order = check_array("order", order, ("m",)).copy()  # the kernel uses it as indices, so no one may change it
     if order.dtype.kind not in "iu":
         raise TypeError(f"order must be integers, but got {describe(order)}")
     if order.size and (order.min() < 0 or order.max() >= images.shape[0]):
@@ -270,7 +271,7 @@ def patch_matmul_forward(patches: FloatArray, weight: FloatArray, bias: FloatArr
     dtype = _same_dtype(patches=patches, weight=weight, bias=bias)
     n, n_values, n_patches = patches.shape
     _require_filters(weight)
-    if not is_patch_inner(n_patches):  # as training does: a dense layer whose rows are patches
+    if not is_patch_inner(n_patches):  # as in training, a dense layer applied to each patch
         rows = new_array("patches", (n, n_patches, n_values), dtype)
         rows[...] = patches.transpose(0, 2, 1)
         outputs = dense_forward(rows.reshape(n * n_patches, n_values), weight, bias)
@@ -301,7 +302,7 @@ def patch_matmul_backward(
         Gradient with respect to the output of :func:`patch_matmul_forward`.
     patches : array, (N, D, P)
     activations : array, (N, F, P)
-        That output: where it is not positive, ReLU lets no gradient through.
+        That output; where it is not positive, the gradient of ReLU is zero.
 
     Returns
     -------
@@ -350,7 +351,7 @@ def dense_forward(inputs: FloatArray, weight: FloatArray, bias: FloatArray, relu
     Returns
     -------
     ndarray, (N, O)
-        ``inputs @ weight.T + bias``, then ReLU where asked; NaN stays NaN.
+        ``inputs @ weight.T + bias``, followed by ReLU if ``relu``; NaN stays NaN.
 
     Raises
     ------
@@ -390,11 +391,11 @@ def dense_backward(
     Parameters
     ----------
     d_outputs : array of float32 or float64, (N, O)
-        Gradient with respect to the layer's output.
+        Gradient with respect to the output of the layer.
     inputs : array, (N, I)
     weight : array, (O, I)
     outputs : array, (N, O), optional
-        The layer's output, where it ended in ReLU.
+        Output of the layer, if it ends in ReLU.
 
     Returns
     -------
@@ -425,7 +426,7 @@ def dense_backward(
     masked = new_array("d_outputs", (n, padded(weight.shape[0])), dtype)
     n_threads = threads_for_call()
     scratch = new_array("d_outputs", (n_threads, kernels.dense_scratch_size(ENTRY_BLOCK)), dtype)
-    skips = bool(np.isfinite(inputs).all() and np.isfinite(weight).all())  # else zeros make NaN of what is not
+    skips = bool(np.isfinite(inputs).all() and np.isfinite(weight).all())  # 0*NaN and 0*inf must give NaN
     specialised(kernels.dense_backward_rows, dtype)(
         np.ascontiguousarray(d_outputs),
         _pad_last("inputs", inputs, width),
@@ -457,8 +458,9 @@ def softmax_cross_entropy_forward(
     targets : array of int, (N,), or of float, (N, K)
         Classes, or probabilities that sum to 1.
     label_smoothing : float, default 0.0
-        The true class gets ``1 - label_smoothing``, each other
-        ``label_smoothing/(K - 1)``; with classes only.
+        The target is ``1 - label_smoothing`` for the true class and
+        ``label_smoothing/(K - 1)`` for each other class. Must be 0 if targets
+        are probabilities.
 
     Returns
     -------
@@ -492,7 +494,7 @@ def softmax_cross_entropy_backward(
     probabilities : array of float32 or float64, (N, K)
         From :func:`softmax_cross_entropy_forward`.
     targets, label_smoothing
-        As there.
+        As for that function.
 
     Returns
     -------
@@ -515,7 +517,7 @@ def softmax_cross_entropy_backward(
 
 
 def sum_of_squares(weight: FloatArray) -> float:
-    """The sum of the squares of all elements, in double precision.
+    """Sum of the squares of all elements, in double precision.
 
     Parameters
     ----------
@@ -528,7 +530,7 @@ def sum_of_squares(weight: FloatArray) -> float:
     Raises
     ------
     TypeError
-        If the dtype is neither.
+        If the array has another dtype.
     """
     weight = check_array("weight", weight, (None,) * as_array("weight", weight).ndim, FLOATS)
     return float(specialised(kernels.sum_of_squares, weight.dtype)(np.ascontiguousarray(weight).reshape(-1)))
@@ -543,15 +545,16 @@ def sgd_update(weight: FloatArray, gradient: FloatArray, learning_rate: float, l
     ----------
     weight : ndarray of float32 or float64, writable, any shape and strides
     gradient : array of the same dtype and shape
-        Of the loss alone; may not share memory with ``weight``.
+        Gradient of the loss, without the penalty; may not share memory with
+        ``weight``.
     learning_rate : float, not negative
     l2 : float, not negative, default 0.0
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong dtype, shape or range, or ``weight``
-        cannot be written.
+        If an argument has the wrong dtype, shape or range, or if ``weight`` is
+        not writable.
     """
     if not isinstance(weight, np.ndarray) or weight.dtype not in FLOATS or not weight.flags.writeable:
         raise TypeError(f"weight must be a writable array of float32 or float64, but got {describe(weight)}")
@@ -572,7 +575,7 @@ def sgd_update(weight: FloatArray, gradient: FloatArray, learning_rate: float, l
 
 
 def _overlaps_itself(array: AnyArray) -> bool:
-    """Whether two places of an array may be the same element: no cut or transposed one has such strides."""
+    """Whether two elements of an array may share memory, as never happens for slices and transposes."""
     end = array.itemsize
     for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape) if n > 1):
         if stride < end:
@@ -582,7 +585,7 @@ def _overlaps_itself(array: AnyArray) -> bool:
 
 
 def _overlap(a: AnyArray, b: AnyArray) -> bool:
-    """Whether two arrays share an element; where that is too hard to tell, they are taken to."""
+    """Whether two arrays share memory; True if NumPy cannot decide it in reasonable time."""
     try:
         return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]   # NumPy documents any number
     except np.exceptions.TooHardError:
@@ -590,7 +593,7 @@ def _overlap(a: AnyArray, b: AnyArray) -> bool:
 
 
 def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order in which an epoch visits its images: a pure function of its arguments.
+    """Order in which an epoch visits its images, a pure function of the arguments.
 
     Parameters
     ----------
@@ -600,12 +603,13 @@ def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, (n,)
-        A permutation (Fisher & Yates), each swap drawn at its own address.
+        A permutation (Fisher-Yates shuffle), with a counter-based random number
+        for each swap.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no integer in its range.
+        If an argument is not an integer or is out of range.
 
     Examples
     --------

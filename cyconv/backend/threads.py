@@ -1,4 +1,4 @@
-"""How many threads to use: what this process may really use, unless told otherwise."""
+"""How many threads to use: by default, as many as this process can really run."""
 
 import math
 import os
@@ -13,37 +13,37 @@ from .._kernels import processor
 
 MAX_THREADS = 256
 
-QUOTA_HOLDS = 1.0  # seconds: reading it takes longer than a small network's update
-SPINS = 5000  # pauses before a waiting thread sleeps, on processors of its own: some 100 microseconds
-WINDOW = 0.03  # seconds of work over which a way to share it is tried: ten of a system's time slices or so
-REVIEW_AFTER = 1.0  # seconds of work for which the faster way is kept
-CROWDED = 0.1  # share of their time that threads sleep for each other once others use their processors
+QUOTA_HOLDS = 1.0  # seconds for which the quota is cached: reading it takes longer than an update of a small network
+SPINS = 5000  # pauses before a waiting thread sleeps if no other process competes: about 100 microseconds
+WINDOW = 0.03  # seconds of work over which a configuration is measured: about ten time slices of the system
+REVIEW_AFTER = 1.0  # seconds of work after which another configuration is measured again
+CROWDED = 0.1  # fraction of time asleep at barriers above which other processes are taken to use the processors
 
 _chosen: int | None = None
 _openmp_at_import = processor.openmp_max_threads()
-_last_quota: tuple[float, float] = -math.inf, math.inf  # when it was read, and what it was
+_last_quota: tuple[float, float] = -math.inf, math.inf  # time of reading, value
 _used_openmp = False
 _after_fork = False
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads the kernels use. Results do not depend on it.
+    """Set the number of threads of the kernels. Results do not depend on it.
 
     Parameters
     ----------
     n : int
-        1 to 256. More than there are processors is allowed and slow.
+        1 to 256. More threads than processors are allowed, but slow.
 
     Raises
     ------
     TypeError, ValueError
-        If ``n`` is no integer in that range.
+        If ``n`` is not an integer in that range.
 
     Notes
     -----
-    In a child that was forked after the parent had run on several threads,
-    OpenMP's threads are gone and cannot be started again; the kernels then
-    run on one thread whatever is set.
+    OpenMP cannot start threads in a child process that was forked after its
+    parent had used several threads; the kernels then use one thread, regardless
+    of this setting.
 
     Examples
     --------
@@ -57,15 +57,15 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads the next call of a kernel will use.
+    """Return the number of threads that the next call of a kernel will use.
 
-    Unless :func:`set_num_threads` was called: what a program has told the
-    OpenMP runtime since (threadpoolctl does), else ``OMP_NUM_THREADS``, else one
-    in a worker of a process pool, else the processors that OpenMP binds its
-    threads to or the affinity mask leaves to this process, within the control
-    group's quota. Never more than OpenMP's own limit (``OMP_THREAD_LIMIT``).
-    Training uses fewer of them while other processes keep them busy and fewer
-    are faster.
+    If :func:`set_num_threads` was not called, it is the first of these that
+    applies: the number set in the OpenMP runtime since the import (for example
+    by threadpoolctl); ``OMP_NUM_THREADS``; 1 in a worker of a process pool; the
+    number of processors that OpenMP binds its threads to, or that the affinity
+    mask allows, up to the quota of the control group. It never exceeds OpenMP's
+    limit (``OMP_THREAD_LIMIT``). Training uses fewer threads while other
+    processes compete for the processors and fewer threads are faster.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def get_num_threads() -> int:
 
 
 def threads_for_call() -> int:
-    """As :func:`get_num_threads`, or 1 without OpenMP; notes that OpenMP is about to start its threads."""
+    """As :func:`get_num_threads`, or 1 without OpenMP; records that OpenMP is about to start threads."""
     global _used_openmp
     if not processor.openmp_version():
         return 1
@@ -87,11 +87,13 @@ def threads_for_call() -> int:
 
 
 def default_threads() -> int:
-    """The number of threads where none was chosen."""
-    told = processor.openmp_max_threads()
-    asked = _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
-    if told != _openmp_at_import or asked:
-        return min(told if told != _openmp_at_import else asked, _limit())
+    """The number of threads if `set_num_threads` was not called."""
+    in_runtime = processor.openmp_max_threads()
+    in_environment = _parse_count(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    if in_runtime != _openmp_at_import:
+        return min(in_runtime, _limit())
+    if in_environment:
+        return min(in_environment, _limit())
     if _in_worker():
         return 1
     return max(1, int(min(processors(), _quota_lately(), _limit())))
@@ -101,20 +103,20 @@ def _limit() -> int:
     return min(MAX_THREADS, max(1, processor.openmp_thread_limit()))
 
 
-def _positive(text: str) -> int:
-    """The number that a text of the system's holds; 0 if it holds none."""
+def _parse_count(text: str) -> int:
+    """A non-negative integer given by the environment or the system; 0 if it is not one."""
     return int(text) if re.fullmatch(r"\s*[0-9]{1,18}\s*", text) else 0
 
 
 def _in_worker() -> bool:
-    """Whether multiprocessing started this process: its siblings share the processors."""
+    """Whether multiprocessing started this process, whose siblings then share the processors."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
 
 
 def processors() -> int:
-    """How many this process may run on."""
-    bound = processor.openmp_bound_processors()  # the affinity mask then shows but the calling thread's
+    """Number of processors that this process may run on."""
+    bound = processor.openmp_bound_processors()  # if set, the affinity mask is that of the calling thread only
     if bound:
         return bound
     if hasattr(os, "sched_getaffinity"):
@@ -140,81 +142,83 @@ def _group_quota(folder: Path) -> float:
     limit, _, period = _cgroups.read(folder / "cpu.max").strip().partition(" ")
     if not limit:
         limit, period = _cgroups.read(folder / "cpu.cfs_quota_us"), _cgroups.read(folder / "cpu.cfs_period_us")
-    quota, per = _positive(limit), _positive(period)
+    quota, per = _parse_count(limit), _parse_count(period)
     return math.ceil(quota / per) if quota and per else math.inf
 
 
-def _forked() -> None:
+def _note_fork() -> None:
     global _after_fork
     _after_fork = _after_fork or _used_openmp
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class Team:
-    """How threads share a kind of work: how many of them, and how they wait for each other.
+    """The number of threads for one kind of work, and how long they spin before they sleep.
 
-    Threads that wait for each other many thousand times a second are slower
-    than one of them as soon as another process wants one of their processors.
-    Then they sleep for each other. If they do, all ways to share the work are
-    tried: without spinning before they sleep, by half as many, and so on; the
-    fastest is kept, and now and then one of the others tried again. On
-    processors of its own a team keeps its size and nothing is tried. Results do
-    not depend on it.
+    Threads that synchronise many thousand times a second are slower than a
+    single thread as soon as another process competes for one of their
+    processors, which shows in the time they sleep at barriers. In that case,
+    the throughput of several configurations is measured: without spinning, with
+    half as many threads, and so on. The fastest one is used, and from time to
+    time another one is measured again. Without competing processes, the team
+    keeps its size and nothing is measured. Results do not depend on the
+    configuration.
 
     Parameters
     ----------
     n_threads : int
-        How many there are.
+        Number of threads of the whole team.
     """
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
-        self._ways = [(n_threads, SPINS)]
+        self._configurations = [(n_threads, SPINS)]  # (number of threads, spins)
         while n_threads > 1:
-            self._ways.append((n_threads, 0))
+            self._configurations.append((n_threads, 0))
             n_threads //= 2
         if self.n_threads > 1:
-            self._ways.append((1, 0))
-        # What each got done in a second, when it was last used.
-        self._paces: list[float | None] = [None] * len(self._ways)
-        self._way = self._turn = 0
-        self._begin(WINDOW)
+            self._configurations.append((1, 0))
+        # Work per second with each configuration when it was last measured.
+        self._throughputs: list[float | None] = [None] * len(self._configurations)
+        self._current = self._n_reviews = 0
+        self._start_window(WINDOW)
 
-    def _begin(self, seconds: float) -> None:
-        self._seconds_wanted = seconds
+    def _start_window(self, seconds: float) -> None:
+        self._window = seconds
         self._work = self._seconds = self._asleep = 0.0
 
     @property
     def size(self) -> int:
-        """int: how many threads to use for the next call."""
-        return self._ways[self._way][0]
+        """int: number of threads for the next call."""
+        return self._configurations[self._current][0]
 
     @property
     def spins(self) -> int:
-        """int: for how many pauses each should wait before it sleeps."""
-        return self._ways[self._way][1]
+        """int: number of pauses before a waiting thread sleeps."""
+        return self._configurations[self._current][1]
 
     def note(self, work: float, seconds: float, asleep: float) -> None:
-        """Take in a call's work, in a unit that stays the same, its time, and how long threads slept for each other."""
+        """Record a call: its work (in a fixed unit), its duration, and the time that threads slept at barriers."""
         self._work += work
         self._seconds += seconds
         self._asleep += asleep
-        if self._seconds < self._seconds_wanted:
+        if self._seconds < self._window:
             return
-        self._paces[self._way] = self._work / self._seconds
-        if self._way == 0 and self._asleep <= CROWDED * self.size * self._seconds:
-            self._paces = [None] * len(self._ways)
-            self._begin(WINDOW)
-        elif None in self._paces:
-            self._way = self._paces.index(None)
-            self._begin(WINDOW)
-        elif self._way != (best := self._paces.index(max(filter(None, self._paces)))):
-            self._way = best
-            self._begin(REVIEW_AFTER)
-        else:
-            self._turn = (self._turn + 1) % (len(self._ways) - 1)
-            self._way = (best + 1 + self._turn) % len(self._ways)
-            self._begin(WINDOW)
+        self._throughputs[self._current] = self._work / self._seconds
+        if self._current == 0 and self._asleep <= CROWDED * self.size * self._seconds:
+            self._throughputs = [None] * len(self._configurations)
+            self._start_window(WINDOW)
+        elif None in self._throughputs:
+            self._current = self._throughputs.index(None)
+            self._start_window(WINDOW)
+        elif self._current != (best := self._throughputs.index(max(filter(None, self._throughputs)))):
+            self._current = best
+            self._start_window(REVIEW_AFTER)
+        else:  # measure the others in turn
+            self._n_reviews += 1
+            n_others = len(self._configurations) - 1
+            self._current = (best + 1 + self._n_reviews % n_others) % len(self._configurations)
+            self._start_window(WINDOW)

@@ -1,4 +1,4 @@
-"""Fetch CIFAR-10's binary archive, when asked to."""
+"""Download of CIFAR-10's binary archive."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from typing import IO
 
 from .._checks import check_flag, describe
 from .._files import check_path, locked, regular_file, sync_folder
-from .._progress import ProgressBar, is_watched
+from .._progress import ProgressBar, is_interactive
 from .._typing import StrPath
 
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
@@ -22,27 +22,28 @@ PUBLISHED_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
 _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _N_BYTES = 170_052_171
 _CHUNK = 2**18
-_TIMEOUT = 30.0  # seconds without a byte
+_TIMEOUT = 30.0  # seconds without receiving a byte
 
 
 def download_cifar10(folder: StrPath, url: str | None = None, progress: bool | None = None) -> Path:
     """Download CIFAR-10's binary archive (170 MB) and verify its checksum.
 
-    What has arrived waits in ``cifar-10-binary.tar.gz.part``, so that a call
-    after an interruption goes on where the last one stopped. The archive gets
-    its own name only once it is whole and has the published MD5 sum. When it
-    is there already, nothing is fetched.
+    The data are first written to ``cifar-10-binary.tar.gz.part``, from which an
+    interrupted download is resumed. The file is renamed once it is complete and
+    has the published MD5 checksum. If the archive exists already, nothing is
+    downloaded.
 
     Parameters
     ----------
     folder : path-like
-        Where to put the archive; made if it does not exist.
+        Folder for the archive; created if it does not exist.
     url : str, optional
-        A mirror's http or https address. Without it the environment variable
-        ``CYCONV_CIFAR10_URL``, else the publisher's.
+        http or https address of a mirror. By default, that of the environment
+        variable ``CYCONV_CIFAR10_URL``, or else the original one.
     progress : bool, optional
-        Whether to show a progress bar; without it, only in a notebook or on a
-        terminal. One that cannot be drawn is left out.
+        Whether to show a progress bar. By default, a bar is shown in a notebook
+        and where stderr is a terminal. If it cannot be drawn, the download
+        continues without it.
 
     Returns
     -------
@@ -52,13 +53,13 @@ def download_cifar10(folder: StrPath, url: str | None = None, progress: bool | N
     Raises
     ------
     ValueError
-        If the address is none, or what it sends is not the published archive.
+        If the address is invalid, or does not lead to the original archive.
     ConnectionError
-        If the server cannot be reached, refuses, or stops sending.
+        If the server cannot be reached, returns an error or stops sending.
     FileExistsError
-        If another file, or something else than a file, stands where the archive or its part would go.
+        If the path of the archive or of its ``.part`` file is taken by another file, or by something that is not a file.
     OSError
-        If the folder cannot be written to, another download writes there, or the disk is full.
+        If the folder is not writable, another download is writing there, or the disk is full.
 
     Examples
     --------
@@ -76,7 +77,7 @@ def download_cifar10(folder: StrPath, url: str | None = None, progress: bool | N
             if _md5(archive) != _MD5:
                 raise FileExistsError(
                     f"folder must hold no other {ARCHIVE_NAME} than the published one, but {archive} has "
-                    "another MD5 sum: move it away first",
+                    "a different MD5 checksum: move it away first",
                 )
             return archive
         _download(url, regular_file(ARCHIVE_NAME, archive)[0], progress)
@@ -94,7 +95,7 @@ def download_cifar10(folder: StrPath, url: str | None = None, progress: bool | N
 
 
 def _download(url: str, target: Path, progress: bool | None) -> None:
-    """Fetch into a part beside ``target`` what it lacks, and rename it once it is whole and right."""
+    """Download or complete the ``.part`` file of ``target``, and rename it once its checksum is right."""
     name = f"{ARCHIVE_NAME}.part"
     part, _ = regular_file(name, target.with_name(name))
     with contextlib.ExitStack() as stack:
@@ -110,8 +111,7 @@ def _download(url: str, target: Path, progress: bool | None) -> None:
             os.fsync(file.fileno())
         found = _md5(part)
         if found != _MD5:
-            # What is wrong cannot be completed: the next call starts afresh.
-            part.unlink()
+            part.unlink()  # a wrong file cannot be completed: the next call starts from scratch
             raise ValueError(f"url must lead to the published archive with MD5 {_MD5}, but {url} sent one with {found}")
         os.replace(part, target)
     sync_folder(target.parent)
@@ -140,10 +140,10 @@ def _md5(path: Path) -> str:
 
 
 def _fetch(url: str, file: IO[bytes], progress: bool | None) -> None:
-    """Append to ``file`` what it lacks of the archive."""
+    """Append the missing part of the archive to ``file``."""
     start = file.tell()
     if start >= _N_BYTES:
-        return  # whole, or wrong: the checksum tells
+        return  # complete or wrong, which the checksum will show
     request = urllib.request.Request(url, headers={"User-Agent": "cyconv"})
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -152,7 +152,7 @@ def _fetch(url: str, file: IO[bytes], progress: bool | None) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-            _empty(file)
+            _clear(file)
             _fetch(url, file, progress)
             return
         raise ConnectionError(
@@ -163,49 +163,49 @@ def _fetch(url: str, file: IO[bytes], progress: bool | None) -> None:
             f"url must lead to {ARCHIVE_NAME}, but {url} cannot be reached: {_reason(error)}"
         ) from None
     with response:
-        if start and not _continues(response, start):
-            _empty(file)
+        if start and not _is_partial(response, start):
+            _clear(file)
             start = 0
         _receive(response, file, start, url, progress)
 
 
-def _empty(file: IO[bytes]) -> None:
+def _clear(file: IO[bytes]) -> None:
     file.seek(0)
     file.truncate()
 
 
-def _continues(response: http.client.HTTPResponse, start: int) -> bool:
-    """Whether the server sends the rest, and not everything from the beginning."""
-    sent = response.headers.get("Content-Range", "")
-    return response.status == http.HTTPStatus.PARTIAL_CONTENT and sent.startswith(f"bytes {start}-")
+def _is_partial(response: http.client.HTTPResponse, start: int) -> bool:
+    """Whether the server sends the bytes from ``start`` on, rather than the whole file."""
+    content_range = response.headers.get("Content-Range", "")
+    return response.status == http.HTTPStatus.PARTIAL_CONTENT and content_range.startswith(f"bytes {start}-")
 
 
 def _receive(
     response: http.client.HTTPResponse, file: IO[bytes], position: int, url: str, progress: bool | None
 ) -> None:
-    shown = is_watched() if progress is None else progress
+    shown = is_interactive() if progress is None else progress
     with ProgressBar(shown, total=_N_BYTES, initial=position, unit="B", unit_scale=True, desc=ARCHIVE_NAME) as bar:
         while position < _N_BYTES:
             try:
-                piece = response.read(min(_CHUNK, _N_BYTES - position))
+                chunk = response.read(min(_CHUNK, _N_BYTES - position))
             except (OSError, http.client.HTTPException) as error:
-                raise _broken_off(url, position, _reason(error)) from None
-            if not piece:
-                raise _broken_off(url, position, "the server closed the connection")
-            file.write(piece)
-            position += len(piece)
-            bar.update(len(piece))
+                raise _interrupted(url, position, _reason(error)) from None
+            if not chunk:
+                raise _interrupted(url, position, "the server closed the connection")
+            file.write(chunk)
+            position += len(chunk)
+            bar.update(len(chunk))
         more = b""
         with contextlib.suppress(OSError, http.client.HTTPException):
             more = response.read(1)
         if more:
-            _empty(file)
+            _clear(file)
             raise ValueError(f"url must lead to the published archive of {_N_BYTES} bytes, but {url} sends more")
 
 
-def _broken_off(url: str, position: int, reason: str) -> ConnectionError:
+def _interrupted(url: str, position: int, reason: str) -> ConnectionError:
     return ConnectionError(
-        f"{url} broke off after {position} of {_N_BYTES} bytes ({reason}); a second call goes on from there"
+        f"{url} broke off after {position} of {_N_BYTES} bytes ({reason}); call again to resume the download"
     )
 
 

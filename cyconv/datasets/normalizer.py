@@ -7,33 +7,33 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks import as_pixels, check_array, check_finite, describe
 
-_BLOCK = 128  # images at once; 257 bytes still add up to less than 2**16
+_BLOCK = 128  # images per block; the sum of up to 257 bytes fits in 16 bits
 
 
 class Normalizer:
-    """Subtract a mean and divide by a standard deviation, pixel by pixel.
+    """Subtract the mean and divide by the standard deviation, per pixel.
 
     Parameters
     ----------
     mean, std : array_like of float, shape (channels, height, width)
-        In grey levels; ``std`` must be positive.
+        In units of pixel values (0 to 255); ``std`` must be positive.
 
     Attributes
     ----------
     mean, std : ndarray of float64, shape (channels, height, width)
         Read-only.
     scale, offset, centre : ndarray of float64, shape (channels, height, width)
-        A pixel's normalised value is ``(pixel - centre) * scale + offset``,
-        with ``scale = 1 / std`` and ``offset = (centre - mean) / std``.
-        ``centre`` is 0 where that is accurate, and the rounded mean where a
-        pixel varies by less than 1/64 of it: in float32 the two terms would
-        cancel. Read-only.
+        The normalised value is ``(pixel - centre) * scale + offset`` with
+        ``scale = 1 / std`` and ``offset = (centre - mean) / std``. ``centre``
+        is 0, except where the standard deviation is less than 1/64 of the mean:
+        there it is the rounded mean, because the two terms would otherwise
+        cancel in float32. Read-only.
 
     Raises
     ------
     TypeError, ValueError
-        If shapes differ, a number is not finite, or a deviation is not positive
-        or so small that normalised pixels would overflow float32.
+        If the shapes differ, a value is not finite, or a standard deviation is
+        not positive or so small that normalised pixels would overflow float32.
 
     Examples
     --------
@@ -65,30 +65,30 @@ class Normalizer:
             largest = (255.0 + np.abs(centre)) * scale + np.abs(offset)
         if not (largest < np.finfo(np.float32).max).all():
             raise ValueError(
-                f"std must be so large that pixels divided by it are finite in float32, but got {std.min()} "
+                f"std must be large enough for normalised pixels to be finite in float32, but got {std.min()} "
                 f"with a mean of up to {np.abs(mean).max()}"
             )
         for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset), ("centre", centre)):
             value.flags.writeable = False
             object.__setattr__(self, name, value)
 
-    if not TYPE_CHECKING:  # to a type checker, it would let every name be set
+    if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
 
         def __setattr__(self, name: str, value: object) -> None:
             raise AttributeError(f"{name} of a normalizer cannot be changed, but got {describe(value)}")
 
     @classmethod
     def fit(cls, images: ArrayLike) -> Self:
-        """The normaliser that gives these images mean 0 and standard deviation 1 at each pixel.
+        """Create a normaliser from the mean and standard deviation of each pixel over the images.
 
-        The sums are exact, so the result depends neither on the images' order
-        nor on the machine. The deviation is the population's (divided by n);
-        a pixel that never changes counts as having deviation 1.
+        The sums are exact, so the result depends neither on the order of the
+        images nor on the machine. The standard deviation is that of the
+        population (divided by n); for constant pixels, it is set to 1.
 
         Parameters
         ----------
         images : array_like of int, shape (n, channels, height, width)
-            The training images: pixels 0 to 255.
+            The training images, with pixels 0 to 255.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class Normalizer:
         Raises
         ------
         TypeError, ValueError
-            If the images are not such an array or there are none.
+            If the images are not such an array, or if it is empty.
         """
         images = as_pixels("images", images)
         if images.size == 0:
@@ -110,7 +110,7 @@ class Normalizer:
             np.multiply(block, block, out=block)
             total_of_squares += np.add.reduce(block, axis=0, dtype=np.uint32)
         n = len(images)
-        # Python's integers: n * sum of squares may pass 2**64, and nothing may cancel.
+        # Python integers: n * total_of_squares may exceed 2**64, and the difference must be exact.
         exact = total.astype(object)
         variance = (n * total_of_squares.astype(object) - exact * exact).astype(np.float64) / float(n) ** 2
         return cls(total / n, np.where(variance > 0, np.sqrt(variance), 1.0))
@@ -130,7 +130,7 @@ class Normalizer:
         Raises
         ------
         TypeError, ValueError
-            If the images are no such pixels or of another image shape.
+            If the images are not such an array or have another image shape.
         """
         images = as_pixels("images", images, self.mean.shape)
         values = np.subtract(images, self.centre.astype(np.float32), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""A data set that needs no file: ten classes of drawn shapes.
+"""A synthetic data set that needs no files: ten classes of shapes.
 
-Every image is a function of (seed, split, index) alone. Beyond that, only
-operations that IEEE 754 rounds the same way everywhere (sums, products,
-quotients, square roots) touch the pixels, no sine and no sum over arrays, so
+Every image is a function of (seed, split, index) alone. Pixels are computed
+only by operations that IEEE 754 rounds in the same way everywhere (sums,
+products, quotients and square roots, but no sines and no sums over arrays), so
 the same seed gives the same bytes on every machine.
 """
 
@@ -17,51 +17,52 @@ from .split import Dataset, Split
 
 CLASS_NAMES = ("circle", "square", "triangle", "ring", "cross", "star", "crescent", "bar", "corner", "frame")
 
-# Tangent of half the angle of each class's hatching: 0, 36, 72, -36 and -72 degrees, each for two classes.
+# Tangent of half the hatching angle of each class: 0, 36, 72, -36 and -72 degrees, each for two classes.
 _HATCHING = np.array([0, 0.325, 0.727, -0.325, -0.727, 0, 0.325, 0.727, -0.325, -0.727], np.float32)
 
 _Floats: TypeAlias = NDArray[np.floating]  # float32
 _Range: TypeAlias = tuple[float, float]
 
 _SIZE = 32
-_BLOCK = 128  # images drawn at once: what one step touches stays in cache
+_BLOCK = 128  # images drawn at once, few enough to stay in cache
 _N_DRAWS = 64  # random numbers per image, apart from the noise
 
-# What makes the set hard, each drawn between two bounds: pixels, except where said.
+# Variations that make the data set hard, each drawn between two bounds; lengths are in pixels.
 _RADIUS = (7.0, 12.0)
-_OFFSET = (-5.0, 5.0)  # of the shape's centre from the image's, along each axis
-_TILT = (-0.3, 0.3)  # tangent of half the angle by which the shape is turned
-_CONTRAST = (0.25, 0.7)  # of shape and background in each colour channel, of the full range
-_TEXTURE = (0.0, 0.3)  # amplitude of the stripes, of the full range
-_HATCHING_FREQUENCY = (0.2, 0.35)  # of the stripes within the shape, in periods per pixel
-_HATCHING_TILT = (-0.15, 0.15)  # as for the shape, around the direction below
-_HATCHING_DEPTH = (0.3, 1.0)  # how far the background shows through
-_NOISE = (10.0, 40.0)  # half the width of the noise, in grey levels
+_OFFSET = (-5.0, 5.0)  # of the shape from the centre of the image, along each axis
+_TILT = (-0.3, 0.3)  # tangent of half the rotation angle of the shape
+_CONTRAST = (0.25, 0.7)  # between shape and background in each channel, as a fraction of the full range
+_TEXTURE = (0.0, 0.3)  # amplitude of the stripes, as a fraction of the full range
+_HATCHING_FREQUENCY = (0.2, 0.35)  # periods per pixel of the stripes within the shape
+_HATCHING_TILT = (-0.15, 0.15)  # like _TILT, relative to the hatching angle of the class
+_HATCHING_DEPTH = (0.3, 1.0)  # how much of the background shows through
+_NOISE = (10.0, 40.0)  # largest absolute value of the noise, in units of pixel values
 _STROKES = ((7.0, 0.8), (5.0, 1.2), (1.5, 1.5))  # half length and half width of the distractors
 
 
 def make_shapes(n_train: int = 10000, n_validation: int = 1000, n_test: int = 2000, seed: int = 0) -> Dataset:
-    """Draw the embedded synthetic data set.
+    """Generate the synthetic data set.
 
-    Ten classes of shapes, each hatched in its own direction, varied in
-    position, size, rotation, colour and contrast, in front of gradients and
-    stripes, among distracting strokes and under noise. It is there so that everything runs without a
-    download; it is not CIFAR-10, and results on it say nothing about CIFAR-10.
+    There are ten classes of shapes, hatched in one of five directions. They
+    vary in position, size, rotation, colour and contrast, on backgrounds of
+    gradients and stripes with distracting strokes and noise. With this data
+    set, everything runs without a download; results on it say nothing about
+    CIFAR-10.
 
     Parameters
     ----------
     n_train, n_validation, n_test : int
-        Number of images per split, 1 to 1,000,000.
+        Number of images in each split, 1 to 1,000,000.
     seed : int
-        Image i of a split depends on the seed, the split and i alone, not on
-        how many images are asked for.
+        Image i of a split depends only on the seed, the split and i, not on
+        the number of images.
 
     Returns
     -------
     Dataset
-        Images uint8 of shape (n, 3, 32, 32), named "shapes (synthetic)". Every
-        ten images in a row hold each class once, in random order. Images and
-        labels are read-only.
+        uint8 images of shape (n, 3, 32, 32), named "shapes (synthetic)". Every
+        ten consecutive images contain each class once, in random order. Images
+        and labels are read-only.
 
     Raises
     ------
@@ -74,8 +75,8 @@ def make_shapes(n_train: int = 10000, n_validation: int = 1000, n_test: int = 20
     >>> data.train.images.shape, data.name
     ((20, 3, 32, 32), 'shapes (synthetic)')
     """
-    asked = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
-    sizes = [check_integer(name, size, 1, 10**6) for name, size in asked.items()]
+    given = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
+    sizes = [check_integer(name, size, 1, 10**6) for name, size in given.items()]
     check_memory("n_train + n_validation + n_test images", sum(sizes) * (3 * _SIZE**2 + 8))
     seed = check_integer("seed", seed)
     train, validation, test = (_make_split(size, seed, split) for split, size in enumerate(sizes))
@@ -94,13 +95,13 @@ def _make_split(n_images: int, seed: int, split: int) -> Split:
 
 
 def _labels(index: NDArray[np.int64], seed: int, split: int) -> NDArray[np.int64]:
-    """Every ten images in a row are a random order of the ten classes."""
+    """Class indices; every ten consecutive images are a random permutation of the ten classes."""
     keys = random_bits(seed, SHAPES, split, 0, (index // 10)[:, None], np.arange(10))
     return np.argsort(keys, axis=1, kind="stable")[np.arange(len(index)), index % 10]
 
 
 class _Draws:
-    """Uniform float32 numbers of shape (n, 1), taken one after another."""
+    """Sequence of uniform float32 numbers of shape (n, 1)."""
 
     def __init__(self, index: NDArray[np.int64], seed: int, split: int) -> None:
         bits = random_bits(seed, SHAPES, split, 1, index[:, None], np.arange(_N_DRAWS))
@@ -115,15 +116,15 @@ class _Draws:
     def colour(self) -> _Floats:
         return np.stack([self() for _ in range(3)], axis=1)
 
-    def direction(self, low: float = -1.0, high: float = 1.0, about: _Floats | int = 0) -> tuple[_Floats, _Floats]:
-        """(cosine, sine) of an angle whose half has a tangent from about + low to about + high."""
-        t = self(low, high) + about
+    def direction(self, low: float = -1.0, high: float = 1.0, centre: _Floats | int = 0) -> tuple[_Floats, _Floats]:
+        """(cosine, sine) of a random angle; the tangent of its half lies in centre + low .. centre + high."""
+        t = self(low, high) + centre
         scale = 1 / (1 + t * t)
         return (1 - t * t) * scale, 2 * t * scale
 
 
 def _draw(index: NDArray[np.int64], labels: NDArray[np.int64], seed: int, split: int) -> NDArray[np.uint8]:
-    """uint8 images (n, 3, 32, 32)."""
+    """Draw uint8 images (n, 3, 32, 32)."""
     draws = _Draws(index, seed, split)
     row = np.arange(_SIZE, dtype=np.float32) - np.float32((_SIZE - 1) / 2)
     x, y = np.tile(row, _SIZE), np.repeat(row, _SIZE)
@@ -131,16 +132,16 @@ def _draw(index: NDArray[np.int64], labels: NDArray[np.int64], seed: int, split:
     for half_length, half_width in _STROKES:
         u, v = _local(draws, x, y, (-15.0, 15.0), (-1.0, 1.0))
         _paint(canvas, _box(u, v, half_length, half_width), draws.colour(), draws(0.4, 1.0))
-    away = np.where(middle < 0.5, np.float32(1), np.float32(-1))
-    colour = middle + away * np.stack([draws(*_CONTRAST) for _ in range(3)], axis=1)
+    sign = np.where(middle < 0.5, np.float32(1), np.float32(-1))
+    colour = middle + sign * np.stack([draws(*_CONTRAST) for _ in range(3)], axis=1)
     radius = draws(*_RADIUS)
     u, v = _local(draws, x, y, _OFFSET, _TILT)
     u /= radius
     v /= radius
     distance = np.empty_like(u)
-    for label, outline in enumerate(_OUTLINES):
-        of_class = np.flatnonzero(labels == label)
-        distance[of_class] = outline(u[of_class], v[of_class])
+    for label, signed_distance in enumerate(_SIGNED_DISTANCES):
+        members = np.flatnonzero(labels == label)
+        distance[members] = signed_distance(u[members], v[members])
     distance *= radius
     hatching = _stripes(draws, x, y, _HATCHING_FREQUENCY, _HATCHING_TILT, _HATCHING[labels, None])
     _paint(canvas, distance, colour, 1 - (hatching + np.float32(0.5)) * draws(*_HATCHING_DEPTH))
@@ -151,7 +152,7 @@ def _draw(index: NDArray[np.int64], labels: NDArray[np.int64], seed: int, split:
 
 
 def _background(draws: _Draws, x: _Floats, y: _Floats) -> tuple[_Floats, _Floats]:
-    """A gradient between two colours plus stripes (n, 3, 1024), and its middle colour (n, 3, 1)."""
+    """A gradient between two colours with stripes (n, 3, 1024), and the mean of the two colours (n, 3, 1)."""
     first, second = draws.colour(), draws.colour()
     cosine, sine = draws.direction()
     mix = (cosine * x + sine * y) * draws(0.005, 0.025) + draws(0.3, 0.7)
@@ -164,10 +165,10 @@ def _background(draws: _Draws, x: _Floats, y: _Floats) -> tuple[_Floats, _Floats
 
 
 def _stripes(
-    draws: _Draws, x: _Floats, y: _Floats, frequency: _Range, tilt: _Range = (-1.0, 1.0), about: _Floats | int = 0
+    draws: _Draws, x: _Floats, y: _Floats, frequency: _Range, tilt: _Range = (-1.0, 1.0), centre: _Floats | int = 0
 ) -> _Floats:
-    """A triangular plane wave in [-0.5, 0.5]; its frequency is in periods per pixel."""
-    cosine, sine = draws.direction(*tilt, about)
+    """A triangular plane wave in [-0.5, 0.5], with the frequency in periods per pixel."""
+    cosine, sine = draws.direction(*tilt, centre)
     per_pixel = draws(*frequency)
     phase = (cosine * per_pixel) * x + (sine * per_pixel) * y
     phase += draws()
@@ -177,7 +178,7 @@ def _stripes(
 
 
 def _local(draws: _Draws, x: _Floats, y: _Floats, offset: _Range, tilt: _Range) -> tuple[_Floats, _Floats]:
-    """Pixel coordinates around a centre that is offset from the image's, rotated."""
+    """Pixel coordinates in a shifted and rotated coordinate system."""
     cosine, sine = draws.direction(*tilt)
     centre_x, centre_y = draws(*offset), draws(*offset)
     u = cosine * x + sine * y
@@ -188,7 +189,7 @@ def _local(draws: _Draws, x: _Floats, y: _Floats, offset: _Range, tilt: _Range) 
 
 
 def _paint(canvas: _Floats, distance: _Floats, colour: _Floats, opacity: _Floats) -> None:
-    """Blend a colour over the pixels whose signed distance to a shape is negative."""
+    """Blend a colour into the pixels inside a shape, where its signed distance is negative."""
     image, pixel = np.nonzero(distance < 0.5)
     cover = np.minimum(np.float32(0.5) - distance[image, pixel], 1)
     cover *= np.broadcast_to(opacity, distance.shape)[image, pixel]
@@ -198,7 +199,7 @@ def _paint(canvas: _Floats, distance: _Floats, colour: _Floats, opacity: _Floats
 
 
 def _noise(index: NDArray[np.int64], seed: int, split: int) -> _Floats:
-    """float32 noise in [-1, 1): the sum of two random bytes per value, a triangular density."""
+    """float32 noise in [-1, 1) with a triangular density: the sum of two random bytes per value."""
     n_values = 3 * _SIZE * _SIZE
     words = random_bits(seed, SHAPES, split, 2, index[:, None], np.arange(n_values // 4))
     pairs = words.astype("<u8", copy=False).view(np.uint8).reshape(len(index), 2, 3, -1)
@@ -208,8 +209,8 @@ def _noise(index: NDArray[np.int64], seed: int, split: int) -> _Floats:
     return noise
 
 
-# Signed distances, negative inside, of shapes of about unit radius around the
-# origin; exact or slightly small, which is all that smooth edges need.
+# Signed distances (negative inside) to shapes of about unit radius around the
+# origin. Some are slightly too small, which is accurate enough for smooth edges.
 
 
 def _length(u: _Floats, v: _Floats) -> _Floats:
@@ -233,8 +234,8 @@ def _triangle(u: _Floats, v: _Floats) -> _Floats:
 
 
 def _ring(u: _Floats, v: _Floats) -> _Floats:
-    from_middle: _Floats = np.abs(_length(u, v) - np.float32(0.75))
-    return from_middle - np.float32(0.22)
+    distance: _Floats = np.abs(_length(u, v) - np.float32(0.75))
+    return distance - np.float32(0.22)
 
 
 def _cross(u: _Floats, v: _Floats) -> _Floats:
@@ -242,12 +243,12 @@ def _cross(u: _Floats, v: _Floats) -> _Floats:
 
 
 def _star(u: _Floats, v: _Floats) -> _Floats:
-    """Five points: mirrored into one tenth of the plane, the outline is one straight line."""
+    """A five-pointed star: in one tenth of the plane, to which it is reflected, its outline is a straight line."""
     u, v = np.abs(u), v.copy()
     for normal_u, normal_v in ((0.809017, -0.58778525), (-0.809017, -0.58778525)):
-        beyond = 2 * np.maximum(u * np.float32(normal_u) + v * np.float32(normal_v), 0)
-        u -= beyond * np.float32(normal_u)
-        v -= beyond * np.float32(normal_v)
+        excess = 2 * np.maximum(u * np.float32(normal_u) + v * np.float32(normal_v), 0)
+        u -= excess * np.float32(normal_u)
+        v -= excess * np.float32(normal_v)
     return np.abs(u) * np.float32(0.8) + (v - np.float32(1.1)) * np.float32(0.42)
 
 
@@ -267,8 +268,8 @@ def _corner(u: _Floats, v: _Floats) -> _Floats:
 
 
 def _frame(u: _Floats, v: _Floats) -> _Floats:
-    from_middle: _Floats = np.abs(_box(u, v, 0.66, 0.66))
-    return from_middle - np.float32(0.2)
+    distance: _Floats = np.abs(_box(u, v, 0.66, 0.66))
+    return distance - np.float32(0.2)
 
 
-_OUTLINES = (_circle, _square, _triangle, _ring, _cross, _star, _crescent, _bar, _corner, _frame)
+_SIGNED_DISTANCES = (_circle, _square, _triangle, _ring, _cross, _star, _crescent, _bar, _corner, _frame)

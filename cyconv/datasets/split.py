@@ -1,4 +1,4 @@
-"""Images with their labels: one split, and the three splits of a data set."""
+"""Splits (images with labels), and data sets of three splits."""
 
 import hashlib
 import weakref
@@ -18,20 +18,20 @@ class Split:
     Parameters
     ----------
     images : array_like of int, shape (n, channels, height, width)
-        Pixels 0 to 255 as CIFAR-10 stores them; a list or a tensor is taken
-        as well. A C-contiguous array of uint8 is kept as it is, not copied;
-        anything else is copied into one.
+        Pixels 0 to 255, in the layout of CIFAR-10; lists and tensors are
+        accepted. A C-contiguous uint8 array is not copied; anything else is
+        converted to one.
     labels : array_like of int, shape (n,)
-        Class indices, from 0; kept as int64. A column, a row, or one-hot rows
-        are taken as well.
+        Class indices from 0, stored as int64; shapes (n, 1) and (1, n) and
+        one-hot rows are accepted.
 
     Raises
     ------
     TypeError
         If the images or the labels are not integers.
     ValueError
-        If a shape does not fit, as where channels come last, a pixel or a
-        label is out of range or there is no image.
+        If a shape is wrong (for example, if the channels come last), if a pixel
+        or a label is out of range, or if there are no images.
 
     Examples
     --------
@@ -62,29 +62,28 @@ class Split:
         return f"Split({len(self)} images of shape {self.images.shape[1:]})"
 
     def fingerprint(self) -> str:
-        """The SHA-256 of shape, pixels and labels as 64 hexadecimal digits.
+        """SHA-256 of shape, pixels and labels, as 64 hexadecimal digits.
 
-        Two splits have the same fingerprint when they hold the same images
-        and labels in the same order, on every machine. It is taken once of
-        arrays that nobody can write to, such as those that were loaded, and
-        each time of others.
+        Two splits have the same fingerprint, on any machine, if they hold the
+        same images and labels in the same order. For read-only arrays, such as
+        those of a loaded data set, it is computed only once.
         """
-        constant = _is_constant(self.images) and _is_constant(self.labels)
-        if constant and self in _fingerprints:
+        read_only = _is_read_only(self.images) and _is_read_only(self.labels)
+        if read_only and self in _fingerprints:
             return _fingerprints[self]
         digest = hashlib.sha256(repr(self.images.shape).encode())
         digest.update(self.images.data)
         digest.update(self.labels.astype("<i8", copy=False).data)
-        if constant:
+        if read_only:
             _fingerprints[self] = digest.hexdigest()
         return digest.hexdigest()
 
 
-_fingerprints: weakref.WeakKeyDictionary[Split, str] = weakref.WeakKeyDictionary()  # of constant splits
+_fingerprints: weakref.WeakKeyDictionary[Split, str] = weakref.WeakKeyDictionary()  # of read-only splits
 
 
-def _is_constant(array: object) -> bool:
-    """Whether neither the array nor one that it is a view of can be written to."""
+def _is_read_only(array: object) -> bool:
+    """Whether neither the array nor any array that it is a view of is writable."""
     while isinstance(array, np.ndarray):
         if array.flags.writeable:
             return False
@@ -99,17 +98,18 @@ class Dataset:
     Parameters
     ----------
     train, validation, test : Split
-        Images of one shape; what is learned, what is watched meanwhile, and
-        what is looked at once at the end.
+        Images to train on, to validate on during training, and to test on at
+        the end; all of the same shape.
     class_names : sequence of str
         One name per class; labels are indices into it.
     name : str
-        The data set's name, as it stands in titles, tables and files.
+        Name of the data set in titles, tables and files.
 
     Raises
     ------
     TypeError, ValueError
-        If a split is none, shapes differ, or a label has no class name.
+        If a split is not a `Split`, if image shapes differ, or if a label has
+        no class name.
     """
 
     train: Split

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._checks import describe
 from .._files import check_path
-from .._progress import is_watched
+from .._progress import is_interactive
 from .._signals import Interrupted
 from .._typing import FloatArray, JsonDict, StrPath
 from ..backend.threads import set_num_threads
@@ -80,7 +80,7 @@ def run_experiment(
         trainer = run.trainer(data.train.images.shape[1:], len(data.class_names))
     result = Result(run, about, trainer.history, trainer.network.n_parameters, _filters(trainer.network))
     if progress is None:
-        progress = is_watched()
+        progress = is_interactive()
     try:
         trainer.fit(
             data.train,

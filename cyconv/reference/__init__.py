@@ -1,16 +1,16 @@
-"""The whole network in plain NumPy: the textbook of the package.
+"""The whole network in plain NumPy, as a readable reference.
 
-The functions of :mod:`cyconv.backend.ops` have their twins here, of the same names and
-signatures, and :class:`cyconv.Network` computes what :func:`forward`,
-:func:`loss_and_gradients` and :func:`train_steps` say; the tests hold the two
-against each other. These modules are written to be read: they check no
+Every function of :mod:`cyconv.backend.ops` has a counterpart here with the
+same name and signature, and :func:`forward`, :func:`loss_and_gradients` and
+:func:`train_steps` define what :class:`cyconv.Network` computes; the tests
+compare the two. These modules are written to be read: they do not check their
 arguments, and they compute in the dtype they are given.
 
 The mathematics (DD2424, assignment 3)
 --------------------------------------
-An image :math:`X` of C channels is cut into :math:`n_p = (H/f)(W/f)` patches
-that do not overlap: the filters' stride is their width f. With one patch per
-column of :math:`M_X`  (D × n_p, D = C·f²)  and one filter per row of
+An image :math:`X` of C channels is cut into :math:`n_p = (H/f)(W/f)`
+non-overlapping patches: the stride of the filters is their width f. With one
+patch per column of :math:`M_X`  (D × n_p, D = C·f²)  and one filter per row of
 :math:`F`  (n_f × D),
 
     convolution   A   = F M_X + b_c         H  = max(0, A)         h = vec(H)
@@ -22,29 +22,29 @@ and for a batch of N images with target probabilities t, smoothed by ε,
     loss = mean over the batch of  −Σ_k t_k log p_k
     cost = loss + λ (‖F‖² + ‖W₁‖² + ‖W₂‖²)          biases are not penalised
 
-The gradients go backwards through the same lines (⊙ elementwise, the sums run
-over the batch; dX stands for ∂cost/∂X):
+Backpropagation takes the same lines in reverse order (⊙ is the elementwise
+product, sums are over the batch, and dX stands for ∂cost/∂X):
 
     ds  = (p − t) / N
     dW₂ = Σ ds x₁ᵀ + 2λ W₂      db₂ = Σ ds      dz₁ = W₂ᵀ ds ⊙ [x₁ > 0]
     dW₁ = Σ dz₁ hᵀ + 2λ W₁      db₁ = Σ dz₁     dA  = vec⁻¹(W₁ᵀ dz₁) ⊙ [H > 0]
     dF  = Σ dA M_Xᵀ + 2λ F      db_c = Σ dA 1
 
-Smoothing gives the true class 1 − ε and each of the K − 1 others ε/(K − 1).
-One update of stochastic gradient descent is W ← W − η dW, with momentum
-v ← μ v + dW, W ← W − η v.
+Label smoothing sets the target of the true class to 1 − ε and that of each of
+the K − 1 others to ε/(K − 1). One update of stochastic gradient descent is
+W ← W − η dW, and with momentum v ← μ v + dW, W ← W − η v.
 
 Shapes
 ------
 N images, C channels, f filter size, D = C·f² values per patch in the order
 (channel, row, column), P = n_p patches per image in the order (row, column),
-F filters, I inputs and O outputs of a dense layer, K classes. The arrays keep
+F filters, I inputs and O outputs of a dense layer, K classes. The arrays have
 PyTorch's layouts: activations of the convolution are (N, F, P), so flattening
-them gives ``torch.flatten``'s order.
+them gives the order of ``torch.flatten``.
 
-Larger networks follow by names alone: filters of several sizes stand side by
-side as "conv.0.weight", "conv.1.weight", … (their flattened activations are
-joined in this order), hidden layers follow each other as "hidden.0.weight",
+Larger networks have more parameters: parallel filters of several sizes are
+named "conv.0.weight", "conv.1.weight", … (their flattened activations are
+concatenated in this order), and successive hidden layers "hidden.0.weight",
 "hidden.1.weight", …; a single one is "conv.weight" or "hidden.weight".
 """
 

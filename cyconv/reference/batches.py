@@ -1,4 +1,4 @@
-"""Batches: the order of the images, and their normalised, augmented patches."""
+"""Batches: the order of the images, normalisation, augmentation and patches."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from cyconv.reference.convolution import im2col
 
 
 def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order in which an epoch visits n images: the Fisher-Yates shuffle of addressed random numbers.
+    """Order in which an epoch visits n images: a Fisher-Yates shuffle with counter-based random numbers.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     Returns
     -------
     ndarray (n,) of int64
-        A permutation of 0 … n − 1, a function of the arguments alone.
+        A permutation of 0 … n − 1 that depends only on the arguments.
 
     Examples
     --------
@@ -46,21 +46,21 @@ def gather_batch(
     epoch: int = 0,
     centre: FloatArray | None = None,
 ) -> FloatArray:
-    """Patches of the chosen images, normalised and augmented on the way.
+    """Normalise, augment and patchify the images of a batch.
 
     Parameters
     ----------
     images : ndarray (n, C, H, W) of uint8
     order : ndarray of int
-        Which images, in which order.
+        Indices of the images in the batch.
     filter_size : int
     scale, offset : ndarray (C, H, W)
-        A pixel counts as pixel·scale + offset, with its own scale and offset; their dtype is the result's.
+        A pixel is normalised to pixel·scale + offset; their dtype is that of the result.
     augmentation : Augmentation, optional
     seed, epoch : int
-        Together with an image's index they determine what augmentation does to it.
+        Together with the index of an image, they determine its augmentation.
     centre : ndarray (C, H, W), optional
-        What is subtracted from the pixels first, whole numbers.
+        Integers that are subtracted from the pixels first.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def gather_images(
     epoch: int,
     centre: FloatArray | None = None,
 ) -> FloatArray:
-    """What :func:`gather_batch` cuts up, (len(order), C, H, W); without a scale, the images as they are."""
+    """Normalised and augmented images (len(order), C, H, W); without a scale, they are not normalised."""
     batch: AnyArray = images[order]
     if scale is not None and offset is not None:
         batch = (batch if centre is None else batch - centre) * scale + offset
@@ -99,7 +99,7 @@ def gather_images(
 
 
 def _augment(image: FloatArray, augmentation: Augmentation, bits: int) -> FloatArray:
-    """Shift, mirror and cut one normalised image (C, H, W) as its 64 random bits say; gaps become zero."""
+    """Shift, flip and cut out one normalised image (C, H, W) as given by 64 random bits; gaps are set to zero."""
     _, height, width = image.shape
     shift, cutout = augmentation.shift, augmentation.cutout
     top = (bits >> 1 & 0xFFFF) * (2 * shift + 1) >> 16

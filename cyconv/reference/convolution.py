@@ -1,4 +1,4 @@
-"""Patches, and the course's three ways to convolve with them."""
+"""Patches, and the three implementations of the convolution in the course."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from cyconv._typing import FloatArray
 
 
 def im2col(images: FloatArray, filter_size: int) -> FloatArray:
-    """Cut images into patches that do not overlap.
+    """Cut images into non-overlapping patches.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def im2col(images: FloatArray, filter_size: int) -> FloatArray:
 
 
 def col2im(patches: FloatArray, image_shape: Sequence[int], filter_size: int) -> FloatArray:
-    """Put patches together again: the inverse of :func:`im2col`.
+    """Assemble patches into images: the inverse of :func:`im2col`.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def col2im(patches: FloatArray, image_shape: Sequence[int], filter_size: int) ->
 
 
 def convolve_loops(images: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
-    """Convolve as the definition says: filter f at patch (py, px) of image n, one product after another.
+    """Convolve by definition, with loops over images, filters and patches.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def convolve_loops(images: FloatArray, weight: FloatArray, bias: FloatArray) -> 
     Returns
     -------
     ndarray (N, F, H/f, W/f)
-        Before the ReLU.
+        The output before the ReLU.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def convolve_loops(images: FloatArray, weight: FloatArray, bias: FloatArray) -> 
 
 
 def convolve_matmul(images: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
-    """Convolve with one matrix product per image, F M_X + b; arguments and result as :func:`convolve_loops`.
+    """Convolve with one matrix product per image, F M_X + b; same signature as :func:`convolve_loops`.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def convolve_matmul(images: FloatArray, weight: FloatArray, bias: FloatArray) ->
 
 
 def convolve_einsum(images: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
-    """Convolve with one Einstein sum over all images; arguments and result as :func:`convolve_loops`.
+    """Convolve with one Einstein summation over all images; same signature as :func:`convolve_loops`.
 
     Examples
     --------

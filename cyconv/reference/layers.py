@@ -1,4 +1,4 @@
-"""The layers, each with its gradient beside it, and the update of a weight."""
+"""The layers with their gradients, and the update of a weight."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def patch_matmul_backward(
         Gradient with respect to the activations.
     patches : ndarray (N, D, P)
     activations : ndarray (N, F, P)
-        What the forward pass returned.
+        Output of the forward pass.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def patch_matmul_backward(
 
 
 def dense_forward(inputs: FloatArray, weight: FloatArray, bias: FloatArray, relu: bool = True) -> FloatArray:
-    """A dense layer, z = W x + b, followed by a ReLU unless told otherwise.
+    """A dense layer, z = W x + b, followed by a ReLU if ``relu`` is True.
 
     Parameters
     ----------
@@ -87,11 +87,11 @@ def dense_backward(
     Parameters
     ----------
     d_outputs : ndarray (N, O)
-        Gradient with respect to what the layer returned.
+        Gradient with respect to the output of the layer.
     inputs : ndarray (N, I)
     weight : ndarray (O, I)
     outputs : ndarray (N, O), optional
-        What the layer returned, if it ended in a ReLU; then dz = d_outputs ⊙ [outputs > 0].
+        Output of the layer if it ends in a ReLU; then dz = d_outputs ⊙ [outputs > 0].
 
     Returns
     -------
@@ -113,7 +113,7 @@ def softmax_cross_entropy_forward(
     targets: IntArray | FloatArray,
     label_smoothing: float = 0.0,
 ) -> tuple[FloatArray, NDArray[np.float64]]:
-    """Softmax probabilities, and each image's cross-entropy −Σ_k t_k log p_k against its target.
+    """Softmax probabilities, and the cross-entropy −Σ_k t_k log p_k of each image.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def softmax_cross_entropy_forward(
     targets : ndarray (N,) of int, or (N, K)
         Class indices, or probabilities.
     label_smoothing : float
-        ε: the true class counts 1 − ε, each other class ε/(K − 1).
-        (PyTorch and Keras give every class ε/K: theirs must be ε·K/(K − 1) to mean the same.)
+        ε: the target is 1 − ε for the true class and ε/(K − 1) for each other class. (PyTorch and Keras
+        distribute ε over all classes, so the equivalent value there is ε·K/(K − 1).)
 
     Returns
     -------
@@ -134,7 +134,7 @@ def softmax_cross_entropy_forward(
     >>> softmax_cross_entropy_forward(np.zeros((1, 4)), np.array([2]))
     (array([[0.25, 0.25, 0.25, 0.25]]), array([1.38629436]))
     """
-    # Subtracting the largest logit changes no probability, and no exponential overflows.
+    # Subtracting the largest logit does not change the probabilities and prevents overflow.
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     losses = -(_smooth(targets, logits.shape[1], label_smoothing) * log_probabilities).sum(axis=1)
@@ -149,7 +149,7 @@ def softmax_cross_entropy_backward(
     Parameters
     ----------
     probabilities : ndarray (N, K)
-        What :func:`softmax_cross_entropy_forward` returned.
+        From :func:`softmax_cross_entropy_forward`.
     targets : ndarray (N,) of int, or (N, K)
     label_smoothing : float
 
@@ -171,14 +171,14 @@ def _smooth(targets: IntArray | FloatArray, n_classes: int, label_smoothing: flo
     """Target probabilities: (1 − ε) t + ε (1 − t)/(K − 1), float64 (N, K)."""
     if targets.ndim == 1:
         t = np.eye(n_classes)[targets]
-    else:  # probabilities in single precision sum to 1 but nearly, and the gradient of the cost relies on it
+    else:  # the gradient relies on sums of 1, which is only approximate in single precision
         t = targets.astype(np.float64)
         t /= t.sum(axis=1, keepdims=True)
     return (1 - label_smoothing) * t + label_smoothing / (n_classes - 1) * (1 - t)
 
 
 def sum_of_squares(weight: FloatArray) -> float:
-    """‖W‖², summed in float64.
+    """Sum of squares ‖W‖², accumulated in float64.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def sgd_update(weight: FloatArray, gradient: FloatArray, learning_rate: float, l
     weight : ndarray
         Changed in place.
     gradient : ndarray, of the same shape
-        Of the loss alone.
+        Gradient of the loss, without the penalty.
     learning_rate, l2 : float
         η and λ.
 

@@ -1,4 +1,4 @@
-"""The network: forward, backward, and the training steps."""
+"""The network: forward pass, backward pass and training steps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,31 +24,33 @@ from cyconv.reference.layers import (
 
 
 def _layers(parameters: Mapping[str, FloatArray], kind: str) -> list[str]:
-    """The names of the layers of a kind: ["conv"], or ["conv.0", "conv.1", …]."""
+    """Names of the layers of one kind: ["conv"], or ["conv.0", "conv.1", …]."""
     if f"{kind}.weight" in parameters:
         return [kind]
     count = sum(name.startswith(f"{kind}.") and name.endswith(".weight") for name in parameters)
     return [f"{kind}.{i}" for i in range(count)]
 
 
-def forward(parameters: Parameters, X: FloatArray, kept: dict[str, FloatArray] | None = None) -> dict[str, FloatArray]:
+def forward(
+    parameters: Parameters, X: FloatArray, factors: dict[str, FloatArray] | None = None
+) -> dict[str, FloatArray]:
     """Run images through the network.
 
     Parameters
     ----------
     parameters : dict of str to ndarray
         "conv.weight" (F, C, f, f), "conv.bias" (F,), "hidden.weight", "hidden.bias", "output.weight",
-        "output.bias"; see the top of :mod:`cyconv.reference` for several of a kind.
+        "output.bias"; see :mod:`cyconv.reference` for several branches or hidden layers.
     X : ndarray (N, C, H, W)
         Normalised images.
-    kept : dict of str to ndarray, optional
-        What dropout leaves of each hidden layer, as :func:`dropout_factors` returns it.
+    factors : dict of str to ndarray, optional
+        Dropout factors of each hidden layer, from :func:`dropout_factors`.
 
     Returns
     -------
     dict of str to ndarray
-        Each layer's result by the layer's name: "conv" (N, F, P) and "hidden" (N, O) after the ReLU (and
-        dropout), "output" (N, K) the logits; and "probabilities" (N, K).
+        Output of each layer by name: "conv" (N, F, P) and "hidden" (N, O) after the ReLU (and dropout), the
+        logits "output" (N, K), and "probabilities" (N, K).
 
     Examples
     --------
@@ -69,8 +71,8 @@ def forward(parameters: Parameters, X: FloatArray, kept: dict[str, FloatArray] |
     x = _flatten(activations)
     for name in _layers(parameters, "hidden"):
         x = dense_forward(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
-        if kept is not None:
-            x = x * kept[name]
+        if factors is not None:
+            x = x * factors[name]
         activations[name] = x
     logits = dense_forward(x, parameters["output.weight"], parameters["output.bias"], relu=False)
     activations["output"] = logits
@@ -79,7 +81,7 @@ def forward(parameters: Parameters, X: FloatArray, kept: dict[str, FloatArray] |
 
 
 def _flatten(activations: dict[str, FloatArray]) -> FloatArray:
-    """vec(H): every filter's patches one after another, branch after branch."""
+    """vec(H): the activations of all branches, each in the order (filter, patch)."""
     return np.concatenate([a.reshape(len(a), -1) for a in activations.values()], axis=1)
 
 
@@ -89,13 +91,13 @@ def loss_and_gradients(
     labels: IntArray | FloatArray,
     l2: float = 0.0,
     label_smoothing: float = 0.0,
-    kept: dict[str, FloatArray] | None = None,
+    factors: dict[str, FloatArray] | None = None,
 ) -> tuple[float, Parameters]:
     """Cost of a batch and its gradient with respect to every parameter.
 
     Parameters
     ----------
-    parameters, X, kept
+    parameters, X, factors
         As for :func:`forward`.
     labels : ndarray (N,) of int, or (N, K)
         Class indices, or probabilities.
@@ -109,7 +111,7 @@ def loss_and_gradients(
     cost : float
         Mean cross-entropy + λ·(sum of the squares of all weights).
     gradients : dict of str to ndarray
-        Like ``parameters``.
+        Same names and shapes as ``parameters``.
 
     Examples
     --------
@@ -123,7 +125,7 @@ def loss_and_gradients(
     (0.693147, array([-0.25,  0.25]))
     """
     conv, hidden = _layers(parameters, "conv"), _layers(parameters, "hidden")
-    activations = forward(parameters, X, kept)
+    activations = forward(parameters, X, factors)
     _, losses = softmax_cross_entropy_forward(activations["output"], labels, label_smoothing)
 
     gradients: Parameters = {}
@@ -132,8 +134,8 @@ def loss_and_gradients(
     d = softmax_cross_entropy_backward(activations["probabilities"], labels, label_smoothing)
     d, gradients["output.weight"], gradients["output.bias"] = dense_backward(d, inputs[-1], parameters["output.weight"])
     for name, x in reversed(list(zip(hidden, inputs))):
-        if kept is not None:
-            d = d * kept[name]
+        if factors is not None:
+            d = d * factors[name]
         d, gradients[f"{name}.weight"], gradients[f"{name}.bias"] = dense_backward(
             d, x, parameters[f"{name}.weight"], activations[name]
         )
@@ -151,17 +153,17 @@ def loss_and_gradients(
 
 
 def dropout_factors(parameters: Parameters, n: int, dropout: float, seed: int, step: int) -> dict[str, FloatArray]:
-    """What dropout multiplies the hidden activations of n images by at an update step.
+    """Factors by which dropout multiplies the hidden activations of n images at an update step.
 
-    A unit is dropped with probability ``dropout``, and what is kept is scaled by 1/(1 − dropout), so that
-    the expected activation stays as it was (Srivastava et al., "Dropout", JMLR 2014, in its inverted form).
+    A unit is dropped with probability ``dropout``, and the others are scaled by 1/(1 − dropout), so that the
+    expected activation does not change (inverted dropout; Srivastava et al., "Dropout", JMLR 2014).
 
     Parameters
     ----------
     parameters : dict of str to ndarray
-        Names the hidden layers and tells their widths.
+        Parameters of the network, from which the names and widths of the hidden layers are taken.
     n : int
-        Images in the batch.
+        Number of images in the batch.
     dropout : float
         In [0, 1).
     seed, step : int
@@ -169,7 +171,7 @@ def dropout_factors(parameters: Parameters, n: int, dropout: float, seed: int, s
     Returns
     -------
     dict of str to ndarray (n, O)
-        For each hidden layer zeros and 1/(1 − dropout).
+        For each hidden layer, an array of 0 and 1/(1 − dropout).
 
     Examples
     --------
@@ -182,7 +184,7 @@ def dropout_factors(parameters: Parameters, n: int, dropout: float, seed: int, s
         weight = parameters[f"{name}.weight"]
         image = np.arange(n, dtype=np.uint64)[:, None]
         unit = np.arange(len(weight), dtype=np.uint64)
-        # One 64-bit number serves two neighbouring units.
+        # Each 64-bit number is used for two neighbouring units.
         bits = random_bits(seed, DROPOUT, step, image, layer, unit // 2) >> (unit % 2 * 32) & 0xFFFFFFFF
         factors[name] = ((bits >= math.floor(dropout * 2**32)) / (1 - dropout)).astype(weight.dtype)
     return factors
@@ -207,14 +209,14 @@ def train_steps(
     velocity: Parameters | None = None,
     centre: FloatArray | None = None,
 ) -> NDArray[np.float64]:
-    """Train: one update of stochastic gradient descent for every learning rate.
+    """Make one update of stochastic gradient descent for every learning rate.
 
     Parameters
     ----------
     parameters : dict of str to ndarray
         Changed in place.
     images : ndarray (n, C, H, W)
-        uint8 pixels with ``scale`` and ``offset``, or normalised images without.
+        uint8 pixels with ``scale`` and ``offset``, or normalised images without them.
     labels : ndarray (n,) of int
     order : ndarray of int
         Update i uses the images order[i·batch_size : (i + 1)·batch_size].
@@ -225,18 +227,17 @@ def train_steps(
         λ, ε, μ and the probability that a hidden unit is dropped.
     augmentation : Augmentation, optional
     seed, first_step : int
-        Update i is step s = first_step + i; its dropout is a function of (seed, s), its augmentation of
+        Update i is step s = first_step + i. Its dropout is a function of (seed, s), and its augmentation of
         (seed, epoch) with epoch = s // (n // batch_size).
     scale, offset, centre : ndarray (C, H, W), optional
         As for :func:`gather_batch`.
     velocity : dict of str to ndarray, optional
-        The v of momentum, like ``parameters`` and changed in place; None starts from zero.
+        v of momentum, in the form of ``parameters``, changed in place; zeros by default.
 
     Returns
     -------
     ndarray of float64
-        The cost of each update's batch just before the update, as the update saw it (dropout and augmentation
-        included).
+        Cost of each batch just before its update, with dropout and augmentation.
 
     Examples
     --------
@@ -259,8 +260,8 @@ def train_steps(
         batch = order[i * batch_size : (i + 1) * batch_size]
         epoch = step // (len(images) // batch_size)
         X = gather_images(images, batch, scale, offset, augmentation, seed, epoch, centre)
-        kept = dropout_factors(parameters, batch_size, dropout, seed, step) if dropout else None
-        costs[i], gradients = loss_and_gradients(parameters, X, labels[batch], l2, label_smoothing, kept)
+        factors = dropout_factors(parameters, batch_size, dropout, seed, step) if dropout else None
+        costs[i], gradients = loss_and_gradients(parameters, X, labels[batch], l2, label_smoothing, factors)
         for name, values in parameters.items():
             velocity[name] *= momentum
             velocity[name] += gradients[name]
