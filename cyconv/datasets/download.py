@@ -57,7 +57,7 @@ def download_cifar10(folder: StrPath, url: str | None = None, progress: bool | N
     ConnectionError
         If the server cannot be reached, returns an error or stops sending.
     FileExistsError
-        If the path of the archive or of its ``.part`` file is taken by another file, or by something that is not a file.
+        If the path of the archive or of its ``.part`` file is taken by another file, or is not that of a file.
     OSError
         If the folder is not writable, another download is writing there, or the disk is full.
 

@@ -65,7 +65,7 @@ class Normalizer:
             largest = (255.0 + np.abs(centre)) * scale + np.abs(offset)
         if not (largest < np.finfo(np.float32).max).all():
             raise ValueError(
-                f"std must be large enough for normalised pixels to be finite in float32, but got {std.min()} "
+                f"std must be so large that normalised pixels are finite in float32, but got {std.min()} "
                 f"with a mean of up to {np.abs(mean).max()}"
             )
         for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset), ("centre", centre)):
