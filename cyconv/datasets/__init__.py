@@ -1,4 +1,4 @@
-"""Data sets: CIFAR-10 from its original files, and a drawn one that needs no file."""
+"""Data sets: CIFAR-10 from its original files, and a synthetic one that needs no files."""
 
 from .cifar10 import find_cifar10, load_cifar10
 from .download import download_cifar10

@@ -1,4 +1,4 @@
-"""Read the CIFAR data sets from their original files (Krizhevsky 2009), Python or binary version.
+"""Reading of the CIFAR data sets (Krizhevsky 2009) from their original files, Python or binary version.
 
 File formats: https://www.cs.toronto.edu/~kriz/cifar.html
 """
@@ -26,23 +26,24 @@ _FORMATS = (".bin", "")  # of binary and of Python files, in the order of prefer
 
 @dataclass(frozen=True)
 class CifarFiles:
-    """What a data set's original files are and where people keep them.
+    """The original files of a data set and their usual locations.
 
     Parameters
     ----------
     name : str
-        Of the data set.
+        Name of the data set.
     batches : tuple of str
-        The files, without the ``.bin`` of the binary version.
+        Names of the files, without the ``.bin`` of the binary version.
     digests : dict of str to str
-        By file name: MD5 of the Python files, SHA-1 of the binary ones.
+        Checksums by file name: MD5 of the Python files, SHA-1 of the binary
+        files.
     folders : tuple of str
-        Where a folder may hold the files, in the order of preference.
+        Subfolders that may hold the files, in order of preference.
     archives : tuple of str
-        What their ``.tar.gz`` archives may be called.
+        Possible names of their ``.tar.gz`` archives.
     n_classes : int
     max_images : int
-        In one file.
+        Largest number of images in one file.
     """
 
     name: str
@@ -55,17 +56,17 @@ class CifarFiles:
 
     @property
     def wanted(self) -> str:
-        """What a path must lead to, in words."""
+        """Description of a valid path, for error messages."""
         return f"a folder of {self.name}'s batch files, its parent, or one of the original .tar.gz archives"
 
     @property
     def max_bytes(self) -> int:
-        """Of one file; some pickles take two bytes for a pixel."""
+        """Largest size of one file; some pickles have two bytes per pixel."""
         return 7000 * self.max_images
 
 
 def find_files(files: CifarFiles, data: StrPath | None) -> Path | None:
-    """Look for a data set where people keep it; see :func:`cyconv.datasets.find_cifar10`."""
+    """Look for a data set in its usual locations; see :func:`cyconv.datasets.find_cifar10`."""
     named: dict[str, StrPath | None] = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
     for name, value in named.items():
         if value is not None:
@@ -74,22 +75,22 @@ def find_files(files: CifarFiles, data: StrPath | None) -> Path | None:
                 raise FileNotFoundError(f"{name} must be {files.wanted}, but there is none at {path}")
             return path
     keras = _user_folder("KERAS_HOME", "~/.keras")
-    for place in (Path("data"), cache_folder(), keras and keras / "datasets"):
-        if place is not None and _find(files, place, files.batches) is not None:
-            return place
+    for folder in (Path("data"), cache_folder(), keras and keras / "datasets"):
+        if folder is not None and _find(files, folder, files.batches) is not None:
+            return folder
     return None
 
 
 def cache_folder() -> Path | None:
-    """The folder ``cyconv`` in the user's cache folder, whether it exists or not; None if there is no home folder."""
+    """The folder ``cyconv`` in the user's cache folder, which need not exist; None if there is no home folder."""
     base = _user_folder("XDG_CACHE_HOME", "~/.cache")
     return base and base / "cyconv"
 
 
 def _user_folder(variable: str, default: str) -> Path | None:
-    """The folder that an environment variable names, or else one in the home folder; None if there is neither."""
+    """The folder named by an environment variable, or a default in the home folder; None if there is neither."""
     for base in (os.environ.get(variable, ""), default):
-        with contextlib.suppress(ValueError):  # a home folder that nobody knows
+        with contextlib.suppress(ValueError):  # the home folder is unknown
             path = check_path(variable, base)
             if path.is_absolute():
                 return path
@@ -99,27 +100,27 @@ def _user_folder(variable: str, default: str) -> Path | None:
 def read_batches(
     files: CifarFiles, folder: Path, batches: Sequence[str]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[int], str]:
-    """Read some of a data set's batches.
+    """Read some batches of a data set.
 
-    Every batch has room for as many images as the original one; memory that
-    no image was written to is not taken from the machine. Files that are not
-    the original ones are named in a warning to the caller's caller.
+    Space is reserved for as many images per batch as in the original files;
+    the system provides memory only for what is written. Files that differ from
+    the original ones are listed in a warning at the caller of the caller.
 
     Returns
     -------
     images, labels : ndarray
-        Read-only, batch after batch.
+        Read-only, in the order of the batches.
     counts : list of int
-        How many images each batch has.
+        Number of images in each batch.
     name : str
-        Of the data set; it tells where its files are not the original ones.
+        Name of the data set, which says so if files are not the original ones.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or foreign.
+        If a file is damaged or has another format.
     """
     place, suffix = _locate(files, folder, batches)
     images = np.empty((len(batches) * files.max_images, *_IMAGE_SHAPE), np.uint8)
@@ -128,7 +129,7 @@ def read_batches(
     for name, raw in _read_files(files, place, suffix, batches):
         batch = name.removesuffix(".bin")
         if batch in labels:
-            continue  # an archive that holds both versions, or a file twice: the first counts
+            continue  # an archive may hold both versions, or a file twice: use the first
         try:
             pixels, labels[batch] = (_parse_binary if name.endswith(".bin") else _parse_python)(files, raw)
         except ValueError as error:
@@ -161,7 +162,7 @@ def read_batches(
 
 
 def _find(files: CifarFiles, path: Path, batches: Sequence[str], some: bool = False) -> tuple[Path, str | None] | None:
-    """The first ``(place, suffix)`` at ``path`` that has all of the batches (or some); else None."""
+    """The first ``(place, suffix)`` at ``path`` that has all of the batches (or some of them), or None."""
     if os.path.isfile(path):
         return path, None
     enough = any if some else all
@@ -176,7 +177,7 @@ def _find(files: CifarFiles, path: Path, batches: Sequence[str], some: bool = Fa
 
 
 def _locate(files: CifarFiles, path: Path, batches: Sequence[str]) -> tuple[Path, str | None]:
-    """Where to read: an archive (suffix None), or a folder and its files' suffix."""
+    """The place to read from: an archive (suffix None), or a folder and the suffix of its files."""
     found = _find(files, path, batches)
     if found is not None:
         return found
@@ -215,7 +216,7 @@ def _read_files(
 def _is_original(
     files: CifarFiles, name: str, raw: memoryview, pixels: NDArray[np.uint8], labels: NDArray[np.int64]
 ) -> bool:
-    """Whether a file is an original one, or a Python file that holds what the original binary one does."""
+    """Whether a file is an original one, or a Python file with the contents of the original binary one."""
     if name.endswith(".bin"):
         return hashlib.sha1(raw, usedforsecurity=False).hexdigest() == files.digests[name]
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() == files.digests[name]:
@@ -225,14 +226,14 @@ def _is_original(
 
 
 def _parse_binary(files: CifarFiles, raw: memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pixels (n, 3072) and labels (n,) of a ``.bin`` file: a label byte and 3,072 pixel bytes per image."""
+    """Pixels (n, 3072) and labels (n,) of a ``.bin`` file, which has a label byte and 3,072 pixel bytes per image."""
     n_images, rest = divmod(len(raw), 1 + _N_PIXELS)
     if rest or not 1 <= n_images <= files.max_images:
         raise ValueError(f"it has {len(raw)} bytes, not 3073 for each of 1 to {files.max_images} images")
     records = np.frombuffer(raw, np.uint8).reshape(n_images, 1 + _N_PIXELS)
     labels = records[:, 0].astype(np.int64)
     if labels.max() >= files.n_classes:
-        raise ValueError(f"it holds the label {labels.max()}, and labels lie in 0..{files.n_classes - 1}")
+        raise ValueError(f"it holds the label {labels.max()}, but labels lie in 0..{files.n_classes - 1}")
     return records[:, 1:], labels
 
 

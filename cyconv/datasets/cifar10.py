@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009): its original files, and how they become a data set."""
+"""CIFAR-10 (Krizhevsky 2009), loaded from its original files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ FILES = CifarFiles(
         "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
         "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
     },
-    # As in the archives and by torchvision, Keras 2, and Keras 3.
+    # The folders of the original archives, torchvision, Keras 2 and Keras 3.
     folders=("", "cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-batches-py-target/cifar-10-batches-py"),
     archives=(
         "cifar-10-binary.tar.gz",
@@ -54,40 +54,42 @@ def load_cifar10(
 
     Binary files are preferred to Python ones. No pickle is executed (see
     :mod:`cyconv.datasets.unpickler`), archives are read in memory, and sizes
-    are checked before anything is read. The files' checksums tell whether
-    they are the original files; where they are not, a UserWarning says so
-    once and the result's name is "CIFAR-10 (not the original files)". Python
-    files that were written anew count as original if their pixels and labels
+    are checked before anything is read. The checksums of the files are compared
+    with those of the original ones; if they differ, a single UserWarning is
+    issued and the data set is named "CIFAR-10 (not the original files)". Python
+    files that were pickled again count as original if their pixels and labels
     are those of the original binary files.
 
     Parameters
     ----------
     folder : path-like
-        The folder of the batch files, one in which torchvision or Keras put
-        them (see :func:`find_cifar10`), or one of the original archives.
+        The folder with the batch files, a folder to which torchvision or Keras
+        downloaded them (see :func:`find_cifar10`), or one of the original
+        archives.
     train_batches : sequence of int
-        Which of the batches 1 to 5 train, in this order.
+        Numbers of the batches, 1 to 5, to train on, in this order.
     validation_size : int, optional
-        How many of the training images, the last ones, validate instead of
-        training: 1,000 unless said otherwise. Not together with
+        Number of images to take from the end of the training images for
+        validation; 1,000 by default. Cannot be combined with
         ``validation_batches``.
     validation_batches : sequence of int, optional
-        Batches that validate, none of which trains.
+        Numbers of the batches to validate on; none may be in ``train_batches``.
 
     Returns
     -------
     Dataset
-        Images uint8 of shape (n, 3, 32, 32): views of one array, so that no
-        image is held twice. Images and labels are read-only.
+        uint8 images of shape (n, 3, 32, 32), as views of a single array. Images
+        and labels are read-only.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or foreign, or an argument is out of range.
+        If a file is damaged or has another format, or if an argument is out of
+        range.
     TypeError
-        If an argument is of the wrong kind.
+        If an argument has the wrong type.
 
     Examples
     --------
@@ -119,7 +121,7 @@ def load_cifar10(
 
     files = [*(f"data_batch_{batch}" for batch in batches), "test_batch"]
     images, labels, counts, name = read_batches(FILES, folder, files)
-    n_fit = len(images) - counts[-1]  # images that train or validate
+    n_fit = len(images) - counts[-1]  # training and validation images
     if validation_size is not None:
         if validation_size >= n_fit:
             raise ValueError(
@@ -138,33 +140,34 @@ def load_cifar10(
 
 
 def find_cifar10(data: StrPath | None = None) -> Path | None:
-    """Look for CIFAR-10 where people keep it.
+    """Look for CIFAR-10 in its usual locations.
 
-    In each place the batch files may lie at the top, in the original
-    ``cifar-10-batches-bin`` or ``cifar-10-batches-py`` (as in torchvision's
-    root, and where Keras 2 puts them), in Keras 3's
-    ``cifar-10-batches-py-target/cifar-10-batches-py``, or in an archive:
-    ``cifar-10-binary.tar.gz``, ``cifar-10-python.tar.gz``, or the latter under
-    the names that Keras gives it.
+    A location may hold the batch files themselves; the folder
+    ``cifar-10-batches-bin`` or ``cifar-10-batches-py`` (as unpacked from the
+    archives, and as created by torchvision and Keras 2); Keras 3's folder
+    ``cifar-10-batches-py-target/cifar-10-batches-py``; or an archive,
+    ``cifar-10-binary.tar.gz``, ``cifar-10-python.tar.gz`` or the latter under
+    one of the names that Keras gives it.
 
     Parameters
     ----------
     data : path-like, optional
-        Where the caller says it is; then nowhere else is looked. Without it:
-        the environment variable ``CYCONV_DATA`` (then nowhere else either),
-        ``./data``, ``cyconv`` in the user's cache folder (``$XDG_CACHE_HOME``,
-        else ``~/.cache``), and ``datasets`` in Keras' folder (``$KERAS_HOME``,
-        else ``~/.keras``).
+        The only location to look in. By default, it is the one given by the
+        environment variable ``CYCONV_DATA``. If that is not set either, these
+        are searched: ``./data``, ``cyconv`` in the user's cache folder
+        (``$XDG_CACHE_HOME`` or ``~/.cache``), and ``datasets`` in Keras' folder
+        (``$KERAS_HOME`` or ``~/.keras``).
 
     Returns
     -------
     Path or None
-        For :func:`load_cifar10`; None when it is in none of the last three.
+        An argument for :func:`load_cifar10`; None if no location holds the
+        data.
 
     Raises
     ------
     FileNotFoundError
-        If ``data`` or ``CYCONV_DATA`` is given and holds no CIFAR-10.
+        If ``data`` or ``CYCONV_DATA`` is given but does not hold CIFAR-10.
     """
     return find_files(FILES, data)
 
