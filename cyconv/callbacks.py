@@ -40,7 +40,7 @@ MONITORS = CURVES[:6]
 
 @dataclass(frozen=True)
 class TrainingEvent:
-    """What a callback is called with.
+    """The argument of a callback.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class EarlyStopping:
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range.
+        If an argument has the wrong type or is out of range.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class EarlyStopping:
         if event.kind != "logged":
             return False
         history = event.trainer.history
-        values = _upwards(history, self.monitor)[history["update_steps"] >= self.from_step]
+        values = _scores(history, self.monitor)[history["update_steps"] >= self.from_step]
         best, since = -np.inf, 0
         for value in values:
             since = 0 if value > best + self.min_delta else since + 1
@@ -137,7 +137,7 @@ class KeepBest:
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range.
+        If an argument has the wrong type or is out of range.
     OSError
         If the file cannot be written.
 
@@ -159,7 +159,7 @@ class KeepBest:
         """Keep the parameters if the latest point is the best one."""
         if event.kind != "logged":
             return
-        values = _upwards(event.trainer.history, self.monitor)
+        values = _scores(event.trainer.history, self.monitor)
         if np.isnan(values[-1]) or (values[:-1] >= values[-1]).any():
             return
         if self.path is not None:
@@ -194,6 +194,6 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     return found
 
 
-def _upwards(history: History, monitor: str) -> Any:
-    """A curve, negated unless higher is better."""
+def _scores(history: History, monitor: str) -> Any:
+    """A curve for which higher is better: losses and costs are negated."""
     return history[monitor] if monitor.startswith("acc") else -history[monitor]

@@ -213,12 +213,13 @@ class Ensemble:
         Parameters
         ----------
         path : path-like
-            Taken as it stands; an older file is replaced once the new one is whole.
+            Used as given, without adding an extension. An existing file is
+            replaced only once the new one is complete.
 
         Raises
         ------
         OSError
-            If the file cannot be written; what stood there stays.
+            If the file cannot be written; an existing one is kept.
         """
         architectures = [network.architecture for network in self.networks]
         arrays = {
@@ -228,7 +229,7 @@ class Ensemble:
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
-        """Read what :meth:`save` wrote.
+        """Load an ensemble from a file written by :meth:`save`.
 
         Parameters
         ----------
@@ -237,14 +238,14 @@ class Ensemble:
         Returns
         -------
         Ensemble
-            Each network with its normaliser, if it had one.
+            Each network has the normaliser it was saved with, if any.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no ensemble file, is damaged, or of a newer format.
+            If it is not an ensemble file, is damaged or has a newer format.
 
         Examples
         --------
@@ -259,7 +260,7 @@ class Ensemble:
         try:
             architectures = header["architectures"]
             if not isinstance(architectures, list) or set(members) != {str(i) for i in range(len(architectures))}:
-                raise ValueError("its networks are not all there")
+                raise ValueError("its networks are incomplete")
             return cls([Network.from_arrays(each, members[str(i)]) for i, each in enumerate(architectures)])
         except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path must be a cyconv {_KIND} file, but {path} is damaged: {error}") from None

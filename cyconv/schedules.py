@@ -1,8 +1,8 @@
 """Learning rates as pure functions of the update step.
 
-Every schedule here is one class, whose fields are its settings and whose
-formula stands in ``_rates``. A schedule of your own needs the four members of
-`Schedule` and no base class.
+Every schedule is a dataclass: its fields are its settings, and its formula is
+the method ``_rates``. A user-defined schedule needs the four members of
+`Schedule`, but no base class.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _MAX_CYCLES = 100_000
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What a trainer asks of a schedule.
+    """Interface of a learning-rate schedule.
 
     Examples
     --------
@@ -49,12 +49,12 @@ class Schedule(Protocol):
 
     @property
     def settings(self) -> JsonDict:
-        """dict: what distinguishes it from others of its class, as JSON values."""
+        """dict: the parameters that distinguish it from others of its class, as JSON values."""
 
     def __call__(self, step: Any, /) -> Any:
-        """Learning rate of the update at ``step``, an int in 0..total_steps: finite and not negative.
+        """Learning rate of the update at ``step``, an int in 0..total_steps; finite and not negative.
 
-        The last one is logged at the end of a run; no update uses it.
+        The learning rate at ``total_steps`` is logged at the end of a run, but no update uses it.
         """
 
 
@@ -112,11 +112,11 @@ class _Formula:
         return self._rates(steps.astype(np.int64))
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The formula, for steps in 0..total_steps."""
+        """Learning rates at steps in 0..total_steps."""
         raise NotImplementedError
 
     def _set(self, **fields: Any) -> None:
-        """Replace fields by what a check returned; `__post_init__` alone may."""
+        """Set fields of the frozen dataclass to validated values, in `__post_init__`."""
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -143,7 +143,7 @@ class _Cycles(_Formula):
         )
         if self.eta_max < self.eta_min:
             raise ValueError(f"eta_max must be at least eta_min ({self.eta_min}), but got {self.eta_max}")
-        self._half_lengths  # noqa: B018  # raises where there are too many steps
+        self._half_lengths  # noqa: B018  # raises ValueError if there are too many steps
         if self._peaks[-1] < self.eta_min:
             raise ValueError(
                 f"eta_max_decay must keep the peak of the last cycle at or above eta_min ({self.eta_min}), "
@@ -162,7 +162,7 @@ class _Cycles(_Formula):
 
     @cached_property
     def _half_lengths(self) -> NDArray[np.int64]:
-        return _in_whole_steps(self.step_size, self.n_cycles, self.growth)
+        return _half_lengths(self.step_size, self.n_cycles, self.growth)
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -172,14 +172,15 @@ class _Cycles(_Formula):
     def _peaks(self) -> NDArray[np.float64]:
         return self.eta_max * self.eta_max_decay ** np.arange(self.n_cycles, dtype=np.float64)
 
-    def _place(self, steps: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
-        """The cycle of each step, the steps since it began, and half its length."""
+    def _locate(self, steps: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+        """The cycle of each step, the number of steps since its start, and half its length."""
         cycle = np.minimum(np.searchsorted(self._ends, steps, side="right"), self.n_cycles - 1)
         half = self._half_lengths[cycle]
         return cycle, steps - (self._ends[cycle] - 2 * half), half
 
-    def _between(self, fraction: NDArray[np.float64], peaks: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The weighted mean is exact at both ends; clipping undoes rounding errors in between."""
+    def _interpolate(self, fraction: NDArray[np.float64], peaks: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Learning rates at a fraction of the way from `eta_min` to the peaks."""
+        # The weighted mean is exact at both ends; clipping undoes rounding errors in between.
         rates: NDArray[np.float64] = np.clip((1.0 - fraction) * self.eta_min + fraction * peaks, self.eta_min, peaks)
         return rates
 
@@ -213,14 +214,14 @@ class CyclicSchedule(_Cycles):
         :math:`g > 0`: length of each cycle relative to the previous one;
         half-lengths are rounded to whole steps (ties to even).
     eta_max_decay : float, default 1.0
-        :math:`d` in (0, 1], of the peaks :math:`\eta_i = d^i \eta_{max}`, none
-        of which may fall below ``eta_min``.
+        :math:`d` in (0, 1]: the peaks are :math:`\eta_i = d^i \eta_{max}`; none
+        may fall below ``eta_min``.
     mode : {"triangular", "triangular2", "exp_range"}, default "triangular"
-        Smith's names. ``"triangular2"`` halves the height above ``eta_min``
+        The modes have Smith's names. ``"triangular2"`` halves the amplitude
         from cycle to cycle: :math:`\eta_i = \eta_{min} + (\eta_{max} - \eta_{min}) / 2^i`.
-        ``"exp_range"`` lets it decay with every step, by ``gamma``.
+        ``"exp_range"`` multiplies it by ``gamma`` at every step.
     gamma : float, default 1.0
-        :math:`\gamma` in (0, 1], with ``"exp_range"`` alone.
+        :math:`\gamma` in (0, 1]; must be 1 unless mode is ``"exp_range"``.
 
     Raises
     ------
@@ -263,33 +264,33 @@ class CyclicSchedule(_Cycles):
         return self.eta_min + (self.eta_max - self.eta_min) * 0.5 ** np.arange(self.n_cycles, dtype=np.float64)
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        cycle, offset, half = self._place(steps)
+        cycle, offset, half = self._locate(steps)
         fraction = np.minimum(offset, 2 * half - offset) / half
         if self.gamma != 1:
             fraction = fraction * self.gamma ** steps.astype(np.float64)
-        return self._between(fraction, self._peaks[cycle])
+        return self._interpolate(fraction, self._peaks[cycle])
 
 
 @dataclass(frozen=True)
 class CosineSchedule(_Cycles):
-    r"""Cosine annealing with warm restarts, each cycle ``growth`` times as long as the one before.
+    r"""Cosine annealing with warm restarts, each cycle ``growth`` times as long as the previous one.
 
     Cycle :math:`i` starts at step :math:`t_i` and takes :math:`T_i = 2 h_i`
-    steps, as long as `CyclicSchedule`'s of the same settings, so that the two
-    can be compared update for update:
+    steps, like that of a `CyclicSchedule` with the same settings, so that the
+    two can be compared update by update:
 
     .. math:: \eta(t) = \eta_{min} + \tfrac12 (\eta_i - \eta_{min}) (1 + \cos(\pi (t - t_i) / T_i)),
               \qquad \eta_i = d^i \eta_{max}.
 
-    Every cycle begins at its peak; only the very last step, ``total_steps``,
-    is exactly at :math:`\eta_{min}`.
+    Every cycle begins at its peak; the learning rate is exactly
+    :math:`\eta_{min}` only at the last step, ``total_steps``.
 
     Parameters
     ----------
     eta_min, eta_max : float
         Lowest and highest learning rate, ``0 <= eta_min <= eta_max``.
     step_size : int
-        Half the length of the first cycle, in update steps, as in `CyclicSchedule`:
+        Half the length of the first cycle, in update steps, as in `CyclicSchedule`;
         PyTorch's ``T_0`` is twice that.
     n_cycles : int, default 1
         Number of cycles, at most 100,000; 1 is plain cosine annealing.
@@ -302,7 +303,7 @@ class CosineSchedule(_Cycles):
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range, or the cycles
+        If an argument has the wrong type or is out of range, or if the cycles
         add up to more than 2**53 steps.
 
     References
@@ -320,14 +321,14 @@ class CosineSchedule(_Cycles):
     n_cycles: int = 1
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        cycle, offset, half = self._place(steps)
+        cycle, offset, half = self._locate(steps)
         fraction = (1.0 + np.cos(np.pi * offset / (2 * half))) / 2
-        return self._between(fraction, self._peaks[cycle])
+        return self._interpolate(fraction, self._peaks[cycle])
 
 
 @dataclass(frozen=True)
 class OneCycleSchedule(_Formula):
-    r"""One cycle: up to ``eta_max`` and then down to far below the initial rate.
+    r"""One cycle: a rise to ``eta_max``, followed by a fall far below the initial rate.
 
     The learning rate rises from ``eta_min`` to ``eta_max`` over the fraction
     ``pct_start`` of the steps and then falls to ``eta_final``, along half a
@@ -340,7 +341,7 @@ class OneCycleSchedule(_Formula):
     eta_max : float
         The highest learning rate.
     total_steps : int
-        Update steps, at least 2.
+        Number of update steps, at least 2.
     eta_min : float, optional
         Initial learning rate, at most ``eta_max``; by default ``eta_max/25``.
     eta_final : float, optional
@@ -348,11 +349,12 @@ class OneCycleSchedule(_Formula):
     pct_start : float, default 0.3
         Fraction of the steps spent rising, in (0, 1).
     anneal : {"cos", "linear"}, default "cos"
+        Shape of the rise and of the fall.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range.
+        If an argument has the wrong type or is out of range.
 
     References
     ----------
@@ -395,16 +397,16 @@ class OneCycleSchedule(_Formula):
         return np.array([self.total_steps])
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        top, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
-        rises = steps <= top
-        with np.errstate(divide="ignore", invalid="ignore"):  # with few steps there may be no rise at all
-            share = np.where(rises, steps / top, (np.minimum(steps, last) - top) / (last - top))
+        peak, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        rising = steps <= peak
+        with np.errstate(divide="ignore", invalid="ignore"):  # with few steps, there may be no rise at all
+            fraction = np.where(rising, steps / peak, (np.minimum(steps, last) - peak) / (last - peak))
         if self.anneal == "cos":
-            share = (1 - np.cos(np.pi * share)) / 2
+            fraction = (1 - np.cos(np.pi * fraction)) / 2
         assert self.eta_min is not None and self.eta_final is not None
-        first = np.where(rises, self.eta_min, self.eta_max)
-        second = np.where(rises, self.eta_max, self.eta_final)
-        rates: NDArray[np.float64] = np.clip((1 - share) * first + share * second, 0, self.eta_max)
+        start = np.where(rising, self.eta_min, self.eta_max)
+        end = np.where(rising, self.eta_max, self.eta_final)
+        rates: NDArray[np.float64] = np.clip((1 - fraction) * start + fraction * end, 0, self.eta_max)
         return rates
 
 
@@ -417,12 +419,12 @@ class ConstantSchedule(_Formula):
     eta : float
         The learning rate, not negative.
     total_steps : int
-        Update steps, at least 1.
+        Number of update steps, at least 1.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range.
+        If an argument has the wrong type or is out of range.
 
     Examples
     --------
@@ -460,14 +462,15 @@ class WarmupSchedule(_Formula):
     schedule : CyclicSchedule, CosineSchedule, OneCycleSchedule or ConstantSchedule
         The schedule that follows the warm-up.
     n_steps : int
-        Update steps of the warm-up, at least 1, in addition to the schedule's.
+        Number of update steps of the warm-up, at least 1, in addition to those
+        of the schedule.
     eta_start : float, default 0.0
         Learning rate of the first update.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range.
+        If an argument has the wrong type or is out of range.
 
     References
     ----------
@@ -495,7 +498,7 @@ class WarmupSchedule(_Formula):
 
     @property
     def boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64: the schedule's, shifted by `n_steps`; the warm-up is part of the first cycle."""
+        """ndarray of int64: those of the schedule, shifted by `n_steps`; the warm-up is part of the first cycle."""
         return self.n_steps + self.schedule.boundaries
 
     @property
@@ -509,24 +512,24 @@ class WarmupSchedule(_Formula):
         return {**super().settings, "schedule": describe_schedule(self.schedule)}
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        share = np.minimum(steps / self.n_steps, 1)
-        rise = (1 - share) * self.eta_start + share * self.schedule(0)
+        fraction = np.minimum(steps / self.n_steps, 1)
+        rise = (1 - fraction) * self.eta_start + fraction * self.schedule(0)
         rates: NDArray[np.float64] = np.where(
             steps < self.n_steps, rise, self.schedule(np.maximum(steps - self.n_steps, 0))
         )
         return rates
 
 
-#: The classes that a checkpoint knows by their names.
+#: The classes that a checkpoint records by name.
 SCHEDULES: Mapping[str, type[_Formula]] = {
     each.__name__: each for each in (CyclicSchedule, CosineSchedule, OneCycleSchedule, ConstantSchedule, WarmupSchedule)
 }
 
 
 def check_schedule(name: str, schedule: Any) -> Schedule:
-    """Return a schedule that has the members of `Schedule`, or raise naming what it lacks.
+    """Return a schedule that has valid members of `Schedule`, or raise an error that says what is wrong.
 
-    Its learning rates are looked at in some two hundred places; `learning_rates` looks at the others.
+    About two hundred of its learning rates are checked here; `learning_rates` checks those that are used.
     """
     if not isinstance(schedule, Schedule) or not callable(schedule):
         raise TypeError(
@@ -539,7 +542,7 @@ def check_schedule(name: str, schedule: Any) -> Schedule:
         raise ValueError(f"{name}.boundaries must be ascending steps up to total_steps = {total}, but got {ends}")
     try:
         if not isinstance(schedule.settings, dict):
-            raise TypeError("it is no dict")
+            raise TypeError("it is not a dict")
         json.dumps(schedule.settings, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}.settings must be a dict of JSON values, but {error}") from None
@@ -548,9 +551,9 @@ def check_schedule(name: str, schedule: Any) -> Schedule:
 
 
 def learning_rates(schedule: Schedule, steps: NDArray[np.int64], name: str = "schedule") -> NDArray[np.float64]:
-    """The learning rates of these updates, finite and not negative, or raise naming the first that is not.
+    """Learning rates of the given updates, checked to be finite and not negative.
 
-    A schedule of a class that is not this module's is asked for one step after the other.
+    A user-defined schedule is called for one step at a time.
     """
     found = schedule(steps) if isinstance(schedule, _Formula) else [schedule(step) for step in steps.tolist()]
     rates = check_array(f"the learning rates of {name}", found, steps.shape)
@@ -564,9 +567,9 @@ def learning_rates(schedule: Schedule, steps: NDArray[np.int64], name: str = "sc
 
 
 def describe_schedule(schedule: Schedule) -> JsonDict:
-    """What a checkpoint records: the settings, and the name of the class unless it is `CyclicSchedule`.
+    """The JSON record of a schedule: its settings, and the name of its class unless that is `CyclicSchedule`.
 
-    Of a class that is not this module's, also the learning rates at some steps, so that another is told from it.
+    For a user-defined schedule, the learning rates at some steps are included, by which it can be recognised.
     """
     if type(schedule) is CyclicSchedule:
         return schedule.settings
@@ -577,12 +580,12 @@ def describe_schedule(schedule: Schedule) -> JsonDict:
 
 
 def recorded_schedule(recorded: JsonDict) -> Schedule | None:
-    """The schedule that `describe_schedule` described; None where it was of a class that is not this module's.
+    """The schedule with a record from `describe_schedule`, or None if it was user-defined.
 
     Raises
     ------
     TypeError, ValueError, KeyError
-        If it is no such description.
+        If the record is invalid.
     """
     settings = dict(recorded)
     kind = settings.pop("class", "CyclicSchedule")
@@ -593,20 +596,20 @@ def recorded_schedule(recorded: JsonDict) -> Schedule | None:
     if "schedule" in settings:
         settings["schedule"] = recorded_schedule(settings["schedule"])
     schedule = SCHEDULES[kind](**settings)
-    old = {"mode", "gamma"}  # fields that files of earlier versions lack
-    if set(schedule.settings) - set(recorded) - old:
+    newer = {"mode", "gamma"}  # missing in files of earlier versions
+    if set(schedule.settings) - set(recorded) - newer:
         raise ValueError("its schedule's settings are incomplete")
     return schedule
 
 
 def _some_steps(total: int) -> NDArray[np.int64]:
-    """Two hundred steps by the golden ratio: evenly spread, and in step with no cycles."""
-    places = np.arange(200) * ((math.sqrt(5) - 1) / 2) % 1
-    return np.unique((places * (total + 1)).astype(np.int64))
+    """About two hundred steps, at multiples of the golden ratio: evenly distributed, but never in step with cycles."""
+    fractions = np.arange(200) * ((math.sqrt(5) - 1) / 2) % 1
+    return np.unique((fractions * (total + 1)).astype(np.int64))
 
 
-def _in_whole_steps(step_size: int, n_cycles: int, growth: float) -> NDArray[np.int64]:
-    """Half-length of every cycle in whole steps, int64."""
+def _half_lengths(step_size: int, n_cycles: int, growth: float) -> NDArray[np.int64]:
+    """Half the length of each cycle, in whole steps."""
     half_lengths, total = [], 0
     for cycle in range(n_cycles):
         try:

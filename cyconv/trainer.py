@@ -576,7 +576,7 @@ class _Run:
         return error
 
     def prepare(self, train: Split, validation: Split | None, n_train_evaluated: int | None) -> None:
-        """Check the data's identity and lay them out; nothing of the trainer's is changed."""
+        """Check that the data are those of the run and prepare them, without changing the trainer."""
         trainer = self.trainer
         network = trainer.network
         fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint() if validation else ""}
@@ -596,7 +596,7 @@ class _Run:
         if validation is not None:
             self.validation_data = network.prepare(validation.images, validation.labels, normalizer=normalizer)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
-        self.first_step = self.first_epoch = 0  # at which the present settings began to apply
+        self.first_step = self.first_epoch = 0  # where the current settings began to apply
         for settings in trainer._earlier:
             self.first_epoch += -(-(settings["until"] - self.first_step) // (len(train) // settings["batch_size"]))
             self.first_step = settings["until"]
@@ -626,8 +626,8 @@ class _Run:
                             logged = self.log(bar)
                     if trainer.step == self.total_steps == history.last_step:
                         history.complete = True
-                    wanted = self.call_back(logged, trainer.step > first and trainer.step in self.cycle_ends)
-                    stop = wanted or self.signals.received is not None
+                    stop = self.run_callbacks(logged, trainer.step > first and trainer.step in self.cycle_ends)
+                    stop = stop or self.signals.received is not None
                     if self.checkpoint and (stop or history.complete or self.is_due(first)):
                         self.save(self.checkpoint, stop)
                     if history.complete:
@@ -652,7 +652,7 @@ class _Run:
             self.check_finite()
             trainer.snapshots.append(trainer.network.parameters)
 
-    def call_back(self, logged: bool, cycle_ended: bool) -> bool:
+    def run_callbacks(self, logged: bool, cycle_ended: bool) -> bool:
         """Call the callbacks; return whether one of them asks to stop."""
         trainer = self.trainer
         answers = []
@@ -779,7 +779,7 @@ def _warn_of_another_instruction_set(path: StrPath, state: Checkpoint) -> None:
     written, running = state.versions["instruction_set"], running_versions()["instruction_set"]
     if written != running:
         warnings.warn(
-            f"{path} was written under the instruction set {written}, but {running} is in use: "
+            f"{path} was written with the instruction set {written}, but {running} is in use: "
             "results may differ in their last bits from those of an uninterrupted run",
             stacklevel=3,
         )
