@@ -80,12 +80,17 @@ def pixels(rng):
 
 
 @pytest.fixture
-def on_one_thread():
-    """Small networks gain nothing from more threads, and a busy machine makes these wait for each other."""
+def restored_num_threads():
+    """For tests that call set_num_threads."""
     n = cyconv.get_num_threads()
-    cyconv.set_num_threads(1)
     yield
     cyconv.set_num_threads(n)
+
+
+@pytest.fixture
+def on_one_thread(restored_num_threads):
+    """Small networks gain nothing from more threads, and a busy machine makes these wait for each other."""
+    cyconv.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

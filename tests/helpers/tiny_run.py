@@ -39,6 +39,11 @@ def make_trainer(step_size=6, n_cycles=2, eta_max=0.05, **changes):
     return cyconv.CyclicTrainer(make_network(), schedule, **settings)
 
 
+def set_call_seconds(monkeypatch, seconds):
+    """Let fit aim at so many seconds for each call of train_steps: 0 is one update a call, 1e9 as many as can be."""
+    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+
+
 def fit(trainer, data=None, **options):
     return trainer.fit(*(data or make_data()), **{"log_every": 7, "progress": False, **options})
 

@@ -1,13 +1,14 @@
 """How many threads run, and that forked and spawned processes and Python threads get on with them."""
 
+import multiprocessing.process
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from builds import HAS_OPENMP, run_program
+from concurrency import in_threads
 from tiny_run import EVERYTHING, digest, fit, make_trainer
 
 import cyconv
@@ -16,44 +17,35 @@ from cyconv.backend import threads
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
 
 
-@pytest.fixture(autouse=True)
-def restored(monkeypatch):
-    monkeypatch.setattr(threads, "_chosen", None)
-
+pytestmark = pytest.mark.usefixtures("restored_num_threads")
 
 # The default -------------------------------------------------------------------
 
 
 @pytest.fixture
 def four_processors(monkeypatch):
-    """A process that may use four processors, without a quota and with nothing said in the environment."""
+    """A process that may use four processors, without a quota or an environment variable that limits it."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "processors", lambda: 4)
-    monkeypatch.setattr(threads, "_quota_lately", lambda: float("inf"))
-    monkeypatch.setattr(threads, "_in_worker", lambda: False)
+    monkeypatch.setattr(threads, "quota", lambda: float("inf"))
 
 
-def test_default_is_what_this_process_may_use(four_processors, monkeypatch):
-    assert cyconv.get_num_threads() == 4
-    monkeypatch.setattr(threads, "_quota_lately", lambda: 2)
-    assert cyconv.get_num_threads() == 2
-    monkeypatch.setattr(threads, "processors", lambda: 1)
-    assert cyconv.get_num_threads() == 1
+@pytest.mark.parametrize(
+    "processors, quota, expected", [(4, float("inf"), 4), (4, 2, 2), (1, 2, 1), (1, float("inf"), 1)]
+)
+def test_default_is_what_this_process_may_use(four_processors, monkeypatch, processors, quota, expected):
+    monkeypatch.setattr(threads, "processors", lambda: processors)
+    monkeypatch.setattr(threads, "quota", lambda: quota)
+    assert threads.default_threads() == expected
 
 
-def test_quota_is_read_again_after_a_while(monkeypatch):
-    now, quotas = [100.0], iter((3, 5))
-    monkeypatch.setattr(threads, "_last_quota", (-float("inf"), float("inf")))
-    monkeypatch.setattr(threads, "_quota", lambda: next(quotas))
-    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
-    assert [threads._quota_lately(), threads._quota_lately()] == [3, 3]
-    now[0] += 2 * threads.QUOTA_HOLDS
-    assert [threads._quota_lately(), threads._quota_lately()] == [5, 5]
+def test_quota_is_read_again_after_a_while():
+    assert run_program("processes.py", "quota_read_again") == [3, 3, 5, 5]
 
 
 def test_worker_of_a_pool_takes_one(four_processors, monkeypatch):
-    monkeypatch.setattr(threads, "_in_worker", lambda: True)
-    assert cyconv.get_num_threads() == 1
+    monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: "a process")
+    assert threads.default_threads() == 1
     cyconv.set_num_threads(3)
     assert cyconv.get_num_threads() == 3
 
@@ -76,7 +68,7 @@ def test_worker_of_a_pool_takes_one(four_processors, monkeypatch):
 )
 def test_environment_variable(four_processors, monkeypatch, text, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
-    assert cyconv.get_num_threads() == expected
+    assert threads.default_threads() == expected
 
 
 @linux
@@ -104,12 +96,12 @@ def test_affinity_mask():
 def test_default_follows_the_openmp_runtime(environment, expected):
     pytest.importorskip("threadpoolctl")
     allowed = sorted(os.sched_getaffinity(0))
-    expected = min(len(allowed), threads._quota()) if expected == "all" else expected
+    expected = min(len(allowed), threads.read_quota()) if expected == "all" else expected
     names = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_PROC_BIND", "OMP_PLACES")
     given = {name: value.replace("%d", str(allowed[0])) for name, value in environment.items()}
     environment = {**dict.fromkeys(names), **given}
     limit = int(environment["OMP_THREAD_LIMIT"] or 256)
-    assert run_program("processes.py", "default_threads", **environment) == [expected, 1, min(3, limit), expected]
+    assert run_program("processes.py", "default_threads", **environment) == [expected, 1, expected, min(3, limit)]
 
 
 # How threads wait ---------------------------------------------------------------
@@ -226,7 +218,7 @@ def write(path, text):
 def test_quota_of_version_2(tmp_path, text, expected):
     write(tmp_path / "fs/a/b/cpu.max", text)
     write(tmp_path / "membership", "0::/a/b\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == expected
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == expected
 
 
 @pytest.mark.parametrize("place", ["fs/cpu.max", "fs/a/cpu.max", "fs/a/b/cpu.max"])
@@ -236,27 +228,27 @@ def test_smallest_quota_on_the_way_up_counts(tmp_path, place):
     write(tmp_path / place, "300000 100000")
     write(tmp_path / "cpu.max", "100000 100000")  # above the root: not ours
     write(tmp_path / "membership", "0::/a/b\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == 3
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == 3
 
 
 def test_quota_of_version_1(tmp_path):
     write(tmp_path / "fs/cpu/a/cpu.cfs_quota_us", "250000\n")
     write(tmp_path / "fs/cpu/a/cpu.cfs_period_us", "100000\n")
     write(tmp_path / "membership", "5:memory:/a\n4:cpu,cpuacct:/a\n0::/\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == 3
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == 3
     write(tmp_path / "fs/cpu/a/cpu.cfs_quota_us", "-1\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
 
 
 @pytest.mark.parametrize("membership", [None, "", "0::\n", "::::", "0::/../../..\n", "nonsense\n\n"])
 def test_quota_where_there_is_none(tmp_path, membership):
     if membership is not None:
         write(tmp_path / "membership", membership)
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
 
 
 def test_quota_of_this_machine():
-    assert threads._quota() >= 1
+    assert threads.read_quota() >= 1
 
 
 # Processes and Python threads --------------------------------------------------
@@ -301,24 +293,15 @@ def test_networks_in_python_threads(omp_num_threads):
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_two_trainers_in_two_python_threads(n_threads):
     cyconv.set_num_threads(n_threads)
+
+    def digest_of_run(options):
+        trainer = make_trainer(**options)
+        fit(trainer)
+        return digest(trainer)
+
     options = [EVERYTHING, {"momentum": 0.5}]
-    expected, found = [], [None, None]
-    for each in options:
-        trainer = make_trainer(**each)
-        fit(trainer)
-        expected.append(digest(trainer))
-
-    def run(i):
-        trainer = make_trainer(**options[i])
-        fit(trainer)
-        found[i] = digest(trainer)
-
-    running = [threading.Thread(target=run, args=(i,)) for i in range(2)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    assert found == expected
+    expected = [digest_of_run(each) for each in options]
+    assert in_threads(digest_of_run, options) == expected
 
 
 def test_one_network_in_several_python_threads(make_network, rng):
@@ -327,21 +310,13 @@ def test_one_network_in_several_python_threads(make_network, rng):
     network = make_network(n_hidden=40)
     X = [rng.standard_normal((n, 3, 32, 32)).astype("float32") for n in (7, 30, 101)]
     labels = [rng.integers(0, 10, len(images)) for images in X]
-    expected = [(network.predict_proba(x).tobytes(), network.loss_and_gradients(x, y)[0]) for x, y in zip(X, labels)]
-    wrong = []
 
-    def run(i):
-        for _ in range(20):
-            got = (network.predict_proba(X[i]).tobytes(), network.loss_and_gradients(X[i], labels[i])[0])
-            if got != expected[i]:
-                wrong.append(i)
+    def results(i):
+        return network.predict_proba(X[i]).tobytes(), network.loss_and_gradients(X[i], labels[i])[0]
 
-    running = [threading.Thread(target=run, args=(i,)) for i in range(3)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    assert wrong == []
+    expected = [results(i) for i in range(3)]
+    found = in_threads(lambda i: [results(i) for _ in range(20)], range(3))
+    assert found == [20 * [each] for each in expected]
 
 
 def test_threadpoolctl_sees_the_runtime():

@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
 import cyconv
 from cyconv._files import load_arrays, save_arrays
@@ -30,7 +30,7 @@ def crash_at(trainer, step, monkeypatch):
         return original(self, source, order, learning_rates, first_step=first_step, **options)
 
     monkeypatch.setattr(type(trainer.network), "train_steps", train_steps)
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", 0.0)
+    set_call_seconds(monkeypatch, 0)
 
 
 @KINDS

@@ -1,13 +1,13 @@
 """CyclicTrainer: what a run computes, logs and refuses."""
 
-import concurrent.futures
 import copy
 import pickle
 import threading
 
 import numpy as np
 import pytest
-from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer
+from concurrency import in_threads
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
 import cyconv
 
@@ -61,8 +61,8 @@ def test_logged_steps(log_every, steps):
 def test_logging_saving_and_chunks_change_nothing(options, tmp_path, monkeypatch):
     reference = make_trainer(**options)
     curves = fit(reference, log_every=1)
-    for seconds in (0.0, 1e9):  # one update a call; as many as can be
-        monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    for seconds in (0.0, 1e9):
+        set_call_seconds(monkeypatch, seconds)
         for log_every, every in ((1, None), (7, 3), (13, None), (36, 10)):
             trainer = make_trainer(**options)
             checkpoint = None if every is None else tmp_path / "c.npz"
@@ -145,8 +145,7 @@ def test_a_finished_trainer_refuses():
 
 def test_two_trainers_in_two_threads():
     expected = [digest_of_run(seed) for seed in (1, 2)]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(digest_of_run, (1, 2))) == expected
+    assert in_threads(digest_of_run, (1, 2)) == expected
     assert expected[0] != expected[1]
 
 
@@ -173,7 +172,7 @@ def test_progress_bar_only_where_wanted(capsys):
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_divergence_is_seen_without_logging(monkeypatch, seconds):
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    set_call_seconds(monkeypatch, seconds)
     trainer = make_trainer(eta_max=1e20)
     with pytest.raises(cyconv.DivergenceError, match="the cost is not finite") as caught:
         fit(trainer, log_every=1000)
@@ -183,7 +182,7 @@ def test_divergence_is_seen_without_logging(monkeypatch, seconds):
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkeypatch, seconds):
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    set_call_seconds(monkeypatch, seconds)
     path = tmp_path / "c.npz"
     trainer = make_trainer(eta_max=1e20)
     with pytest.raises(cyconv.DivergenceError) as caught:

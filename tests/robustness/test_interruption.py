@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny_run
-from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_trainer
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_trainer, set_call_seconds
 
 import cyconv
 
@@ -38,7 +38,7 @@ def signal_in(monkeypatch, name, signum, count=1, when=lambda *args, **options: 
         return original(self, *args, **options)
 
     monkeypatch.setattr(cyconv.Network, name, method)
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", 0.0)
+    set_call_seconds(monkeypatch, 0)
 
 
 def at_step(step):

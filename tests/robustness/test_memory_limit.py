@@ -10,7 +10,7 @@ from cyconv.backend import ops
 
 @pytest.fixture
 def groups(tmp_path):
-    """groups(membership, {file: text}): where _group_limit is to look."""
+    """groups(membership, {file: text}): the folders that control_group_limit reads."""
 
     def make(membership, files):
         (tmp_path / "membership").write_text(membership)
@@ -40,15 +40,14 @@ def groups(tmp_path):
     ],
 )
 def test_limit_of_the_control_group(groups, membership, files, expected):
-    assert _memory._group_limit(**groups(membership, files)) == expected
+    assert _memory.control_group_limit(**groups(membership, files)) == expected
 
 
-def test_the_smaller_limit_counts(monkeypatch):
-    monkeypatch.setattr(_memory, "_physical", lambda: 10_000)
-    monkeypatch.setattr(_memory, "_group_limit", lambda: 7_000)
-    assert _memory.available_memory.__wrapped__() == 7_000
-    monkeypatch.setattr(_memory, "_group_limit", lambda: 2**62)
-    assert _memory.available_memory.__wrapped__() == 10_000
+@pytest.mark.parametrize("physical, group, expected", [(10_000, 7_000, 7_000), (10_000, 2**62, 10_000)])
+def test_the_smaller_limit_counts(monkeypatch, physical, group, expected):
+    monkeypatch.setattr(_memory, "physical_memory", lambda: physical)
+    monkeypatch.setattr(_memory, "control_group_limit", lambda: group)
+    assert _memory.available_memory.__wrapped__() == expected
 
 
 @pytest.fixture

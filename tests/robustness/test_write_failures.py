@@ -12,10 +12,10 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
+from concurrency import in_threads
 from tiny_run import fit, make_network, make_trainer
 
 import cyconv
@@ -307,20 +307,11 @@ def test_a_writer_leaves_another_that_lives_alone(write, path):
 
 
 def test_many_writers_of_one_file(path):
-    errors = []
+    def write_and_read(number):
+        for _ in range(40):
+            _files.write_text(path, str(number) * 5000)
+            text = path.read_text()
+            assert len(text) == 5000 and len(set(text)) == 1
 
-    def work(number):
-        try:
-            for _ in range(40):
-                _files.write_text(path, str(number) * 5000)
-                text = path.read_text()
-                assert len(text) == 5000 and len(set(text)) == 1
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == [] and os.listdir(path.parent) == [path.name]
+    in_threads(write_and_read, range(6))
+    assert os.listdir(path.parent) == [path.name]
