@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -106,7 +105,7 @@ def cifar10_folder():
 
 @pytest.fixture
 def environment(tmp_path):
-    """Where no CIFAR-10 is found, and no file is written but where it should be."""
+    """Variables for a process that finds no CIFAR-10 and writes nothing outside its folder."""
     kept = {name: value for name, value in os.environ.items() if name != "CYCONV_DATA"}
     return {
         **kept,
@@ -116,39 +115,3 @@ def environment(tmp_path):
         "MPLCONFIGDIR": matplotlib.get_cachedir(),
         "OMP_NUM_THREADS": "1",  # no waiting for a busy core
     }
-
-
-@pytest.fixture
-def load_script(monkeypatch, tmp_path):
-    """load_script(name, **constants): a script as a module, in an empty folder where no CIFAR-10 is found."""
-    monkeypatch.delenv("CYCONV_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.chdir(tmp_path)
-    scripts = Path(__file__).parents[1] / "scripts"
-    monkeypatch.syspath_prepend(str(scripts))
-
-    def load(name, **constants):
-        spec = importlib.util.spec_from_file_location(name, scripts / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        for constant, value in constants.items():
-            assert hasattr(module, constant)
-            setattr(module, constant, value)
-        return module
-
-    return load
-
-
-@pytest.fixture
-def run_script(on_one_thread):
-    """run_script(module, *arguments) -> exit code: a script in this process, on one thread."""
-    from cyconv.experiments import cli
-
-    def run(module, *arguments):
-        try:
-            return cli.run_script(module.main, ["--threads", "1", *arguments])
-        except SystemExit as stop:  # argparse
-            return stop.code
-
-    return run

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import file_size_limit
 from pages import blocks
 
 import cyconv
@@ -177,14 +178,8 @@ def test_a_silent_server(server, tmp_path, monkeypatch):
 
 
 def test_full_disk(server, tmp_path):
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
-    try:
-        with pytest.raises(OSError, match=f"cannot write {NAME} into .*too large"):
-            download_cifar10(tmp_path, url=server.url)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(300_000), pytest.raises(OSError, match=f"cannot write {NAME} into .*too large"):
+        download_cifar10(tmp_path, url=server.url)
     assert not (tmp_path / NAME).exists()
     assert download_cifar10(tmp_path, url=server.url).read_bytes() == ARCHIVE
 

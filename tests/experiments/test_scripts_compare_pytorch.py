@@ -206,11 +206,7 @@ def test_without_pytorch_it_says_so_and_ends_with_2(script, run_script, tmp_path
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
-    script, run_script, tmp_path, monkeypatch, capsys, arguments, sentence
+    script, run_script, assert_mistake, monkeypatch, arguments, sentence
 ):
     monkeypatch.setattr(script.peers, "installed", lambda: ["torch"])
-    (tmp_path / "file").write_text("kept")
-    assert run_script(script, "--quick", *arguments) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert sentence in errors[-1] and "error: " in errors[-1]
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert_mistake(run_script, script, "--quick", *arguments, sentence=sentence)

@@ -1,12 +1,10 @@
 """scripts/exercise3.py in miniature: what it writes, refuses, survives."""
 
 import csv
+import functools
 import re
 import resource
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,26 +14,13 @@ import cyconv
 from cyconv.experiments import ARCHITECTURES, cli
 from cyconv.experiments.usage import UsageError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "exercise3.py"
 PICTURES = ("accuracy", "time", "curves", "train-validation", "learning-rate", "filters", "confusion")
 
 
 @pytest.fixture
-def call(environment, tmp_path):
-    """call(*arguments): the script in a process of its own, in an empty folder."""
-
-    def called(*arguments, **options):
-        return subprocess.run(
-            [sys.executable, SCRIPT, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            **options,
-        )
-
-    return called
+def call(call_script):
+    """call(*arguments): the script in a process of its own."""
+    return functools.partial(call_script, "exercise3")
 
 
 @pytest.fixture
@@ -101,24 +86,8 @@ def test_both_parts_write_what_they_promise(call, tmp_path):
 
 @pytest.mark.slow
 def test_options_reach_the_runs(main, tmp_path):
-    assert (
-        main(
-            "--quick",
-            "--part",
-            "2",
-            "--growth",
-            "1.5",
-            "--seeds",
-            "2",
-            "--protocol",
-            "batch1",
-            "--log-every",
-            "7",
-            "--output",
-            "out",
-        )
-        == 0
-    )
+    arguments = "--part 2 --growth 1.5 --seeds 2 --protocol batch1 --log-every 7 --output out"
+    assert main("--quick", *arguments.split()) == 0
     document = strict_json(tmp_path / "out" / "results.json")
     assert document["seeds"] == [0, 1] and len(document["runs"]) == 6
     assert {run["run"]["growth"] for run in document["runs"]} == {1.5}
@@ -175,16 +144,9 @@ def test_what_is_to_say_of_the_data_is_said_once(call, cifar10_folder):
 @pytest.mark.parametrize(
     "number, workers", [(signal.SIGINT, "1"), (signal.SIGHUP, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")]
 )
-def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp_path, number, workers):
+def test_a_signal_leaves_what_there_is_and_resume_goes_on(start_script, call, tmp_path, number, workers):
     arguments = ["--quick", "--part", "2", "--workers", workers, "--output", "out"]
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, *arguments],
-        cwd=tmp_path,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = start_script("exercise3", *arguments)
     for line in process.stdout:
         if "seed 0: test accuracy" in line:
             process.send_signal(number)
@@ -231,13 +193,8 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
         (["--unknown"], "unrecognized arguments"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, arguments, sentence):
-    (tmp_path / "file").write_text("kept")
-    assert main("--quick", *arguments) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert sentence in errors[-1] and "error: " in errors[-1]
-    assert (tmp_path / "file").read_text() == "kept"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+def test_a_mistake_is_one_sentence_and_exit_code_2(main, assert_mistake, arguments, sentence):
+    assert_mistake(main, "--quick", *arguments, sentence=sentence)
 
 
 @pytest.mark.slow
@@ -292,15 +249,8 @@ def test_a_full_disk_is_one_sentence_and_exit_code_1(call, tmp_path):
     assert not list(folder.glob(".*.part")) and all(path.stat().st_size < 20_000 for path in folder.iterdir())
 
 
-def test_nobody_reading_the_output_is_no_traceback(environment, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--quick", "--part", "2"],
-        cwd=tmp_path,
-        text=True,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def test_nobody_reading_the_output_is_no_traceback(start_script):
+    process = start_script("exercise3", "--quick", "--part", "2")
     process.stdout.readline()
     process.stdout.close()
     errors = process.stderr.read()

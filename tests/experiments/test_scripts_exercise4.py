@@ -161,9 +161,5 @@ def test_settings_reach_the_runs_and_other_ones_are_not_mixed_in(script, run_scr
         (["--resume", "--overwrite"], "not allowed with"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(script, run_script, tmp_path, capsys, arguments, sentence):
-    (tmp_path / "file").write_text("kept")
-    assert run_script(script, "--quick", *arguments) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert sentence in errors[-1] and "error: " in errors[-1]
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+def test_a_mistake_is_one_sentence_and_exit_code_2(script, run_script, assert_mistake, arguments, sentence):
+    assert_mistake(run_script, script, "--quick", *arguments, sentence=sentence)

@@ -1,6 +1,7 @@
 """scripts/search_l2.py in miniature: what it writes, refuses, survives."""
 
 import csv
+import functools
 import os
 import shutil
 import signal
@@ -16,20 +17,9 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "search_l2.py"
 
 
 @pytest.fixture
-def start(environment, tmp_path):
-    """start(*arguments): the script in a process of its own, in an empty folder."""
-
-    def started(*arguments):
-        return subprocess.Popen(
-            [sys.executable, SCRIPT, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    return started
+def start(start_script):
+    """start(*arguments): the script in a process of its own."""
+    return functools.partial(start_script, "search_l2")
 
 
 @pytest.fixture
@@ -98,32 +88,21 @@ def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_an_output_that_is_not_utf_8_is_no_end(environment, tmp_path, encoding):
+def test_an_output_that_is_not_utf_8_is_no_end(environment, call_script, tmp_path, encoding):
     """A log on Windows is one."""
-    environment = {**environment, "PYTHONIOENCODING": encoding}
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--quick", "--executor", "serial"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        encoding=encoding,
-    )
+    options = {"encoding": encoding, "env": {**environment, "PYTHONIOENCODING": encoding}}
+    done = call_script("search_l2", "--quick", "--executor", "serial", **options)
     assert done.returncode == 0 and done.stderr == ""
     assert "round 1, lambda = " in done.stdout and "?" not in done.stdout
     assert "λ" in (tmp_path / "results" / "search_l2" / "summary.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.optional
-@pytest.mark.parametrize("script", sorted(path.stem for path in Path(SCRIPT).parent.glob("*.py")))
-def test_help_needs_no_utf_8(environment, script):
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPT.parent.glob("*.py")))
+def test_help_needs_no_utf_8(environment, call_script, script):
     if script == "exercise3_pytorch":
         pytest.importorskip("torch")
-    done = subprocess.run(
-        [sys.executable, Path(SCRIPT).with_name(f"{script}.py"), "--help"],
-        capture_output=True,
-        text=True,
-        env={**environment, "PYTHONIOENCODING": "ascii"},
-    )
+    done = call_script(script, "--help", env={**environment, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and done.stdout.startswith("usage: ") and done.stderr == ""
 
 
@@ -195,13 +174,8 @@ def alive(pid):
         (["--resume", "--overwrite"], "not allowed with"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, arguments, sentence):
-    (tmp_path / "file").write_text("kept")
-    assert main(*arguments) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert sentence in errors[-1] and "error: " in errors[-1]
-    assert (tmp_path / "file").read_text() == "kept"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+def test_a_mistake_is_one_sentence_and_exit_code_2(main, assert_mistake, arguments, sentence):
+    assert_mistake(main, *arguments, sentence=sentence)
 
 
 def test_a_search_is_not_touched_unasked(main, tmp_path, capsys):
@@ -267,34 +241,10 @@ def test_mpi_ranks_compute_a_search(environment, tmp_path):
     if shutil.which("mpiexec") is None:
         pytest.skip("mpiexec is not here")
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    done = subprocess.run(
-        [
-            "mpiexec",
-            "-n",
-            "3",
-            "--oversubscribe",
-            "--bind-to",
-            "none",
-            sys.executable,
-            "-m",
-            "mpi4py.futures",
-            SCRIPT,
-            "--quick",
-            "--rounds",
-            "1",
-            "--executor",
-            "mpi",
-            "--workers",
-            "2",
-            "--output",
-            "out",
-        ],
-        cwd=tmp_path,
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    launcher = "mpiexec -n 3 --oversubscribe --bind-to none"
+    arguments = "--quick --rounds 1 --executor mpi --workers 2 --output out"
+    command = [*launcher.split(), sys.executable, "-m", "mpi4py.futures", SCRIPT, *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0 and len(measurements(tmp_path / "out")) == 3, done.stderr
 
 

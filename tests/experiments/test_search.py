@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from full_disk import disk_full
 
 import cyconv
 from cyconv.experiments import DataSource, Run, plots, search
@@ -248,10 +249,7 @@ def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypat
     journal = make_journal(tmp_path / "search.json")
     journal.add(measurement(0.3))
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", disk_full)
     with pytest.raises(OSError, match="cannot write"):
         journal.add(measurement(0.4))
     assert len(journal) == len(make_journal(journal.path, resume=True)) == 1

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from full_disk import disk_full, file_size_limit
 from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
 import cyconv
@@ -313,13 +314,6 @@ def test_stale_leftovers_do_no_harm(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [leftover.name, "c.npz"]
 
 
-def limit_file_size(limit):
-    """A real failing write, in the middle of the file, that needs no rights: like a disk that is full."""
-    resource = pytest.importorskip("resource")
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit if limit is not None else hard, hard))
-
-
 @pytest.mark.parametrize("limit", [0, 100, 5000])
 def test_disk_full_while_writing(tmp_path, limit):
     path = tmp_path / "c.npz"
@@ -328,12 +322,8 @@ def test_disk_full_while_writing(tmp_path, limit):
     before = path.read_bytes()
     assert len(before) > 5000
     other = make_trainer(seed=2)
-    limit_file_size(limit)
-    try:
-        with pytest.raises(OSError, match="cannot write .*c.npz"):
-            fit(other, checkpoint=path)
-    finally:
-        limit_file_size(None)
+    with file_size_limit(limit), pytest.raises(OSError, match="cannot write .*c.npz"):
+        fit(other, checkpoint=path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.npz"]
     assert other.step == 12 and not other.history.complete
     fit(other, checkpoint=path)  # there is space again: the same trainer goes on
@@ -341,13 +331,10 @@ def test_disk_full_while_writing(tmp_path, limit):
 
 
 def test_disk_full_at_the_last_moment(tmp_path, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
     path = tmp_path / "c.npz"
     fit(make_trainer(), checkpoint=path)
     before = path.read_bytes()
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(OSError, match="cannot write .*c.npz: No space left on device"):
         fit(make_trainer(seed=2), checkpoint=path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.npz"]

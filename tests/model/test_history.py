@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from full_disk import disk_full
 
 from cyconv import History
+from cyconv._files import save_arrays
 
 
 @pytest.fixture
@@ -195,8 +197,6 @@ def spoil(**changes):
     ],
 )
 def test_inconsistent_contents_are_refused(history, tmp_path, change):
-    from cyconv._files import save_arrays
-
     header, curves = history.header(), {key: history[key] for key in list(history)[:8]}
     change(header, curves)
     save_arrays(tmp_path / "h.npz", "history", 1, {"history": header}, curves)
@@ -205,8 +205,6 @@ def test_inconsistent_contents_are_refused(history, tmp_path, change):
 
 
 def test_newer_format_is_refused(history, tmp_path):
-    from cyconv._files import save_arrays
-
     save_arrays(tmp_path / "h.npz", "history", 2, {"history": history.header()}, {})
     with pytest.raises(ValueError, match="version 1..1, but .* is of version 2"):
         History.load(tmp_path / "h.npz")
@@ -217,10 +215,7 @@ def test_a_failed_write_leaves_what_stood_there(history, tmp_path, monkeypatch):
     history.save(path)
     before = path.read_bytes()
 
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     history.append(60, 0.1, (1.0, 1.0, 0.5), (1.0, 1.0, 0.5))
     for write in (history.save, history.to_csv):
         with pytest.raises(OSError, match="cannot write .*history.npz: No space left on device"):

@@ -14,13 +14,7 @@ MODULES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def same_number_of_threads():
-    before = cyconv.get_num_threads()
-    yield
-    cyconv.set_num_threads(before)
-
-
+@pytest.mark.usefixtures("restored_num_threads")
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import tiny_run
+from builds import subprocess_environment
+from full_disk import disk_full
 from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_trainer, set_call_seconds
 
 import cyconv
@@ -139,12 +140,9 @@ def test_a_signal_in_the_last_update_is_not_swallowed(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_that_fails_on_interruption_is_told(tmp_path, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
     trainer = make_trainer()
     signal_in(monkeypatch, "train_steps", signal.SIGTERM, when=at_step(3))
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     sentence = "after 4 of 36 .*the checkpoint is missing: .*No space"
     with pytest.raises(cyconv.Interrupted, match=sentence) as caught:
         fit(trainer, checkpoint=tmp_path / "c.npz")
@@ -214,14 +212,12 @@ def test_other_threads_leave_signals_alone(monkeypatch):
 
 def start(path, step_size, every):
     """tiny_run.py as a process, once it is about to train."""
-    root = str(Path(cyconv.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     process = subprocess.Popen(
         [sys.executable, tiny_run.__file__, str(path), str(step_size), str(every)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=subprocess_environment(),
     )
     assert process.stdout.readline() == "ready\n", process.communicate()[1]
     return process
@@ -266,14 +262,13 @@ def main(argv=None):
 {call}
 """)
     loop = f"for i in 1 2; do '{sys.executable}' job.py; echo went on; done"
-    folders = [str(Path(cyconv.__file__).parents[1]), str(Path(tiny_run.__file__).parent)]
     done = subprocess.run(
         ["bash", "-c", loop],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        env=subprocess_environment(),
     )
     assert done.returncode == -signal.SIGINT and done.stdout == "", done.stderr
     assert "after 1 of 36 update steps" in done.stderr or script

@@ -1,18 +1,15 @@
 """Progress bars: one that cannot be drawn is left out, and training goes on; other errors are not swallowed."""
 
 import io
-import os
 import signal
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import tqdm
+from builds import subprocess_environment
 from tiny_run import digest, fit, make_trainer
-
-import cyconv
 
 
 class Stream(io.StringIO):
@@ -89,6 +86,7 @@ import sys, types
 shell = types.SimpleNamespace(config={"IPKernelApp": {}})
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
 sys.modules["ipywidgets"] = None
+from builds import subprocess_environment
 from tiny_run import fit, make_trainer
 fit(make_trainer(), progress=None)
 """
@@ -96,11 +94,6 @@ fit(make_trainer(), progress=None)
 
 def test_a_notebook_sees_a_bar_unasked():
     """As text, where the notebook's widgets are not installed; and no word about them."""
-    folders = [Path(cyconv.__file__).parents[1], Path(__file__).parents[1] / "helpers"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", NOTEBOOK],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
-    )
+    command = [sys.executable, "-P", "-c", NOTEBOOK]
+    done = subprocess.run(command, capture_output=True, text=True, env=subprocess_environment())
     assert done.returncode == 0 and "36/36" in done.stderr and "Warning" not in done.stderr

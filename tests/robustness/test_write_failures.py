@@ -15,14 +15,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from builds import subprocess_environment
 from concurrency import in_threads
+from full_disk import disk_full, file_size_limit
 from tiny_run import fit, make_network, make_trainer
 
 import cyconv
 from cyconv import _files
 from cyconv.experiments import Result, Run, course_layout, plots, run_experiment
 
-resource = pytest.importorskip("resource")
+pytest.importorskip("resource")
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +73,14 @@ def test_writes_where_it_can(write, path):
 
 @pytest.mark.parametrize("limit", [0, 100, 300])
 def test_a_disk_that_fills_up(write, path, limit):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(OSError, match="cannot write") as caught:
-            write(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(limit), pytest.raises(OSError, match="cannot write") as caught:
+        write(path)
     assert_nothing_changed(path, caught.value)
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace", "chmod"])
 def test_a_failure_at_the_last_moment(write, path, function, monkeypatch):
-    def fail(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, function, fail)
+    monkeypatch.setattr(os, function, disk_full)
     with pytest.raises(OSError, match="cannot write .*: No space left on device") as caught:
         write(path)
     assert_nothing_changed(path, caught.value)
@@ -277,9 +271,8 @@ def kill_while_writing(path):
         "import os, sys; from cyconv._files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
     )
-    places = [str(Path(cyconv.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    assert subprocess.run([sys.executable, "-P", "-c", code, path], env=environment).returncode == -signal.SIGKILL
+    done = subprocess.run([sys.executable, "-P", "-c", code, path], env=subprocess_environment())
+    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
