@@ -27,7 +27,7 @@ def test_fit_is_exact_where_rounding_would_show():
     assert norm.std[0, 0, 1] == pytest.approx(np.sqrt(999.0) / 1000.0, rel=1e-15)
 
 
-def test_fit_takes_strided_images_and_leaves_them_alone(rng):
+def test_fit_accepts_strided_read_only_images(rng):
     images = rng.integers(0, 256, (50, 3, 4, 4), dtype=np.uint8)
     images.flags.writeable = False
     assert np.array_equal(Normalizer.fit(images[::-3]).mean, Normalizer.fit(images[::-3].copy()).mean)
@@ -50,7 +50,7 @@ def test_scale_and_offset_are_the_same_map_and_read_only():
             array[...] = 0
 
 
-def test_does_not_keep_the_callers_arrays():
+def test_statistics_are_copied():
     mean = np.zeros((1, 1, 1))
     norm = Normalizer(mean, mean + 1)
     mean[...] = 9

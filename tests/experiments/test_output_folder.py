@@ -83,7 +83,7 @@ def assert_holds(output, runs):
 
 
 @pytest.mark.parametrize("again", [{}, {"resume": True}])
-def test_a_finished_result_is_reported_and_not_touched(output, capsys, again):
+def test_a_finished_result_is_reported_and_left_alone(output, capsys, again):
     assert study(output, *OLD) == 0
     before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
     capsys.readouterr()
@@ -93,7 +93,7 @@ def test_a_finished_result_is_reported_and_not_touched(output, capsys, again):
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
 
-def test_an_unfinished_one_asks_what_to_do(output):
+def test_an_unfinished_result_needs_resume_or_overwrite(output):
     assert study(output, *OLD, stop_after=1) == 130
     before = contents(output)
     with pytest.raises(UsageError, match="without unfinished results, but .*give --resume .* or --overwrite"):
@@ -106,7 +106,7 @@ def test_an_unfinished_one_asks_what_to_do(output):
     assert_holds(output, OLD)
 
 
-def test_where_nothing_was_done_yet_nothing_is_asked(output):
+def test_a_folder_without_results_needs_no_option(output):
     OutputFolder(output, configuration(*OLD))
     assert os.listdir(output) == ["configuration.json"]
     assert study(output, *NEW) == 0
@@ -114,7 +114,7 @@ def test_where_nothing_was_done_yet_nothing_is_asked(output):
 
 
 @pytest.mark.parametrize("new", [OLD, NEW], ids=["of the same", "of others"])
-def test_an_interrupted_replacement_leaves_what_was_finished(output, new, capsys):
+def test_an_interrupted_replacement_keeps_the_finished_result(output, new, capsys):
     study(output, *OLD)
     add_foreign_files(output)
     before = contents(output)
@@ -131,7 +131,7 @@ def test_an_interrupted_replacement_leaves_what_was_finished(output, new, capsys
     assert all((output / name).read_text() == "mine" for name in FOREIGN)
 
 
-def test_a_replacement_may_be_begun_again_or_for_others(output):
+def test_a_replacement_can_be_started_again_for_the_same_or_other_runs(output):
     study(output, *OLD)
     study(output, *NEW, overwrite=True, stop_after=1)
     others = [Run("d", l2=0.3)]
@@ -141,7 +141,7 @@ def test_a_replacement_may_be_begun_again_or_for_others(output):
     assert_holds(output, others)
 
 
-def test_adding_runs_to_a_finished_result_leaves_it_until_all_are_done(output):
+def test_a_finished_result_stays_until_added_runs_are_done(output):
     study(output, *OLD)
     before, more = contents(output), [*OLD, Run("c", l2=0.1), Run("d", l2=0.1)]
     assert study(output, *more, resume=True, stop_after=1) == 130
@@ -231,7 +231,7 @@ def assert_unharmed(output):
         ('{"script": "s", "runs": [{}]}', "not one of ours"),
     ],
 )
-def test_results_without_their_configuration_are_told_truly(output, resume, left, words):
+def test_results_without_their_configuration_are_described_correctly(output, resume, left, words):
     study(output, *OLD)
     (output / "configuration.json").unlink()
     if left is not None:
@@ -257,7 +257,7 @@ def test_links_and_modes_stay_when_results_are_replaced(output, tmp_path):
     assert json.loads((tmp_path / "elsewhere").read_text())["configuration"] == configuration(*NEW)
 
 
-def test_options_are_named_as_they_were_typed(load_script, run_script, tmp_path, monkeypatch, capsys):
+def test_errors_name_options_as_typed(load_script, run_script, tmp_path, monkeypatch, capsys):
     script = load_script("verify_gradients")
 
     def error(*arguments):
@@ -303,7 +303,7 @@ SCRIPTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_command_given_twice(load_script, run_script, tmp_path, monkeypatch, capsys, name):
+def test_running_a_command_twice(load_script, run_script, tmp_path, monkeypatch, capsys, name):
     """In the folder that its option names, by whatever means of the shell."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     constants, arguments = SCRIPTS[name]
@@ -338,7 +338,7 @@ def test_a_command_given_twice(load_script, run_script, tmp_path, monkeypatch, c
     assert set(contents(output)) == set(before)
 
 
-def test_a_debug_file_of_other_numbers_is_another_configuration(load_script):
+def test_debug_files_with_other_numbers_are_other_configurations(load_script):
     import numpy as np
 
     script = load_script("verify_gradients")

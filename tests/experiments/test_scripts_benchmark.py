@@ -90,7 +90,7 @@ def test_miniature(call, tmp_path):
     assert "against the best" in text and "dropout 0.3" in text and "float64 / float32" in text and text in done.stdout
 
 
-def test_measured_times_are_not_overwritten_unasked(monkeypatch, tmp_path, capsys):
+def test_measured_times_are_overwritten_only_on_request(monkeypatch, tmp_path, capsys):
     script = importlib.import_module("benchmark")
     from peers import sections, tables
 
@@ -116,7 +116,7 @@ def test_measured_times_are_not_overwritten_unasked(monkeypatch, tmp_path, capsy
     ]
 
 
-def test_other_shapes_stand_beside_the_tuned_one(monkeypatch):
+def test_other_shapes_are_measured_beside_the_tuned_one(monkeypatch):
     from peers import sections
 
     monkeypatch.setattr(sections, "SHAPES", {"A3": [{"batch_size": 7}, {"n_hidden": (5, 4)}]})
@@ -149,7 +149,7 @@ def test_updates_beside_busy_processes(monkeypatch):
         (["--rounds", "0"], "must be a positive int"),
     ],
 )
-def test_mistakes_are_told_before_any_work(call, tmp_path, arguments, sentence):
+def test_mistakes_are_reported_before_any_work(call, tmp_path, arguments, sentence):
     done = call("--output", "out", *arguments)
     assert done.returncode == 2 and sentence in done.stderr
     assert not (tmp_path / "out").exists()
@@ -194,7 +194,7 @@ def test_the_gpu_peer_does_the_same_on_a_cpu(monkeypatch, small_case):
         assert check_peer(EagerGpuPeer, small_case, variant) < 1e-4
 
 
-def test_a_gpu_is_named_and_never_the_best_of_the_cpu():
+def test_gpu_times_are_kept_apart_from_cpu_times():
     from peers import tables
 
     def run(peer, step, evaluation):
@@ -217,7 +217,7 @@ def test_a_gpu_is_named_and_never_the_best_of_the_cpu():
     assert "0.55×" in beside_gpu and "CUDA graph" in beside_gpu
 
 
-def test_a_gpu_that_is_not_there_is_told_before_any_work(monkeypatch, capsys, tmp_path):
+def test_a_missing_gpu_is_reported_before_any_work(monkeypatch, capsys, tmp_path):
     script = importlib.import_module("benchmark")
     monkeypatch.setattr(script.peers, "finds_gpu", lambda: False)
     with pytest.raises(SystemExit):
@@ -225,7 +225,7 @@ def test_a_gpu_that_is_not_there_is_told_before_any_work(monkeypatch, capsys, tm
     assert "PyTorch finds no GPU" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_a_peer_that_leaves_something_out_is_not_timed(small_case):
+def test_a_peer_that_computes_less_is_not_timed(small_case):
     from peers.case import Data
     from peers.numpy_peer import NumpyPeer
     from peers.timing import Timed
@@ -237,14 +237,14 @@ def test_a_peer_that_leaves_something_out_is_not_timed(small_case):
         Timed(WithoutDecay, small_case, Data.random(100), 0.001)
 
 
-def test_a_worker_tells_what_went_wrong():
+def test_a_worker_reports_its_error():
     from peers.worker import Worker
 
     with Worker("numpy", 1) as worker, pytest.raises(ChildProcessError, match="numpy on 1 thread.*KeyError"):
         worker.ask("step", key="nothing", seconds=0.001)
 
 
-def test_whole_runs_are_compared_run_after_run_and_side_by_side(monkeypatch):
+def test_whole_runs_are_compared_serially_and_in_parallel(monkeypatch):
     import exercise3
     from peers import sections, tables
 
@@ -299,7 +299,7 @@ def test_pytorch_learns_and_logs_as_the_trainer_does(monkeypatch):
     assert np.trace(result.confusion) / len(data.test) == pytest.approx(result.test["accuracy"])
 
 
-def test_imports_are_timed_beside_sources_that_are_not_built(tmp_path, monkeypatch):
+def test_imports_are_timed_next_to_unbuilt_sources(tmp_path, monkeypatch):
     from peers.memory import import_seconds
 
     (tmp_path / "cyconv").mkdir()

@@ -41,7 +41,7 @@ def without_times(document):
 
 
 @pytest.mark.slow
-def test_both_parts_write_what_they_promise(call, tmp_path):
+def test_both_parts_write_all_documented_files(call, tmp_path):
     done = call("--quick", "--threads", "1")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
@@ -99,7 +99,7 @@ def test_options_reach_the_runs(main, tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_side_by_side_give_the_same_and_say_what_their_times_are(call, tmp_path):
+def test_parallel_runs_give_the_same_results_and_a_note_on_their_times(call, tmp_path):
     arguments = ["--quick", "--part", "2", "--seeds", "2", "--output"]
     beside, alone = call(*arguments, "beside", "--workers", "2"), call(*arguments, "alone", "--threads", "1")
     assert beside.returncode == alone.returncode == 0 and beside.stderr == alone.stderr == ""
@@ -135,7 +135,7 @@ def test_workers_share_the_processors(monkeypatch):
     assert cli.plan_workers(runs, asked[-1])[0] == runs != cli.plan_workers(runs, asked[0])[0]
 
 
-def test_what_is_to_say_of_the_data_is_said_once(call, cifar10_folder):
+def test_a_warning_about_the_data_appears_once(call, cifar10_folder):
     done = call("--quick", "--part", "2", "--workers", "2", "--data", str(cifar10_folder.resolve()))
     assert done.returncode == 0 and len(done.stderr.splitlines()) <= 1
 
@@ -144,7 +144,7 @@ def test_what_is_to_say_of_the_data_is_said_once(call, cifar10_folder):
 @pytest.mark.parametrize(
     "number, workers", [(signal.SIGINT, "1"), (signal.SIGHUP, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")]
 )
-def test_a_signal_leaves_what_there_is_and_resume_goes_on(start_script, call, tmp_path, number, workers):
+def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(start_script, call, tmp_path, number, workers):
     arguments = ["--quick", "--part", "2", "--workers", workers, "--output", "out"]
     process = start_script("exercise3", *arguments)
     for line in process.stdout:
@@ -198,7 +198,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(main, assert_mistake, argumen
 
 
 @pytest.mark.slow
-def test_results_of_another_configuration_are_not_touched_unasked(main, tmp_path, capsys):
+def test_results_of_another_configuration_are_replaced_only_on_request(main, tmp_path, capsys):
     arguments = ["--quick", "--part", "2", "--output", "out"]
     assert main(*arguments) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -230,7 +230,7 @@ def test_resume_may_add_seeds(main, tmp_path):
     assert len(second["runs"]) == 6 and second["runs"][:3] == first["runs"]
 
 
-def test_a_folder_with_foreign_results_is_refused(main, tmp_path, capsys):
+def test_a_folder_with_unknown_results_is_refused(main, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text("precious")
     assert main("--quick", "--output", "out") == 2
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_sentence_and_exit_code_1(call, tmp_path):
     assert not list(folder.glob(".*.part")) and all(path.stat().st_size < 20_000 for path in folder.iterdir())
 
 
-def test_nobody_reading_the_output_is_no_traceback(start_script):
+def test_a_closed_output_pipe_gives_no_traceback(start_script):
     process = start_script("exercise3", "--quick", "--part", "2")
     process.stdout.readline()
     process.stdout.close()
@@ -258,7 +258,7 @@ def test_nobody_reading_the_output_is_no_traceback(start_script):
     assert "Traceback" not in errors
 
 
-def test_real_cifar10_is_named_and_its_foreign_bytes_are_told(main, tmp_path, cifar10_folder, capsys):
+def test_cifar10_is_named_and_unofficial_files_are_reported(main, tmp_path, cifar10_folder, capsys):
     code = main("--quick", "--part", "2", "--data", str(cifar10_folder.resolve()), "--output", "out")
     output = capsys.readouterr()
     assert code == 0

@@ -21,7 +21,7 @@ def script(load_script):
     return load_script("lr_range", NETWORKS=TINY, QUICK_STEPS=200)
 
 
-def test_by_default_it_tests_the_four_architectures(load_script):
+def test_the_four_architectures_are_tested_by_default(load_script):
     script = load_script("lr_range")
     assert list(script.NETWORKS.values()) == list(ARCHITECTURES)
     arguments = script.parse([])
@@ -29,7 +29,7 @@ def test_by_default_it_tests_the_four_architectures(load_script):
     assert (arguments.low, arguments.high) == (1e-5, 1.0)
 
 
-def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
+def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     assert run_script(script, "--quick", "--seeds", "2") == 0
     output = capsys.readouterr().out
     lines = output.strip().splitlines()
@@ -86,14 +86,14 @@ def test_a_cost_that_does_not_fall_gives_no_suggestion(script, run_script, tmp_p
     assert "2: two none, the cost did not fall" in output
 
 
-def test_divergence_is_told(script, run_script, tmp_path, capsys):
+def test_divergence_is_reported(script, run_script, tmp_path, capsys):
     assert run_script(script, "--quick", "--architectures", "1", "--high", "1e4") == 0
     (network,) = strict_json(tmp_path / "results" / "lr_range" / "results.json")["networks"]
     assert network["diverged"] == [True] and network["updates"][0] < 200
     assert f"the cost diverged after {network['updates'][0]} updates" in capsys.readouterr().out
 
 
-def test_results_of_other_settings_are_not_touched_unasked(script, run_script, tmp_path, capsys):
+def test_results_of_other_settings_are_replaced_only_on_request(script, run_script, tmp_path, capsys):
     arguments = ["--quick", "--architectures", "1", "--output", "out"]
     assert run_script(script, *arguments) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}

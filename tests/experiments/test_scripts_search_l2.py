@@ -48,7 +48,7 @@ def until_measured(process, count):
 
 
 @pytest.mark.slow
-def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tmp_path):
+def test_a_quick_search_writes_all_documented_files_with_every_executor(start, main, tmp_path):
     code, output, errors = finish(start("--quick", "--seeds", "2", "--workers", "2"))
     assert code == 0 and errors == ""
     lines = output.strip().splitlines()
@@ -88,7 +88,7 @@ def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_an_output_that_is_not_utf_8_is_no_end(environment, call_script, tmp_path, encoding):
+def test_output_encodings_other_than_utf_8_work(environment, call_script, tmp_path, encoding):
     """A log on Windows is one."""
     options = {"encoding": encoding, "env": {**environment, "PYTHONIOENCODING": encoding}}
     done = call_script("search_l2", "--quick", "--executor", "serial", **options)
@@ -108,7 +108,7 @@ def test_help_needs_no_utf_8(environment, call_script, script):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("executor, number", [("process", signal.SIGINT), ("serial", signal.SIGTERM)])
-def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, executor, number):
+def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(start, tmp_path, executor, number):
     arguments = ["--quick", "--samples", "4", "--executor", executor, "--output", "out"]
     process = start(*arguments)
     until_measured(process, 2)
@@ -130,7 +130,7 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, execu
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists(f"/proc/self/task/{os.getpid()}/children"), reason="needs Linux's /proc")
-def test_workers_end_with_a_killed_parent_and_resume_goes_on(start, tmp_path):
+def test_workers_exit_with_a_killed_parent_and_the_search_resumes(start, tmp_path):
     arguments = ["--quick", "--samples", "4", "--workers", "2", "--output", "out"]
     process = start(*arguments)
     until_measured(process, 1)
@@ -178,7 +178,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(main, assert_mistake, argumen
     assert_mistake(main, *arguments, sentence=sentence)
 
 
-def test_a_search_is_not_touched_unasked(main, tmp_path, capsys):
+def test_a_search_is_replaced_only_on_request(main, tmp_path, capsys):
     folder = tmp_path / "out"
     assert main("--output", "out") == 0
     before = {path: path.read_bytes() for path in folder.iterdir()}
@@ -207,12 +207,12 @@ def test_resume_may_add_rounds(main, tmp_path, capsys):
     assert measurements(tmp_path / "out")[:6] == first and len(measurements(tmp_path / "out")) == 9
 
 
-def test_the_edge_of_the_range_is_told(main, tmp_path, capsys):
+def test_a_best_value_at_the_edge_of_the_range_is_reported(main, tmp_path, capsys):
     assert main("--samples", "1", "--rounds", "1") == 0
     assert "that was tried: the best may lie outside 1e-05 to 0.1" in capsys.readouterr().out
 
 
-def test_divergence_is_a_finding_and_no_recommendation(main, capsys):
+def test_diverged_values_are_reported_but_not_recommended(main, capsys):
     assert main("--low", "1e290", "--high", "1e300") == 0
     output = capsys.readouterr().out
     assert "seed 0: diverged" in output and "every run diverged" in output and "Best mean" not in output
@@ -226,7 +226,7 @@ def test_a_local_dask_cluster_computes_a_search(start, tmp_path):
     assert code == 0 and len(measurements(tmp_path / "out")) == 3, errors
 
 
-def test_a_dask_scheduler_that_is_not_there_is_one_sentence(main, monkeypatch, capsys):
+def test_an_unreachable_dask_scheduler_is_one_sentence(main, monkeypatch, capsys):
     dask = pytest.importorskip("dask")
     pytest.importorskip("distributed")
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):

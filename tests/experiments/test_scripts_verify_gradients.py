@@ -71,7 +71,7 @@ def course_numbers(n=5, f=4, nf=2, nh=10, seed=3, filter_bias=0.0):
 
 
 @pytest.mark.slow
-def test_all_agree_and_the_files_say_so(script, main, tmp_path, capsys):
+def test_all_comparisons_agree_and_are_written(script, main, tmp_path, capsys):
     np.savez(tmp_path / "debug.npz", **course_numbers())
     assert main("--debug-file", "debug.npz", "--output", "out") == 0
     output = capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_all_agree_and_the_files_say_so(script, main, tmp_path, capsys):
 @pytest.mark.parametrize(
     "name", ["MX", "conv_outputs", "conv_flat", "X1", "P", "grad_Fs_flat", "grad_W1", "grad_W2", "grad_b1", "grad_b2"]
 )
-def test_every_number_of_the_debug_file_counts(script, name):
+def test_every_array_of_the_debug_file_is_compared(script, name):
     arrays = course_numbers()
     comparisons = script.compare_debug_file(arrays)
     assert len(comparisons) == 10 and all(c.agrees for c in comparisons)

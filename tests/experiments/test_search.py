@@ -53,7 +53,7 @@ def whole(tmp_path_factory):
     return without_times(journal.measurements)
 
 
-def test_the_first_round_draws_one_value_from_each_part_of_the_range_in_log():
+def test_the_first_round_samples_each_part_of_the_logarithmic_range_once():
     many = Search(TINY, 1e-5, 1e-1, n_samples=400)
     values = many.values(0, [])
     parts = 400 * (np.log10(values) + 5) / 4
@@ -64,7 +64,7 @@ def test_the_first_round_draws_one_value_from_each_part_of_the_range_in_log():
 
 
 @pytest.mark.parametrize("best", [1e-5, 3e-4, 1e-1])
-def test_later_rounds_look_around_the_best_within_the_bounds(best):
+def test_later_rounds_search_around_the_best_value_within_the_bounds(best):
     plan = Search(TINY, 1e-5, 1e-1)
     held = [measurement(l2, accuracy=0.5 - 0.01 * abs(math.log(l2 / best))) for l2 in plan.values(0, [])]
     for round_, width in ((1, 4 / 3), (2, 4 / 9)):
@@ -93,7 +93,7 @@ def test_later_rounds_look_around_the_best_within_the_bounds(best):
         ({"run": "tiny"}, "run must be"),
     ],
 )
-def test_a_search_refuses_what_makes_no_sense(changes, sentence):
+def test_a_search_refuses_bad_settings(changes, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
         dataclasses.replace(SEARCH, **changes)
 
@@ -160,12 +160,12 @@ def test_a_measurement_is_the_run_s_last_point_on_validation_data():
     ]
 
 
-def test_other_data_at_a_worker_are_refused():
+def test_a_worker_refuses_other_data():
     with pytest.raises(ValueError, match="source must be the search's data"):
         measure(TINY, SOURCE, {**describe_splits(SOURCE), "train": "0"})
 
 
-def test_a_run_that_diverges_is_measured_as_such(tmp_path):
+def test_a_diverged_run_is_recorded_as_diverged(tmp_path):
     plan = Search(TINY, 1e5, 1e6, n_rounds=1, n_samples=2, n_seeds=1)
     journal = make_journal(tmp_path / "search.json", plan)
     with np.errstate(all="ignore"):
@@ -175,7 +175,7 @@ def test_a_run_that_diverges_is_measured_as_such(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 6, 7, 11])
-def test_an_interrupted_search_goes_on_with_nothing_run_twice(tmp_path, monkeypatch, whole, stop):
+def test_an_interrupted_search_resumes_without_repeating_runs(tmp_path, monkeypatch, whole, stop):
     path = tmp_path / "search.json"
     calls = []
 
@@ -198,7 +198,7 @@ def test_an_interrupted_search_goes_on_with_nothing_run_twice(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_finished_search_goes_on_with_more_rounds_and_not_with_fewer(tmp_path, whole):
+def test_a_finished_search_can_be_extended_but_not_shortened(tmp_path, whole):
     journal = make_journal(tmp_path / "search.json")
     for m in whole:
         journal.add(m)
@@ -208,7 +208,7 @@ def test_a_finished_search_goes_on_with_more_rounds_and_not_with_fewer(tmp_path,
         make_journal(journal.path, resume=True)
 
 
-def test_a_journal_counts_nothing_twice_and_refuses_what_is_not_its_own(tmp_path):
+def test_a_journal_refuses_duplicates_and_other_searches(tmp_path):
     path = tmp_path / "search.json"
     journal = make_journal(path)
     assert not path.exists()
@@ -245,7 +245,7 @@ def test_a_journal_counts_nothing_twice_and_refuses_what_is_not_its_own(tmp_path
         make_journal(path, resume=True)
 
 
-def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_journal_unchanged(tmp_path, monkeypatch):
     journal = make_journal(tmp_path / "search.json")
     journal.add(measurement(0.3))
 
@@ -257,7 +257,7 @@ def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
+def test_a_killed_process_loses_and_duplicates_nothing(tmp_path, whole, signum):
     others = set(multiprocessing.active_children())
     journal = make_journal(tmp_path / "search.json")
     seen, killed = [], []
@@ -273,7 +273,7 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_workers_are_gone_when_a_search_is_left(tmp_path):
+def test_workers_exit_when_a_search_is_closed(tmp_path):
     others = set(multiprocessing.active_children())
     results = run_search(SEARCH, SOURCE, make_journal(tmp_path / "search.json"), executor_factory("process", 2), 1)
     next(results)
@@ -283,7 +283,7 @@ def test_workers_are_gone_when_a_search_is_left(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_dask_worker_loses_and_doubles_nothing(tmp_path, whole):
+def test_a_killed_dask_worker_loses_and_duplicates_nothing(tmp_path, whole):
     distributed = pytest.importorskip("distributed")
     journal = make_journal(tmp_path / "search.json")
     seen, killed = [], None
@@ -308,7 +308,7 @@ def test_a_killed_dask_worker_loses_and_doubles_nothing(tmp_path, whole):
     assert without_times(journal.measurements) == whole
 
 
-def test_the_picture_tells_rounds_and_runs_apart():
+def test_the_plot_distinguishes_rounds_and_runs():
     rounds = {"round 1": {1e-3: [0.5, 0.6], 1e-4: [0.4, 0.4]}, "round 2": {2e-3: [0.7, 0.5]}}
     figure = plots.plot_search(rounds, "A search, some data set", chosen=2e-3)
     axes = figure.axes[0]

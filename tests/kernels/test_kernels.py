@@ -42,7 +42,7 @@ def assert_same(name, actual, expected, dtype, assert_close):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_twins_have_one_signature(name):
+def test_kernels_and_reference_have_the_same_signatures(name):
     assert inspect.signature(getattr(ops, name)) == inspect.signature(getattr(reference, name))
 
 
@@ -63,7 +63,7 @@ def promised(stub):
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-def test_the_stub_names_what_every_build_holds(instruction_set):
+def test_the_stub_lists_the_functions_of_every_build(instruction_set):
     module = importlib.import_module(f"cyconv._kernels.{instruction_set}")
     assert compiled(module)[0] == promised("baseline.pyi")[0]
 
@@ -74,7 +74,7 @@ def test_the_stub_of_the_processor_names_its_functions_and_constants():
 
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("name", NAMES)
-def test_kernel_is_its_twin(name, seed, dtype, assert_close):
+def test_kernels_agree_with_the_reference(name, seed, dtype, assert_close):
     arguments = draw_arguments(name, np.random.default_rng([seed, NAMES.index(name)]), dtype)
     untouched = copied(arguments)
     expected = results(reference, name, copied(arguments))
@@ -117,7 +117,7 @@ def test_any_memory_layout(name, layout, dtype, assert_close):
 
 @pytest.mark.parametrize("f, n_filters", [(2, 3), (4, 10), (8, 40), (16, 160), (4, 40), (1, 3), (32, 7)])
 @pytest.mark.parametrize("n", [1, 7, 100, 101])
-def test_the_assignments_own_shapes(rng, dtype, assert_close, f, n_filters, n):
+def test_shapes_of_the_assignment(rng, dtype, assert_close, f, n_filters, n):
     D, P = 3 * f * f, (32 // f) ** 2
     patches, weight = (
         rng.standard_normal((n, D, P)).astype(dtype),
@@ -136,7 +136,7 @@ def test_the_assignments_own_shapes(rng, dtype, assert_close, f, n_filters, n):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_are_never_lost(rng, dtype, bad):
+def test_nan_and_infinity_are_refused_or_propagated(rng, dtype, bad):
     """A kernel may refuse them or carry them on, but never turn them into ordinary numbers."""
     calls = [
         (ops.patch_matmul_forward, (3, 4, 5), (2, 4), (2,)),
@@ -173,7 +173,7 @@ def test_softmax_survives_large_logits(dtype):
 
 
 @pytest.mark.parametrize("layout", [np.asfortranarray, reversed_strides, every_other])
-def test_update_in_place_reaches_any_layout(rng, dtype, layout, assert_close):
+def test_update_in_place_works_for_any_layout(rng, dtype, layout, assert_close):
     weight = layout(rng.standard_normal((5, 7)).astype(dtype))
     gradient, expected = rng.standard_normal((5, 7)).astype(dtype), weight.copy()
     reference.sgd_update(expected, gradient, 0.1, 0.01)
@@ -188,7 +188,7 @@ def test_update_in_place_reaches_any_layout(rng, dtype, layout, assert_close):
 @pytest.mark.parametrize(
     "augmentation", [None, Augmentation(True, 3, 8), Augmentation(True, 40, 0), Augmentation(False, 31, 1)]
 )
-def test_every_width_of_cifar10s_images_is_gathered(rng, dtype, assert_close, augmentation, filter_size, channels):
+def test_gather_for_every_filter_size_of_cifar10(rng, dtype, assert_close, augmentation, filter_size, channels):
     """Some of them in ways of their own; shifts beyond the image leave zeros."""
     shape = (channels, 32, 32)
     images = rng.integers(0, 256, (9, *shape), dtype=np.uint8)

@@ -33,7 +33,7 @@ def four_processors(monkeypatch):
 @pytest.mark.parametrize(
     "processors, quota, expected", [(4, float("inf"), 4), (4, 2, 2), (1, 2, 1), (1, float("inf"), 1)]
 )
-def test_default_is_what_this_process_may_use(four_processors, monkeypatch, processors, quota, expected):
+def test_default_follows_processors_and_quota(four_processors, monkeypatch, processors, quota, expected):
     monkeypatch.setattr(threads, "processors", lambda: processors)
     monkeypatch.setattr(threads, "quota", lambda: quota)
     assert threads.default_threads() == expected
@@ -43,7 +43,7 @@ def test_quota_is_read_again_after_a_while():
     assert run_program("processes.py", "quota_read_again") == [3, 3, 5, 5]
 
 
-def test_worker_of_a_pool_takes_one(four_processors, monkeypatch):
+def test_workers_of_a_pool_default_to_one_thread(four_processors, monkeypatch):
     monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: "a process")
     assert threads.default_threads() == 1
     cyconv.set_num_threads(3)
@@ -134,7 +134,7 @@ def test_threads_that_share_a_processor_sleep_for_each_other(environment):
 @pytest.mark.parametrize(
     "environment", [{"OMP_DYNAMIC": "true"}, {"OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_THREAD_LIMIT": "2"}]
 )
-def test_teams_may_be_smaller_than_was_asked(environment):
+def test_teams_may_be_smaller_than_requested(environment):
     """Nobody waits for threads that the runtime did not start."""
     found = run_program("processes.py", "python_threads", OMP_NUM_THREADS="4", **environment)
     assert found["found"] == found["expected"]
@@ -159,14 +159,14 @@ def test_a_team_alone_keeps_its_size():
 
 
 @pytest.mark.parametrize("fastest", [ALL, ALL_ASLEEP, ONE])
-def test_a_crowded_team_does_what_is_faster(fastest):
+def test_a_crowded_team_chooses_the_fastest_way(fastest):
     paces = {ALL: 50, ALL_ASLEEP: 60, ONE: 70} | {fastest: 100}
     used = work(threads.Team(2), 10, paces, crowded=True)
     assert used.count(fastest) > 0.9 * len(used)
     assert set(used[500:]) == set(paces)  # the others are tried now and then
 
 
-def test_a_team_follows_what_becomes_faster():
+def test_a_team_adapts_to_changing_speeds():
     team = threads.Team(2)
     work(team, 3, {ALL: 50, ALL_ASLEEP: 60, ONE: 100}, crowded=True)
     assert team.size == 1
@@ -213,7 +213,7 @@ def test_quota_of_version_2(tmp_path, text, expected):
 
 
 @pytest.mark.parametrize("place", ["fs/cpu.max", "fs/a/cpu.max", "fs/a/b/cpu.max"])
-def test_smallest_quota_on_the_way_up_counts(tmp_path, place):
+def test_smallest_quota_of_all_parent_groups_counts(tmp_path, place):
     for name in ("fs/cpu.max", "fs/a/cpu.max", "fs/a/b/cpu.max"):
         write(tmp_path / name, "800000 100000")
     write(tmp_path / place, "300000 100000")
@@ -232,7 +232,7 @@ def test_quota_of_version_1(tmp_path):
 
 
 @pytest.mark.parametrize("membership", [None, "", "0::\n", "::::", "0::/../../..\n", "nonsense\n\n"])
-def test_quota_where_there_is_none(tmp_path, membership):
+def test_without_a_quota_there_is_no_limit(tmp_path, membership):
     if membership is not None:
         write(tmp_path / "membership", membership)
     assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
@@ -271,7 +271,7 @@ def test_workers_do_not_oversubscribe(case):
 
 
 @linux
-def test_forked_workers_stay_alone_whatever_is_asked():
+def test_forked_workers_use_one_thread_whatever_is_requested():
     found = run_program("processes.py", "fork_pool", OMP_NUM_THREADS="3")
     assert found["found"] == [[bits, 1, 0] for bits in found["expected"]]
 

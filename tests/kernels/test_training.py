@@ -107,7 +107,7 @@ def test_steps_may_be_split_over_calls(make_network, rng, pixels, dtype):
         assert np.array_equal(twice.parameters[name], values)
 
 
-def test_no_learning_rates_no_updates(make_network, pixels):
+def test_without_learning_rates_there_are_no_updates(make_network, pixels):
     network = make_network()
     images, labels = pixels(5)
     before = network.parameters
@@ -133,7 +133,7 @@ def test_velocity_is_kept_and_can_be_set(make_network, pixels):
 
 
 @pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (16, 40)])
-def test_tiny_set_is_learnt_by_heart(pixels, dtype, filter_size, n_filters):
+def test_a_tiny_set_is_memorised(pixels, dtype, filter_size, n_filters):
     images, labels = pixels(40)
     network = cyconv.Network(filter_size, n_filters, n_hidden=50, seed=1, dtype=dtype)
     source = network.prepare(images, labels, cyconv.Normalizer.fit(images))
@@ -149,7 +149,7 @@ def shapes():
 
 
 @pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (8, 40), (16, 160)])
-def test_training_never_stands_still(shapes, filter_size, n_filters):
+def test_training_makes_progress_on_every_architecture(shapes, filter_size, n_filters):
     """The notebook this package comes from stood still at loss 2.3022 = ln 10 and accuracy 10 %."""
     network = cyconv.Network(filter_size, n_filters, n_hidden=50, seed=0)
     schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-1, step_size=500, n_cycles=1)

@@ -135,7 +135,7 @@ def test_a_finished_run_resumes_to_its_history_at_once(tmp_path, monkeypatch):
         assert history.complete and digest(resumed) == digest(trainer)
 
 
-def test_resuming_writes_nowhere_unless_told(tmp_path, monkeypatch):
+def test_resuming_writes_no_checkpoint_unless_requested(tmp_path, monkeypatch):
     path = tmp_path / "c.npz"
     trainer = make_trainer()
     with monkeypatch.context() as patch:
@@ -190,7 +190,7 @@ class Cosine(cyconv.CyclicSchedule):
         return float(rates) if np.ndim(step) == 0 else rates
 
 
-def test_a_schedule_of_one_s_own_goes_on_where_it_is_given_again(tmp_path, monkeypatch):
+def test_a_custom_schedule_must_be_given_again_on_resume(tmp_path, monkeypatch):
     def trainer():
         return cyconv.CyclicTrainer(make_network(), Cosine(1e-4, 0.05, 6, 2), batch_size=20, l2=0.01, seed=1)
 
@@ -218,7 +218,7 @@ def test_a_schedule_of_one_s_own_goes_on_where_it_is_given_again(tmp_path, monke
     assert digest(resumed) == digest(uninterrupted)
 
 
-def test_a_plain_schedule_may_be_given_again(path):
+def test_a_cyclic_schedule_may_be_given_again(path):
     schedule = cyconv.CyclicTrainer.resume(path).schedule
     assert cyconv.CyclicTrainer.resume(path, schedule=schedule).schedule == schedule
     with pytest.raises(ValueError, match="^schedule must be that of the run"):
@@ -305,7 +305,7 @@ def test_an_unknown_schedule_in_a_checkpoint(tmp_path):
 # Writing that fails ------------------------------------------------------------------
 
 
-def test_stale_leftovers_do_no_harm(tmp_path):
+def test_stale_partial_files_do_no_harm(tmp_path):
     path = tmp_path / "c.npz"
     leftover = tmp_path / ".c.npz.abcdefgh.part"
     leftover.write_bytes(b"half a checkpoint")
@@ -340,7 +340,7 @@ def test_disk_full_at_the_last_moment(tmp_path, monkeypatch):
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.npz"]
 
 
-def test_folder_is_looked_at_before_any_work(tmp_path, monkeypatch):
+def test_the_folder_is_checked_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(cyconv.Network, "prepare", None)
     with pytest.raises(FileNotFoundError, match="^checkpoint must lie in an existing folder"):
         fit(make_trainer(), checkpoint=tmp_path / "nowhere" / "c.npz")
@@ -384,7 +384,7 @@ def assert_refused(path):
     assert str(path) in message and "\n" not in message
 
 
-def test_missing_and_foreign_files(path, tmp_path):
+def test_missing_files_and_files_of_other_kinds_are_refused(path, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         cyconv.CyclicTrainer.resume(tmp_path / "nothing.npz")
     with pytest.raises(FileNotFoundError):
@@ -538,7 +538,7 @@ def test_inconsistent_contents_are_refused(path, change):
     assert_refused(path)
 
 
-def test_checkpoint_of_another_network_is_not_mistaken(path):
+def test_parameters_of_another_network_are_refused(path):
     other = make_network(n_filters=4).parameters
     tamper(path, lambda header, arrays: arrays.update({f"parameters.{k}": v for k, v in other.items()}))
     assert_refused(path)

@@ -26,7 +26,7 @@ def test_probabilities_are_the_mean_of_the_networks(networks, images, dtype):
     assert np.array_equal(ensemble.predict(images), expected.argmax(axis=1))
 
 
-def test_it_can_disagree_with_every_vote_count(make_network):
+def test_the_mean_of_probabilities_can_disagree_with_the_majority(make_network):
     """Two networks lean slightly to class 0, one strongly to class 1: the mean goes with the one."""
     networks = [make_network() for _ in range(3)]
     for network, bias in zip(networks, ([0.1, 0], [0.1, 0], [0, 9])):
@@ -50,7 +50,7 @@ def test_evaluation_of_arrays_and_sources(networks, images, rng):
     assert ensemble.evaluate(networks[0].prepare(images, labels)) == found
 
 
-def test_one_network_is_its_own_ensemble(networks, images, rng):
+def test_an_ensemble_of_one_equals_its_network(networks, images, rng):
     labels = rng.integers(0, 10, len(images))
     alone, ensemble = networks[0].evaluate(images, labels), Ensemble(networks[:1]).evaluate(images, labels)
     assert ensemble.loss == pytest.approx(alone.loss, rel=1e-5)
@@ -108,7 +108,7 @@ def test_snapshots_of_a_training(pixels):
         ([cyconv.Network(8, 1, 1), cyconv.Network(8, 1, 1, image_shape=(1, 8, 8))], ValueError, r"\(1, 8, 8\)"),
     ],
 )
-def test_networks_that_cannot_vote(networks, error, says):
+def test_networks_that_cannot_form_an_ensemble(networks, error, says):
     with pytest.raises(error, match=says):
         Ensemble(networks)
 

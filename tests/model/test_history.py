@@ -47,7 +47,7 @@ def test_curves_and_times(history):
         history["accuracy"]
 
 
-def test_is_a_full_mapping(history):
+def test_a_history_is_a_mapping(history):
     assert isinstance(history, Mapping) and len(history) == len(list(history)) == len(dict(history)) == 11
     assert [key for key, _ in history.items()] == list(history.keys()) == list(history)
     assert [np.shape(value) for value in history.values()] == 8 * [(2,)] + 3 * [()]
@@ -74,14 +74,14 @@ def test_a_copy_does_not_follow_the_original(history, duplicate):
     assert history.n_points == 3 and other.n_points == 2
 
 
-def test_json_holds_every_bit(history):
+def test_json_preserves_every_bit(history):
     read = json.loads(json.dumps(history.to_dict()))
     assert read["complete"] is False and {**read, "complete": False} == history.to_dict()
     assert all(np.asarray(read[key]).tobytes() == np.asarray(history[key]).tobytes() for key in history)
 
 
 @pytest.mark.optional
-def test_pandas_takes_the_curves_as_columns(history):
+def test_pandas_reads_the_curves_as_columns(history):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(history)
     assert frame.shape == (2, 8) and frame["update_steps"].dtype == np.int64
@@ -116,7 +116,7 @@ def test_saved_history_returns_the_same_bits(history, tmp_path, complete):
     assert os.listdir(tmp_path) == ["history"]
 
 
-def test_csv_keeps_every_bit(history, tmp_path):
+def test_csv_preserves_every_bit(history, tmp_path):
     history.to_csv(tmp_path / "h.csv")
     with open(tmp_path / "h.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -126,7 +126,7 @@ def test_csv_keeps_every_bit(history, tmp_path):
         assert values.tobytes() == history[key].astype(np.float64).tobytes()
 
 
-def test_csv_can_name_its_data(history, tmp_path):
+def test_csv_can_name_the_data_set(history, tmp_path):
     history.to_csv(tmp_path / "h.csv", data_set="shapes, drawn")
     with open(tmp_path / "h.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -146,13 +146,13 @@ def test_csv_can_name_its_data(history, tmp_path):
         (51, (1.0, 1.0, "all")),
     ],
 )
-def test_a_bad_point_is_refused_whole(history, step, train):
+def test_a_bad_point_changes_nothing(history, step, train):
     with pytest.raises((TypeError, ValueError)):
         history.append(step, 0.1, train, (1.0, 1.0, 0.5))
     assert {len(history[key]) for key in list(history)[:8]} == {2}
 
 
-def test_missing_foreign_and_damaged_files(history, tmp_path):
+def test_missing_unrelated_and_damaged_files_are_refused(history, tmp_path):
     path = tmp_path / "history.npz"
     with pytest.raises(FileNotFoundError, match="history.npz"):
         History.load(path)
@@ -210,7 +210,7 @@ def test_newer_format_is_refused(history, tmp_path):
         History.load(tmp_path / "h.npz")
 
 
-def test_a_failed_write_leaves_what_stood_there(history, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(history, tmp_path, monkeypatch):
     path = tmp_path / "history.npz"
     history.save(path)
     before = path.read_bytes()

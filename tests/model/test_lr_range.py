@@ -16,7 +16,7 @@ def make(**settings):
     return cyconv.Network(**{"filter_size": 8, "n_filters": 6, "n_hidden": 12, **settings})
 
 
-def test_the_network_is_left_as_it_was(data):
+def test_the_network_is_not_changed(data):
     network = make(seed=3)
     before = {name: array.tobytes() for name, array in network.parameters.items()}
     lr_range_test(network, data.train, n_steps=40, batch_size=20)
@@ -70,7 +70,7 @@ def test_it_stops_where_the_cost_diverges(data):
         lr_range_test(make(), data.train, 1e4, 1e5, n_steps=100, batch_size=20)
 
 
-def test_the_rule_on_a_curve_that_is_known():
+def test_the_suggestion_for_a_known_curve():
     rates = np.geomspace(1e-5, 1.0, 500)
     # Flat at 3 to the rate 1e-3, then down a straight line to 1 at 1e-1, then up.
     costs = np.interp(np.log10(rates), [-5, -3, -1, 0], [3, 3, 1, 5])
@@ -79,7 +79,7 @@ def test_the_rule_on_a_curve_that_is_known():
     assert np.log10(eta_max) == pytest.approx(-3 + 0.95 * 2, abs=0.02)
 
 
-def test_nothing_is_suggested_where_nothing_falls(rng):
+def test_nothing_is_suggested_where_the_cost_does_not_fall(rng):
     rates = np.geomspace(1e-5, 1.0, 500)
     rising = 3 + rates + 0.1 * rng.standard_normal(500)
     assert _suggest(rates, rising, _smooth(rising, 25), window=25) == (None, None)
@@ -117,7 +117,7 @@ def test_smoothing_is_a_mean_around_each_step(rng):
     np.testing.assert_allclose(_smooth(line, 8), line)  # no lag
 
 
-def test_divergence_is_infinity_or_four_times_the_lowest_mean():
+def test_divergence_means_infinity_or_four_times_the_lowest_mean():
     flat = np.ones(40)
     assert _divergence(flat, 5) is None
     assert _divergence(np.append(flat, [np.inf, 1.0]), 5) == 40

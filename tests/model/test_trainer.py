@@ -20,7 +20,7 @@ def data():
 
 
 @pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
-def test_fit_is_its_updates(data, options):
+def test_fit_equals_separate_updates(data, options):
     """The loop is shuffled_order, the schedule and train_steps, and nothing else."""
     train, validation = data
     trainer = make_trainer(**options)
@@ -58,7 +58,7 @@ def test_logged_steps(log_every, steps):
 
 
 @pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
-def test_logging_saving_and_chunks_change_nothing(options, tmp_path, monkeypatch):
+def test_logging_and_checkpoints_do_not_change_results(options, tmp_path, monkeypatch):
     reference = make_trainer(**options)
     curves = fit(reference, log_every=1)
     for seconds in (0.0, 1e9):
@@ -214,7 +214,7 @@ def test_checkpoint_is_never_overwritten_by_a_diverged_state(tmp_path):
     assert cyconv.CyclicTrainer.resume(path).step == 5
 
 
-def test_a_diverged_state_is_no_snapshot():
+def test_a_diverged_state_is_not_kept_as_a_snapshot():
     trainer = make_trainer(snapshots=True)
     spoil_at(trainer, 36)
     with pytest.raises(cyconv.DivergenceError, match="step 36 "):
@@ -243,7 +243,7 @@ def spoil_at(trainer, step):
     trainer.network.__class__ = Spoilt
 
 
-def test_errors_survive_the_way_from_another_process():
+def test_errors_survive_pickling():
     trainer = make_trainer(eta_max=1e20)
     with pytest.raises(cyconv.DivergenceError) as caught:
         fit(trainer)
@@ -284,7 +284,7 @@ def test_bad_settings(name, value):
 
 
 @pytest.mark.parametrize("learning_rates", [[0.1], [np.nan] * 36, "rates", [[0.1] * 36]])
-def test_a_schedule_of_one_s_own_gives_learning_rates(learning_rates):
+def test_a_custom_schedule_must_give_learning_rates(learning_rates):
     class Strange(cyconv.CyclicSchedule):
         def __call__(self, step):
             return learning_rates
@@ -293,7 +293,7 @@ def test_a_schedule_of_one_s_own_gives_learning_rates(learning_rates):
         cyconv.CyclicTrainer(make_network(), Strange(1e-4, 0.05, 6, 2))
 
 
-def test_network_and_schedule_are_what_they_should_be():
+def test_network_and_schedule_of_wrong_types():
     schedule = cyconv.CyclicSchedule(0, 1, 1, 1)
     with pytest.raises(TypeError, match="^network must be a Network"):
         cyconv.CyclicTrainer("network", schedule)
@@ -321,7 +321,7 @@ def test_bad_options_of_fit_change_nothing(name, value):
     assert digest(trainer) == before and trainer.network.normalizer is None
 
 
-def test_data_that_do_not_fit():
+def test_data_that_do_not_match_the_network():
     train, validation = make_data()
     wide = cyconv.Split(np.zeros((40, 3, 8, 12), np.uint8), np.zeros(40, int))
     eleven = cyconv.Split(train.images, np.full(len(train), 10))
@@ -342,7 +342,7 @@ def test_data_that_do_not_fit():
 # Attributes ------------------------------------------------------------------------
 
 
-def test_settings_are_read_and_not_assigned():
+def test_settings_are_read_only():
     trainer = make_trainer(**EVERYTHING)
     names = ["batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout"]
     assert all(getattr(trainer, name) == trainer.settings[name] for name in names)
@@ -352,7 +352,7 @@ def test_settings_are_read_and_not_assigned():
             setattr(trainer, name, getattr(trainer, name))
 
 
-def test_nothing_is_set_in_silence():
+def test_unknown_and_fixed_attributes_cannot_be_set():
     split = make_data()[0]
     network, trainer = make_network(), make_trainer()
     normalizer, ensemble = cyconv.Normalizer.fit(split.images), cyconv.Ensemble([network])
@@ -384,7 +384,7 @@ def test_nothing_is_set_in_silence():
 
 
 @pytest.mark.parametrize("kind", ["network", "schedule", "trainer", "history"])
-def test_subclasses_have_attributes_of_their_own(kind):
+def test_subclasses_may_have_their_own_attributes(kind):
     trainer = make_trainer()
     thing = trainer if kind == "trainer" else getattr(trainer, kind)
     own = type("Own", (type(thing),), {})

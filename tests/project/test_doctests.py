@@ -16,7 +16,7 @@ MODULES = [
 
 @pytest.mark.usefixtures("restored_num_threads")
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of(name, tmp_path, monkeypatch):
+def test_docstring_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(name))
     assert not result.failed

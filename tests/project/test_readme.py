@@ -5,7 +5,7 @@ from pages import README, blocks
 import cyconv
 
 
-def test_python_runs_as_it_stands(tmp_path, monkeypatch):
+def test_the_readmes_python_runs_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("python"):

@@ -165,19 +165,19 @@ def found(mypy, tmp_path_factory):
 
 
 @pytest.mark.optional
-def test_a_script_of_the_public_names_is_clean(mypy, tmp_path):
+def test_mypy_accepts_a_script_that_uses_the_public_names(mypy, tmp_path):
     said, code = checked(mypy, tmp_path, CONTRACT)
     assert code == 0, said
 
 
 @pytest.mark.optional
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(found, mistake):
+def test_mypy_finds_the_mistake(found, mistake):
     assert MISTAKES[mistake] in found[mistake]
 
 
 @pytest.mark.optional
-def test_nothing_else_is_called_a_mistake(found):
+def test_mypy_reports_nothing_else(found):
     assert set(found) == set(MISTAKES)
 
 
@@ -198,7 +198,7 @@ def test_lazy_modules_are_not_imported_with_the_package():
 
 
 @pytest.mark.optional
-def test_stubs_of_the_kernels_say_what_is_compiled(mypy, tmp_path):
+def test_the_kernels_stubs_match_the_compiled_modules(mypy, tmp_path):
     (tmp_path / "allowed").write_text(r".*\.__test__")  # which Cython adds
     said, code = mypy(
         "mypy.stubtest",

@@ -91,7 +91,7 @@ def test_probabilities_of_many_classes_sum_to_one():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("place", [0, 5])
-def test_what_is_not_finite_stays_visible(value, place, dtype):
+def test_nonfinite_logits_give_nan_losses(value, place, dtype):
     logits = np.zeros((1, 10), dtype)
     logits[0, place] = value
     _, losses = ops.softmax_cross_entropy_forward(logits, [3])

@@ -127,13 +127,13 @@ def entries(network, ensemble, labels):
 
 
 @pytest.mark.parametrize("like", LIKES)
-def test_pixels_may_be_anything_that_stands_for_an_array(entries, images, like):
+def test_pixels_may_be_any_array_like(entries, images, like):
     for name, call in entries.items():
         np.testing.assert_array_equal(call(LIKES[like](images)), call(images), err_msg=name)
 
 
 @pytest.mark.parametrize("like", LIKES)
-def test_floats_and_labels_may_be_so_too(network, ensemble, images, labels, like):
+def test_floats_and_labels_may_be_any_array_like(network, ensemble, images, labels, like):
     X = network.normalizer(images)
     like = LIKES[like]
     np.testing.assert_array_equal(network.predict_proba(like(X)), network.predict_proba(X))
@@ -145,7 +145,7 @@ def test_floats_and_labels_may_be_so_too(network, ensemble, images, labels, like
 
 
 @pytest.mark.parametrize("dtype", ["i2", "u4", "i8", ">i4", "u8"])
-def test_pixels_may_be_other_integers_if_they_are_pixels(entries, images, dtype):
+def test_pixels_may_be_of_other_integer_types(entries, images, dtype):
     for name, call in entries.items():
         np.testing.assert_array_equal(call(images.astype(dtype)), call(images), err_msg=name)
         wrong = images.astype(dtype)
@@ -179,7 +179,7 @@ def test_pixels_may_be_other_integers_if_they_are_pixels(entries, images, dtype)
         (OnTheGpu, "Unsupported device|on a GPU"),
     ],
 )
-def test_the_reason_of_a_tensor_that_cannot_be_handed_over_is_passed_on(entries, network, images, labels, like, reason):
+def test_the_reason_why_a_tensor_cannot_be_converted_is_shown(entries, network, images, labels, like, reason):
     for call in (*entries.values(), network.forward):
         with pytest.raises(TypeError, match=f"^(X|images) must be an array, but got .*: .*({reason})"):
             call(like(images))
@@ -187,7 +187,7 @@ def test_the_reason_of_a_tensor_that_cannot_be_handed_over_is_passed_on(entries,
         network.evaluate(images, like(labels))
 
 
-def test_what_stands_for_no_array_is_named(entries, network, images):
+def test_objects_that_are_not_arrays_are_refused(entries, network, images):
     for call in entries.values():
         with pytest.raises(TypeError, match=r"^(X|images) must be an array of numbers, but got <.*> \(zip\)"):
             call(zip())
@@ -220,7 +220,7 @@ def test_a_split_is_evaluated_with_its_own_labels(network, ensemble, images, lab
 # Channels last -----------------------------------------------------------------
 
 
-def test_channels_last_are_recognised_wherever_images_enter(entries, images):
+def test_channels_last_are_recognised_everywhere(entries, images):
     for call in entries.values():
         with pytest.raises(ValueError, match=r"^(\w+) must have shape .* come last: \1\.transpose\(0, 3, 1, 2\)"):
             call(images.transpose(0, 2, 3, 1))
@@ -230,7 +230,7 @@ def test_channels_last_are_recognised_wherever_images_enter(entries, images):
 @pytest.mark.parametrize(
     "shape", [(32, 32, 3), (28, 28, 1), (8, 8, 4), (5, 5, 3), (48, 64, 3), (64, 48, 4), (224, 224, 3)]
 )
-def test_shapes_of_which_the_channels_are_last(shape):
+def test_shapes_with_channels_last(shape):
     for call in (cyconv.Normalizer.fit, lambda images: cyconv.Split(images, [0, 0])):
         with pytest.raises(ValueError, match="channels come last"):
             call(np.zeros((2, *shape), np.uint8))
@@ -263,7 +263,7 @@ def test_shapes_of_which_the_channels_are_last(shape):
         (2, 8, 8),
     ],
 )
-def test_shapes_of_which_the_channels_may_be_first(shape):
+def test_shapes_whose_channels_may_come_first(shape):
     images = np.zeros((2, *shape), np.uint8)
     assert cyconv.Split(images, [0, 0]).images.shape == images.shape
     assert cyconv.Normalizer.fit(images)(images).shape == images.shape
@@ -347,7 +347,7 @@ def test_labels_of_a_single_image_and_of_two_classes(make_network):
         np.zeros((N, 2), int),
     ],
 )
-def test_labels_that_are_none(network, images, wrong):
+def test_invalid_labels(network, images, wrong):
     for call in (cyconv.Split, network.prepare, network.evaluate):
         if call == cyconv.Split and wrong.shape == (N, 3):
             continue  # it knows of no number of classes
@@ -371,7 +371,7 @@ def takes_floats(entries, network):
     return {**entries, "Network.forward": network.forward}
 
 
-def test_pixels_as_floats_are_told_once(takes_floats, images, rng):
+def test_pixels_as_floats_give_one_warning(takes_floats, images, rng):
     raw = images.astype(np.float32)
     given = [
         raw,
@@ -398,14 +398,14 @@ def test_the_warning_names_the_callers_line(network, ensemble, images, labels):
         assert len(lines) == 2 and all("# this line" in line for line in lines)
 
 
-def test_without_a_normaliser_only_large_values_are_told(make_network, images, labels):
+def test_without_a_normaliser_only_large_values_give_a_warning(make_network, images, labels):
     network = make_network(image_shape=SHAPE, n_classes=4)
     for X, n_warnings in ((images.astype(float), 1), (images / 255.0, 0), (images / 100.0, 0)):
         for call in (network.predict, lambda X: network.prepare(X, labels), lambda X: network.evaluate(X, labels)):
             assert len(warnings_of(call, X)) == n_warnings
 
 
-def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
+def test_normalised_images_give_no_warning(takes_floats, network, images):
     normalizer = network.normalizer
     bright = (normalizer.mean + 0.4 * normalizer.std).round().clip(0, 255).astype(np.uint8)[None].repeat(N, 0)
     above_the_mean = (np.floor(normalizer.mean) + 1).astype(np.uint8)[None].repeat(N, 0)
@@ -420,7 +420,7 @@ def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
             assert not warnings_of(call, X), name
 
 
-def test_prepared_images_are_not_looked_at_again(network, images, labels):
+def test_prepared_images_are_not_checked_again(network, images, labels):
     with pytest.warns(UserWarning, match="^images must be normalised"):
         source = network.prepare(images / 255, labels)
 

@@ -68,7 +68,7 @@ def handlers():
 @pytest.mark.slow
 @OPTIONS
 @pytest.mark.parametrize("progress", [False, True])
-def test_the_same_trainer_goes_on_with_the_same_bits(options, progress, monkeypatch):
+def test_the_same_trainer_continues_with_the_same_bits(options, progress, monkeypatch):
     monkeypatch.setattr("cyconv.network.OPERATIONS_PER_CALL", 1)  # each update is a kernel call of its own
     uninterrupted, before = tiny(**options), handlers()
     fit(uninterrupted)
@@ -88,7 +88,7 @@ def test_the_same_trainer_goes_on_with_the_same_bits(options, progress, monkeypa
 
 @pytest.mark.slow
 @OPTIONS
-def test_the_checkpoint_goes_on_with_the_same_bits(options, tmp_path):
+def test_the_checkpoint_resumes_with_the_same_bits(options, tmp_path):
     uninterrupted = tiny(**options)
     fit(uninterrupted)
     path, first = tmp_path / "c.npz", tmp_path / "first.npz"
@@ -106,7 +106,7 @@ def test_the_checkpoint_goes_on_with_the_same_bits(options, tmp_path):
             assert digest(cyconv.CyclicTrainer.resume(path)) == digest(uninterrupted)
 
 
-def test_a_run_that_diverges_diverges_alike():
+def test_a_diverging_run_diverges_at_the_same_step():
     def attempt(trainer):
         with contextlib.suppress(cyconv.DivergenceError):
             fit(trainer, log_every=1000)
@@ -129,7 +129,7 @@ def test_a_run_that_diverges_diverges_alike():
 
 
 @pytest.mark.parametrize("name", ["set_parameters", "set_velocity"])
-def test_parameters_are_replaced_all_or_none(name):
+def test_parameters_are_replaced_all_or_none_at_all(name):
     old, new = make_network(seed=1).parameters, make_network(seed=2).parameters
     network = make_network()
     replace = getattr(network, name)

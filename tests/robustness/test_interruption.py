@@ -73,7 +73,7 @@ def test_a_signal_stops_between_two_updates(signum, options, tmp_path, monkeypat
     assert [signal.getsignal(each) for each in STOP] == handlers
 
 
-def test_without_a_checkpoint_the_trainer_itself_goes_on(monkeypatch):
+def test_without_a_checkpoint_the_trainer_itself_can_continue(monkeypatch):
     uninterrupted, trainer = make_trainer(), make_trainer()
     fit(uninterrupted)
     with monkeypatch.context() as patch:
@@ -89,7 +89,7 @@ def test_without_a_checkpoint_the_trainer_itself_goes_on(monkeypatch):
 
 @SIGNALS
 @pytest.mark.parametrize("name", ["evaluate", "prepare"])
-def test_a_signal_cuts_evaluation_and_preparation_short(signum, name, tmp_path, monkeypatch):
+def test_a_signal_interrupts_evaluation_and_preparation(signum, name, tmp_path, monkeypatch):
     uninterrupted, trainer = make_trainer(), make_trainer()
     fit(uninterrupted)
     path = tmp_path / "c.npz"
@@ -107,7 +107,7 @@ def test_a_signal_cuts_evaluation_and_preparation_short(signum, name, tmp_path, 
     assert digest(trainer) == digest(uninterrupted)
 
 
-def test_impatience_while_the_checkpoint_is_written(tmp_path, monkeypatch):
+def test_more_signals_while_the_checkpoint_is_written(tmp_path, monkeypatch):
     import cyconv.trainer
 
     path, trainer, write = tmp_path / "c.npz", make_trainer(), cyconv.trainer.write_checkpoint
@@ -139,7 +139,7 @@ def test_a_signal_in_the_last_update_is_not_swallowed(tmp_path, monkeypatch):
     assert fit(cyconv.CyclicTrainer.resume(path)).complete
 
 
-def test_a_checkpoint_that_fails_on_interruption_is_told(tmp_path, monkeypatch):
+def test_a_checkpoint_that_fails_on_interruption_is_reported(tmp_path, monkeypatch):
     trainer = make_trainer()
     signal_in(monkeypatch, "train_steps", signal.SIGTERM, when=at_step(3))
     monkeypatch.setattr(os, "fsync", disk_full)
@@ -174,7 +174,7 @@ def test_more_signals_can_be_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGNIFICANT", "KILL", "9", "SIGSTOP"])
-def test_what_is_no_signal_or_cannot_be_handled_is_refused(monkeypatch, name):
+def test_unknown_signals_and_those_that_cannot_be_handled_are_refused(monkeypatch, name):
     monkeypatch.setenv("CYCONV_STOP_SIGNALS", f"SIGUSR1,{name}")
     before, trainer = signal.getsignal(signal.SIGINT), make_trainer()
     with pytest.raises(ValueError, match=f"^CYCONV_STOP_SIGNALS must name signals .*, but got '{name}'$"):
@@ -191,7 +191,7 @@ def test_a_signal_is_not_lost_with_another_error(monkeypatch):
     assert isinstance(caught.value.__context__, cyconv.DivergenceError) and caught.value.__context__.step == 2
 
 
-def test_other_threads_leave_signals_alone(monkeypatch):
+def test_fit_in_another_thread_leaves_signals_alone(monkeypatch):
     handlers = []
     original = cyconv.Network.train_steps
 
@@ -224,7 +224,7 @@ def start(path, step_size, every):
 
 
 @SIGNALS
-def test_a_signalled_process_ends_by_the_signal(signum, tmp_path):
+def test_a_process_is_terminated_by_the_signal_it_received(signum, tmp_path):
     path = tmp_path / "c.npz"
     process = start(path, step_size=10**7, every=100)
     while not path.exists() and process.poll() is None:
@@ -242,7 +242,7 @@ def test_a_signalled_process_ends_by_the_signal(signum, tmp_path):
 
 
 @pytest.mark.parametrize("script", [False, True], ids=["program", "script"])
-def test_ctrl_c_ends_a_shell_s_loop_too(script, tmp_path):
+def test_ctrl_c_also_ends_a_shell_loop(script, tmp_path):
     """All of the terminal's processes get the signal; the shell goes on if the program does not die by it."""
     call = "cli.exit_with(cli.run_script(main))" if script else "main()"
     (tmp_path / "job.py").write_text(f"""

@@ -92,7 +92,7 @@ ONES = np.broadcast_to(np.float32(1), (1, 1))
         (lambda: cyconv.CyclicSchedule(0, 1, 10, 1)(range(10**5)), "step"),
     ],
 )
-def test_what_needs_more_is_refused_before_it_is_taken(little_memory, call, what):
+def test_too_large_requests_are_refused_before_allocation(little_memory, call, what):
     with pytest.raises(MemoryError, match=rf"^({what})") as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -44,7 +44,7 @@ def closed():
         lambda: Stream(3, RuntimeError("lost")),
     ],
 )
-def test_a_stderr_that_takes_nothing_ends_no_training(monkeypatch, stream, progress):
+def test_training_survives_an_unusable_stderr(monkeypatch, stream, progress):
     uninterrupted, trainer = make_trainer(), make_trainer()
     fit(uninterrupted)
     with monkeypatch.context() as patch, warnings.catch_warnings():
@@ -56,7 +56,7 @@ def test_a_stderr_that_takes_nothing_ends_no_training(monkeypatch, stream, progr
 
 
 @pytest.mark.parametrize("method", ["__init__", "update", "close", "set_postfix_str"])
-def test_a_bar_that_fails_ends_no_training(monkeypatch, capsys, method):
+def test_training_survives_a_failing_progress_bar(monkeypatch, capsys, method):
     def fail(self, *arguments, **options):
         raise RuntimeError("no bar today")
 
@@ -65,7 +65,7 @@ def test_a_bar_that_fails_ends_no_training(monkeypatch, capsys, method):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs POSIX's alarm")
-def test_a_time_limit_that_ends_while_the_bar_is_drawn_is_not_swallowed(monkeypatch, capsys):
+def test_an_exception_of_a_signal_handler_while_drawing_is_not_swallowed(monkeypatch, capsys):
     def limit(signum, frame):
         raise TimeoutError("enough")
 
@@ -92,7 +92,7 @@ fit(make_trainer(), progress=None)
 """
 
 
-def test_a_notebook_sees_a_bar_unasked():
+def test_a_notebook_shows_a_bar_by_default():
     """As text, where the notebook's widgets are not installed; and no word about them."""
     command = [sys.executable, "-P", "-c", NOTEBOOK]
     done = subprocess.run(command, capture_output=True, text=True, env=subprocess_environment())

@@ -66,7 +66,7 @@ def assert_nothing_changed(path, error):
     assert isinstance(error, OSError) and str(path) in str(error) and "\n" not in str(error)
 
 
-def test_writes_where_it_can(write, path):
+def test_an_existing_file_is_replaced(write, path):
     write(path)
     assert path.stat().st_size > 16 and os.listdir(path.parent) == [path.name]
 
@@ -121,7 +121,7 @@ def test_a_file_without_permission(write, closed_folder):
     assert (closed_folder / "closed.npz").stat().st_size == 0 and len(os.listdir(closed_folder)) == 2
 
 
-def test_a_folder_that_is_not_there_and_a_file_that_is_one(write, tmp_path):
+def test_a_missing_folder_and_a_folder_in_place_of_a_file(write, tmp_path):
     with pytest.raises(FileNotFoundError, match="folder"):
         write(tmp_path / "nowhere" / "file.png")
     with pytest.raises(IsADirectoryError, match="must be a file"):
@@ -133,12 +133,12 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_one(write, tmp_path):
     "load",
     [cyconv.Network.load, cyconv.History.load, cyconv.CyclicTrainer.resume, Result.load, course_layout.read_debug_file],
 )
-def test_a_file_that_may_not_be_read(load, closed_folder):
+def test_a_file_without_read_permission(load, closed_folder):
     with pytest.raises(PermissionError, match="closed.npz"):
         load(closed_folder / "closed.npz")
 
 
-def test_order_of_what_reaches_the_disk(write, path, monkeypatch):
+def test_file_name_and_folder_are_synced_in_this_order(write, path, monkeypatch):
     """The file's bytes, then its name, then the folder: a power cut leaves the old file or the new one."""
     done, fsync, replace = [], os.fsync, os.replace
 
@@ -178,7 +178,7 @@ def make_device(path):
 
 @pytest.mark.parametrize("make", [make_pipe, make_socket, make_device])
 @pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
-def test_what_is_no_regular_file_is_refused_and_stays(write, tmp_path, make, linked):
+def test_special_files_are_refused_and_stay(write, tmp_path, make, linked):
     path = tmp_path / "special"
     make(path)
     before = os.lstat(path)
@@ -220,7 +220,7 @@ def test_links_that_lead_nowhere(write, tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
-def test_the_mode_is_kept(write, path, mode):
+def test_the_mode_is_preserved(write, path, mode):
     path.chmod(mode)
     write(path)
     assert stat.S_IMODE(path.stat().st_mode) == mode and path.stat().st_size > 16
@@ -236,7 +236,7 @@ def test_a_new_file_has_the_mode_that_the_umask_leaves(write, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_owner_and_group_are_kept(write, path):
+def test_owner_and_group_are_preserved(write, path):
     os.chown(path, 1234, 4321)
     path.chmod(0o600)
     write(path)
@@ -245,7 +245,7 @@ def test_owner_and_group_are_kept(write, path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_an_owner_that_may_not_be_kept_hinders_nobody(write, path, monkeypatch):
+def test_writing_succeeds_where_the_owner_cannot_be_preserved(write, path, monkeypatch):
     def forbidden(*args):
         raise PermissionError(1, "Operation not permitted")
 
@@ -256,7 +256,7 @@ def test_an_owner_that_may_not_be_kept_hinders_nobody(write, path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "ä" * 127, "-", "[a-z]*"])
-def test_any_name_that_the_file_system_takes(write, tmp_path, name):
+def test_any_name_that_the_file_system_accepts(write, tmp_path, name):
     for _ in range(2):
         write(tmp_path / name)
         assert os.listdir(tmp_path) == [name] and (tmp_path / name).stat().st_size > 16
@@ -276,7 +276,7 @@ def kill_while_writing(path):
 
 
 @pytest.mark.slow
-def test_the_next_writer_clears_away_what_a_killed_one_left(write, path):
+def test_the_next_writer_removes_what_a_killed_one_left(write, path):
     other = path.with_name("other")
     for killed in (path, path, other):
         kill_while_writing(killed)
@@ -289,7 +289,7 @@ def test_the_next_writer_clears_away_what_a_killed_one_left(write, path):
     assert sorted(os.listdir(path.parent)) == [path.name, "other"]
 
 
-def test_a_writer_leaves_another_that_lives_alone(write, path):
+def test_a_writer_does_not_disturb_another_one(write, path):
     with _files.atomic_write(path) as file:
         file.write(b"the slower one's")
         file.flush()
