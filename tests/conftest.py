@@ -10,7 +10,7 @@ import pytest
 
 import cyconv
 
-# As a terminal starts a program: jobs in the background ignore SIGINT, those of nohup SIGHUP.
+# As in a terminal: jobs in the background ignore SIGINT, those of nohup SIGHUP.
 for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
@@ -88,13 +88,13 @@ def restored_num_threads():
 
 @pytest.fixture
 def on_one_thread(restored_num_threads):
-    """Small networks gain nothing from more threads, and a busy machine makes these wait for each other."""
+    """For small networks, which gain nothing from more threads and wait for each other on a busy machine."""
     cyconv.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def cifar10_folder():
-    """Where the real CIFAR-10 is; tests that ask for it are skipped where it is not."""
+    """The folder of the real CIFAR-10; tests that use it are skipped without it."""
     from cyconv.datasets import find_cifar10
 
     folder = find_cifar10()

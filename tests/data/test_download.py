@@ -1,4 +1,4 @@
-"""The download against a server on this machine: whole, resumed, broken and wrong."""
+"""Downloads from a server on this machine: complete, resumed, broken and wrong ones."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ NAME = "cifar-10-binary.tar.gz"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves ``server.content``, in the ways that servers do."""
+    """Serves ``server.content``, in the way that ``server.mode`` names."""
 
     def do_GET(self):
         content, mode = self.server.content, self.server.mode
@@ -184,7 +184,7 @@ def test_full_disk(server, tmp_path):
     assert download_cifar10(tmp_path, url=server.url).read_bytes() == ARCHIVE
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes need POSIX")
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.part"])
 def test_special_files_are_refused_and_stay(server, tmp_path, name):
     os.mkfifo(tmp_path / name)
@@ -203,7 +203,7 @@ def test_the_archive_may_be_a_symbolic_link(server, tmp_path):
     assert os.listdir(tmp_path / "data") == [NAME] and os.listdir(tmp_path / "disk") == ["archive"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="files are locked on POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="file locks need POSIX")
 def test_a_second_download_into_the_same_folder_is_refused(server, tmp_path, monkeypatch):
     fetch, refused = download_module._fetch, []
 

@@ -19,7 +19,7 @@ def test_fit_matches_numpy(rng, n):
 
 
 def test_fit_is_exact_where_rounding_would_show():
-    """Brightest pixels, a full block of them: 16-bit sums must not wrap around."""
+    """More than a block of the brightest pixels: 16-bit sums must not overflow."""
     images = np.full((1000, 1, 1, 2), 255, np.uint8)
     images[0, 0, 0, 1] = 254
     norm = Normalizer.fit(images)

@@ -1,4 +1,4 @@
-"""The drawn data set: deterministic, addressed, balanced, and worth learning."""
+"""The synthetic data set: deterministic, balanced, and not too easy."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_shapes_types_and_names(data):
 
 
 def test_the_same_bytes_on_every_machine():
-    """The first images of seed 0, as they were drawn when the set was made."""
+    """The first images of seed 0 have the fingerprint of the first release."""
     data = make_shapes(n_train=30, n_validation=1, n_test=1)
     assert data.train.fingerprint() == "91de8d1939737798ff7dc95d8d7d26646196d9584c2dc9c1e5e2d3a8684f7688"
 
@@ -60,7 +60,7 @@ def test_images_vary_and_use_the_whole_range(data):
 
 
 def test_a_nearest_mean_classifier_does_badly(data):
-    """The nearest class mean, the simplest classifier, stays far below what a network reaches."""
+    """It predicts the class with the nearest mean image; networks do much better."""
     big = make_shapes(n_train=2000, n_validation=1, n_test=500)
     train, test = (split.images.reshape(len(split), -1).astype(np.float64) for split in (big.train, big.test))
     means = np.stack([train[big.train.labels == k].mean(axis=0) for k in range(10)])

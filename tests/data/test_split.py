@@ -1,4 +1,4 @@
-"""Splits and data sets: what they take, keep and refuse."""
+"""Splits and data sets: what they accept, copy and refuse."""
 
 import pickle
 

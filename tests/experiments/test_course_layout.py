@@ -1,4 +1,4 @@
-"""The course's layouts: there and back, and the same network computed the course's way in plain NumPy."""
+"""The course's layouts: round trips, and the course's own computation in plain NumPy."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_filters_and_hidden_weights_survive_a_round_trip(rng):
 
 @pytest.mark.parametrize("filter_size", [2, 4, 16])
 def test_patches_are_the_courses_products(rng, filter_size):
-    """MX_i Fs_flat, one product per image, is our convolution in the course's layout."""
+    """MX_i Fs_flat, one product per image, equals the convolution in the course's layout."""
     images = rng.standard_normal((3, 3, 32, 32))
     weight = rng.standard_normal((5, 3, filter_size, filter_size))
     MX = course_layout.patches_to_course(ops.im2col(images, filter_size))
@@ -73,7 +73,7 @@ def course_parameters(rng):
 
 @pytest.mark.parametrize("shape", [(2,), (2, 1)])
 def test_the_convolutions_bias_is_accepted(rng, shape):
-    """Cost and gradients are those of the course's own product with the bias added."""
+    """Activations and gradients equal those of the course's product plus the bias."""
     network = cyconv.Network(filter_size=4, n_filters=2, n_hidden=10, dtype="float64")
     arrays = {**course_parameters(rng), "Fs_b": rng.standard_normal(shape)}
     network.set_parameters(course_layout.parameters_from_course(arrays))

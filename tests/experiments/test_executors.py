@@ -1,4 +1,4 @@
-"""Calls carried out on executors: what broken ones lose is called again, nothing is lost, nothing is doubled."""
+"""Calls on executors: those that a broken one loses are repeated; none is lost and none made twice."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from cyconv.experiments.executors import executor_factory, map_unordered
 
 
 class Breaking(Executor):
-    """Carries out `good` calls, loses the rest in the way that `error` says."""
+    """Executes ``good`` calls and loses the rest with ``error``."""
 
     opened = 0
 
@@ -165,7 +165,7 @@ def test_a_call_whose_dask_workers_kept_dying_is_repeated():
 
 
 def loses_its_result(marker, again):
-    """A call whose result takes its Dask worker with it when it is fetched; made once more, it ends by `again()`."""
+    """A call whose result kills its Dask worker when it is fetched; the second time it returns ``again()``."""
 
     class Last:
         def __reduce__(self):
@@ -177,7 +177,7 @@ def loses_its_result(marker, again):
 
 @pytest.fixture
 def by_value():
-    """Workers have no tests to import."""
+    """Workers cannot import this module."""
     cloudpickle = pytest.importorskip("cloudpickle")
     pytest.importorskip("distributed")
     module = sys.modules[__name__]

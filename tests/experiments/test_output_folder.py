@@ -1,4 +1,4 @@
-"""The scripts' output folders: a finished result is reported, and replaced only when asked and by what is whole."""
+"""The scripts' output folders: a finished result is replaced only on request, and only by a complete one."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ UNFINISHED = "cyconv-unfinished"
 
 
 class Killed(BaseException):
-    """What no handler catches."""
+    """Not caught by any handler."""
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def configuration(*runs, script="fake", data="data", **others):
 
 
 def study(output, *runs, resume=False, overwrite=False, stop_after=None, **others):
-    """A script in miniature: a run is one file that tells its λ; it may be stopped after so many."""
+    """A script in miniature: a run is one file that holds its λ; ``stop_after`` runs it is interrupted."""
     about = configuration(*runs, **others)
     folder = OutputFolder(output, about, resume, overwrite)
     if folder.results:
@@ -70,7 +70,7 @@ OLD, NEW = [Run("a", l2=0.1), Run("b", l2=0.1)], [Run("b", l2=0.2), Run("c", l2=
 
 
 def assert_holds(output, runs):
-    """The folder has the complete results of these runs, and nothing of others but what is foreign."""
+    """The folder holds the complete results of these runs, and otherwise only unrelated files."""
     assert strict_json(output / "results.json")["complete"]
     assert strict_json(output / "results.json")["configuration"] == configuration(*runs)
     assert strict_json(output / "configuration.json") == configuration(*runs)
@@ -152,7 +152,7 @@ def test_a_finished_result_stays_until_added_runs_are_done(output):
 
 
 def every_step(monkeypatch, at):
-    """Be killed at one of the steps that change files; nothing is done from there on."""
+    """Raise Killed at one of the steps that change files and at all later ones."""
     left = [at]
 
     def counted(function):
@@ -171,7 +171,7 @@ def every_step(monkeypatch, at):
 
 
 def complete_results(output):
-    """Of which configurations there are complete results, by where they are."""
+    """The configurations of all complete results, by folder."""
     found = {}
     for folder in (output, output / UNFINISHED):
         document = strict_json(folder / "results.json") if (folder / "results.json").exists() else {}
@@ -184,7 +184,7 @@ def complete_results(output):
 @pytest.mark.parametrize("again", [None, 0, 3])
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
 def test_killed_at_any_step(tmp_path, monkeypatch, how, again):
-    """What was finished is there until what replaces it is; then the same command ends the work, killed or not."""
+    """The old results stay until the new ones are complete; the same command then finishes the work."""
     new = NEW if how == "overwrite" else [*OLD, Run("c", l2=0.1)]
     for at in range(100):
         output = tmp_path / str(at)
@@ -205,7 +205,7 @@ def test_killed_at_any_step(tmp_path, monkeypatch, how, again):
                 assert_unharmed(output)
         else:
             if configuration(*new) in whole.values():
-                assert study(output, *new) == 0  # it needs nothing but to be moved
+                assert study(output, *new) == 0  # it only has to be moved
             else:
                 assert study(output, *new, **{how: True}) == 0
             assert_holds(output, new)
@@ -304,7 +304,7 @@ SCRIPTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_running_a_command_twice(load_script, run_script, tmp_path, monkeypatch, capsys, name):
-    """In the folder that its option names, by whatever means of the shell."""
+    """In a folder whose name has ~ and an environment variable."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     constants, arguments = SCRIPTS[name]
     script = load_script(name, **constants)

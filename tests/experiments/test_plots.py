@@ -1,4 +1,4 @@
-"""Pictures: what they show, in what colours, and how they are written."""
+"""Plots: what they show, and how they are saved."""
 
 import pickle
 import subprocess
@@ -25,11 +25,11 @@ def history(n_points=6, seed=0):
 
 
 def lines(axes):
-    """The curves, without the upright lines at the cycles' ends."""
+    """The curves, without the vertical lines at the ends of cycles."""
     return [line for line in axes.lines if len(line.get_xdata()) > 2]
 
 
-def upright(axes):
+def vertical(axes):
     return [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
 
 
@@ -78,7 +78,7 @@ def test_comparison_draws_the_mean_over_runs_at_the_steps_they_share():
     assert first.get_xdata().tolist() == [0, 10, 20, 30]
     assert first.get_ydata() == pytest.approx(100 * np.mean([run["acc_val"][:4] for run in runs], axis=0))
     assert first.get_color() != second.get_color() and first.get_linestyle() != second.get_linestyle()
-    assert all(upright(axes) == [20, 50] for axes in figure.axes)
+    assert all(vertical(axes) == [20, 50] for axes in figure.axes)
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"a", "b", "end of a cycle"}
 
@@ -87,7 +87,7 @@ def test_train_validation_has_a_column_per_group():
     figure = plots.plot_train_validation({"a": [history()], "b": [history(seed=1)]}, TITLE, {"a": [20]})
     assert len(figure.axes) == 4
     assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
-    assert upright(figure.axes[0]) == [20] and upright(figure.axes[1]) == []
+    assert vertical(figure.axes[0]) == [20] and vertical(figure.axes[1]) == []
     training, validation = lines(figure.axes[2])
     assert training.get_ydata() == pytest.approx(100 * history()["acc_train"])
     assert validation.get_ydata() == pytest.approx(100 * history()["acc_val"])
@@ -107,7 +107,7 @@ def test_a_single_history_is_accepted_like_several(plot):
     expected = drawn(plot({"a": [history(), history(seed=1)]}, TITLE))
     for two in ([history(), history(seed=1)], iter([history(), history(seed=1)]), {"a": (history(), history(seed=1))}):
         assert drawn(plot(two, TITLE)) == expected
-    assert {20} <= set(upright(plot(history(), TITLE, np.array([20])).axes[0]))
+    assert {20} <= set(vertical(plot(history(), TITLE, np.array([20])).axes[0]))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_learning_rate_curve_reaches_every_corner():
     axes = plots.plot_learning_rate(schedule, TITLE).axes[0]
     curve = lines(axes)[0]
     assert (curve.get_ydata() == 0.1).sum() == 3
-    assert upright(axes) == schedule.boundaries.tolist()
+    assert vertical(axes) == schedule.boundaries.tolist()
 
 
 def test_filters_are_ordered_by_size_and_scaled_one_by_one():
@@ -253,10 +253,10 @@ def test_range_tests_have_a_panel_per_network_and_the_mean_range_shaded():
     first, second = figure.axes
     assert first.get_title() == "a\nsuggested: 1.0e-02 to 1.0e-01"
     assert second.get_title() == "b\nno range suggested"
-    assert upright(first) == pytest.approx([1e-2, 1e-1]) and upright(second) == []
+    assert vertical(first) == pytest.approx([1e-2, 1e-1]) and vertical(second) == []
     assert first.get_xscale() == "log"
     low, high = first.get_ylim()
-    assert low < 1.0 and 4.0 < high < 9.0  # where the cost runs away, so would the scale
+    assert low < 1.0 and 4.0 < high < 9.0  # the scale leaves out diverging costs
     assert len(plots.plot_lr_range({name: [range_test()] for name in "abcd"}, TITLE).axes) == 4
     one = plots.plot_lr_range(range_test(), TITLE).axes
     assert [axes.get_title() for axes in one] == ["suggested: 1.0e-03 to 1.0e-01"]
@@ -270,7 +270,7 @@ def test_the_gap_is_validation_less_training_loss():
     axes = plots.plot_gap({"a": runs}, TITLE, [20]).axes[0]
     curve = lines(axes)[0]
     assert curve.get_ydata() == pytest.approx(0.2 * np.ones(6))
-    assert 20 in upright(axes)
+    assert 20 in vertical(axes)
 
 
 def test_panels_draw_medians_between_lowest_and_highest():

@@ -1,4 +1,4 @@
-"""Runs described as data: carried out, written, resumed, spread over processes."""
+"""Runs described as data: executed, saved, resumed, distributed over processes."""
 
 import contextlib
 import dataclasses
@@ -41,7 +41,7 @@ def data():
 
 
 def same(first, second):
-    """Whether two results hold the same bits, times apart."""
+    """Whether two results are equal bit for bit, except for times."""
     documents = [first.document(), second.document()]
     for document in documents:
         del document["updates_per_second"]
@@ -52,7 +52,7 @@ def same(first, second):
 
 
 def interrupt_after(monkeypatch, n_points, number=signal.SIGINT):
-    """Let the process receive a signal once that many points were logged."""
+    """Send this process a signal once that many points have been logged."""
     append = cyconv.History.append
 
     def appended(self, *arguments, **options):
@@ -289,7 +289,7 @@ def test_a_run_whose_process_dies_is_run_again(tmp_path):
     def kill_both():
         while len(multiprocessing.active_children()) < 2:
             time.sleep(0.01)
-        time.sleep(0.2)  # they are starting still, and both have something to do
+        time.sleep(0.2)  # both are still starting and have work to do
         for process in multiprocessing.active_children():
             process.kill()
 
@@ -323,7 +323,7 @@ def test_terminated_processes_write_their_checkpoints(tmp_path):
     assert next(results).run == short
     ended = time.monotonic()
     results.close()
-    assert time.monotonic() - ended < executors.PATIENCE  # no run that waited was begun
+    assert time.monotonic() - ended < executors.PATIENCE  # no waiting run was started
     assert not multiprocessing.active_children() and not list(tmp_path.glob(".*"))
     assert cyconv.CyclicTrainer.resume(RunFiles(tmp_path, long).checkpoint).step > 0
 

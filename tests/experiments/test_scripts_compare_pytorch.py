@@ -1,4 +1,4 @@
-"""scripts/compare_pytorch.py in miniature: what it measures, writes, says and refuses."""
+"""scripts/compare_pytorch.py in miniature: its measurements, files, conclusions and refusals."""
 
 import csv
 import os
@@ -125,7 +125,7 @@ def test_differing_accuracies_are_reported(script):
 @pytest.mark.optional
 @pytest.mark.parametrize("name", ["cyconv", "torch", "torch-manual"])
 def test_a_whole_run_trains_with_the_given_rates(load_script, name, monkeypatch):
-    """Against the reference in float64, step by step, over an epoch's end."""
+    """Compared with the reference in float64, step by step, beyond the end of an epoch."""
     load_script("compare_pytorch")
     import peers
     from peers.case import Case

@@ -1,4 +1,4 @@
-"""scripts/exercise3.py in miniature: what it writes, refuses, survives."""
+"""scripts/exercise3.py in miniature: its files, refusals and interruptions."""
 
 import csv
 import functools
@@ -25,13 +25,13 @@ def call(call_script):
 
 @pytest.fixture
 def main(load_script, run_script):
-    """main(*arguments) -> exit code: the script in this process, its quick runs quicker still."""
+    """main(*arguments) -> exit code: the script in this process, with even shorter quick runs."""
     module = load_script("exercise3", QUICK={"step_size": 5, "log_every": 10})
     return lambda *arguments: run_script(module, *arguments)
 
 
 def without_times(document):
-    """The runs of a results file, less what differs from one execution to the next."""
+    """The runs of a results file without their times."""
     times = {"training_time", "update_time", "evaluation_time"}
     runs = []
     for run in document["runs"]:
@@ -104,7 +104,7 @@ def test_parallel_runs_give_the_same_results_and_a_note_on_their_times(call, tmp
     beside, alone = call(*arguments, "beside", "--workers", "2"), call(*arguments, "alone", "--threads", "1")
     assert beside.returncode == alone.returncode == 0 and beside.stderr == alone.stderr == ""
     first_line = beside.stdout.splitlines()[1]
-    assert first_line.startswith("2 wide: f=4, nf=40, seed")  # the longest began first
+    assert first_line.startswith("2 wide: f=4, nf=40, seed")  # the longest starts first
     remark = "2 runs at a time, each on 1 thread"
     summaries = [(tmp_path / name / "summary.md").read_text() for name in ("beside", "alone")]
     assert remark in beside.stdout and remark in summaries[0]
@@ -160,7 +160,7 @@ def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(start_script,
     assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
 
     if (number, workers) == (signal.SIGINT, "1"):
-        return  # going on is the same
+        return  # resuming is the same
     resumed, whole = call(*arguments, "--resume"), call(*arguments[:-1], "whole")
     assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
     resumed, whole = (strict_json(tmp_path / name / "results.json") for name in ("out", "whole"))
@@ -169,7 +169,7 @@ def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(start_script,
         {run["run"]["name"]: run["history"]["training_time"] for run in document["runs"] if run["state"] == "complete"}
         for document in (partial, resumed)
     ]
-    assert times[0] and times[0].items() <= times[1].items()  # what was finished was not run again
+    assert times[0] and times[0].items() <= times[1].items()  # finished runs were not repeated
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     (section,) = document["summary"]
     rows = {row["name"]: row for row in section["rows"]}
     assert list(rows) == ["plain", "smoothed", "plain-ensemble", "smoothed-ensemble"]
-    data = cyconv.make_shapes(1000, 100, 200)  # what a quick run without CIFAR-10 trains on
+    data = cyconv.make_shapes(1000, 100, 200)  # the data of a quick run without CIFAR-10
     for name, epsilon in (("plain", 0.0), ("smoothed", 0.1)):
         runs = [run for run in document["runs"] if run["run"]["label_smoothing"] == epsilon]
         gaps = [run["history"]["loss_val"][-1] - run["history"]["loss_train"][-1] for run in runs]
@@ -124,7 +124,7 @@ def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(script, run_s
     assert run_script(script, *arguments, "out", "--resume") == run_script(script, *arguments, "whole") == 0
     resumed, whole = (strict_json(tmp_path / name / "results.json") for name in ("out", "whole"))
     assert resumed["complete"] and without_times(resumed) == without_times(whole)
-    assert resumed["runs"][0]["history"] == partial["runs"][0]["history"]  # it was not run again
+    assert resumed["runs"][0]["history"] == partial["runs"][0]["history"]  # it was not repeated
 
 
 def test_a_run_that_diverges_leaves_a_report(script, run_script, tmp_path, capsys):

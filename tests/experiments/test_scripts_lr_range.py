@@ -1,4 +1,4 @@
-"""scripts/lr_range.py in miniature: what it tests, writes, says and refuses."""
+"""scripts/lr_range.py in miniature: its tests, files, messages and refusals."""
 
 import csv
 import math
@@ -46,7 +46,7 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     document = strict_json(folder / "results.json")
     assert document["data_set"] == "shapes (synthetic)"
     assert [network["label"] for network in document["networks"]] == ["1: one", "2: two"]
-    data = cyconv.make_shapes(1000, 100, 200)  # what a quick run without CIFAR-10 trains on
+    data = cyconv.make_shapes(1000, 100, 200)  # the data of a quick run without CIFAR-10
     with open(folder / "curves.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["data_set"] for row in rows} == {"shapes (synthetic)"}

@@ -1,4 +1,4 @@
-"""scripts/push_accuracy.py in miniature: the table's rows, the road, resuming, refusals."""
+"""scripts/push_accuracy.py in miniature: the table's rows, the ablation, resuming, refusals."""
 
 import functools
 import json
@@ -33,7 +33,7 @@ def test_network_mirror_mean_and_ensemble_have_a_row_each(main, tmp_path, capsys
     rows = {row["label"]: row["test_accuracy"]["each"] for row in section["rows"]}
     assert list(rows) == ["single network", "mean of image and mirror image", "ensemble of 2 snapshots"]
 
-    data = cyconv.make_shapes(1000, 100, 200)  # what a quick run without CIFAR-10 trains on
+    data = cyconv.make_shapes(1000, 100, 200)  # the data of a quick run without CIFAR-10
     images, labels = data.test.images, data.test.labels
     for seed in range(2):
         network = cyconv.Network.load(folder / f"network-minutes15-seed{seed}.npz")

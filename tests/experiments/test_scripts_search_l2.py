@@ -1,4 +1,4 @@
-"""scripts/search_l2.py in miniature: what it writes, refuses, survives."""
+"""scripts/search_l2.py in miniature: its files, refusals and interruptions."""
 
 import csv
 import functools
@@ -24,13 +24,13 @@ def start(start_script):
 
 @pytest.fixture
 def main(load_script, run_script):
-    """main(*arguments) -> exit code: the script in this process, its quick runs quicker still."""
+    """main(*arguments) -> exit code: the script in this process, with even shorter quick runs."""
     module = load_script("search_l2", QUICK_RUN={"n_filters": 2, "n_hidden": 4, "step_size": 5, "n_cycles": 1})
     return lambda *arguments: run_script(module, "--quick", "--executor", "serial", *arguments)
 
 
 def measurements(folder):
-    """What a results file holds, less the times."""
+    """The measurements of a results file without their times."""
     return [{**m, "training_time": None} for m in strict_json(folder / "results.json")["measurements"]]
 
 
@@ -89,7 +89,7 @@ def test_a_quick_search_writes_all_documented_files_with_every_executor(start, m
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_output_encodings_other_than_utf_8_work(environment, call_script, tmp_path, encoding):
-    """A log on Windows is one."""
+    """Such as a log on Windows."""
     options = {"encoding": encoding, "env": {**environment, "PYTHONIOENCODING": encoding}}
     done = call_script("search_l2", "--quick", "--executor", "serial", **options)
     assert done.returncode == 0 and done.stderr == ""
@@ -119,7 +119,7 @@ def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(start, tmp_pa
     partial = measurements(tmp_path / "out")
     assert 2 <= len(partial) < 8 and "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
     if executor == "serial":
-        return  # going on is the same
+        return  # resuming is the same
 
     code, output, errors = finish(start(*arguments, "--resume"))
     assert code == 0 and errors == ""

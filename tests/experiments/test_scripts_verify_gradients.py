@@ -1,4 +1,4 @@
-"""scripts/verify_gradients.py in miniature, and against a debug file computed the course's way."""
+"""scripts/verify_gradients.py in miniature, and against a debug file computed as the course does."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ def main(script, run_script):
 
 
 def course_numbers(n=5, f=4, nf=2, nh=10, seed=3, filter_bias=0.0):
-    """The course's debug_info.npz, from the definitions alone and in the course's layouts throughout."""
+    """The course's debug_info.npz, computed from the definitions in the course's layouts."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((3072, n))
     Fs = rng.standard_normal((f, f, 3, nf))

@@ -1,4 +1,4 @@
-"""The search of λ: what it tries, keeps and ranks; and workers that die while it runs."""
+"""The search of λ: what it tries, records and ranks, and workers that die."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def make_journal(path, plan=SEARCH, **options):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The measurements of SEARCH when nothing happens to it."""
+    """The measurements of an uninterrupted SEARCH."""
     journal = make_journal(tmp_path_factory.mktemp("whole") / "search.json")
     assert len(list(run_search(SEARCH, SOURCE, journal))) == SEARCH.n_runs == 12
     return without_times(journal.measurements)

@@ -6,13 +6,13 @@ import pytest
 
 
 def disk_full(*arguments, **options):
-    """To be called instead of a function that writes."""
+    """A stand-in for a function that writes."""
     raise OSError(28, "No space left on device")
 
 
 @contextlib.contextmanager
 def file_size_limit(n_bytes):
-    """Let writing fail in the middle of a larger file, as on a full disk; needs no rights."""
+    """Writing fails beyond this size of a file, as on a full disk; needs no privileges."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))

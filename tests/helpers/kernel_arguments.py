@@ -24,7 +24,7 @@ SIZES = [1, 2, 3, 4, 5, 7, 8, 10, 13, 15, 16, 17, 31, 32, 33, 50, 64, 100]
 
 
 def draw_shapes(rng):
-    """Sizes of one problem; now and then the network's own, mostly odd ones."""
+    """Sizes of one problem: mostly odd ones, sometimes those of the networks."""
     f = int(rng.choice([1, 2, 3, 4, 5, 8, 16]))
     height, width = f * int(rng.integers(1, 33 // f + 1)), f * int(rng.integers(1, 33 // f + 1))
     sizes = SimpleNamespace(f=f, image_shape=(int(rng.integers(1, 4)), height, width))
@@ -42,7 +42,7 @@ def draw_arguments(name, rng, dtype):
         return rng.standard_normal(shape).astype(dtype)
 
     def targets():
-        """Classes and a label smoothing, or probabilities, which take none."""
+        """Class labels and a label smoothing, or probabilities, which allow none."""
         if rng.random() < 0.5:
             return rng.integers(0, s.K, s.N), float(rng.choice([0.0, 0.1, 0.5]))
         return rng.dirichlet(np.ones(s.K), s.N).astype(dtype), 0.0

@@ -1,4 +1,4 @@
-"""As a program: what cyconv does in forked and spawned processes and in threads; the argument names the case."""
+"""A program: run cyconv in forked and spawned processes or in threads; the argument names the case."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ from cyconv.backend import threads
 
 
 def work(seed=0):
-    """The digest of a little training and evaluation."""
+    """The digest of a short training and an evaluation."""
     rng = np.random.default_rng(seed)
     network = cyconv.Network(filter_size=4, n_filters=3, n_hidden=20, seed=seed)
     X = rng.standard_normal((100, 3, 32, 32)).astype(np.float32)
@@ -29,7 +29,7 @@ def n_os_threads():
 
 
 def work_in_worker(seed):
-    """Also how many threads cyconv meant to use, and how many it started."""
+    """The digest, how many threads cyconv reports, and how many it started."""
     before = n_os_threads()
     return work(seed), cyconv.get_num_threads(), n_os_threads() - before
 
@@ -94,7 +94,7 @@ def python_threads():
 
 
 def affinity():
-    """Bind this process before anything is asked."""
+    """The default number of threads under affinity masks of one and of all processors."""
     found = {}
     allowed = sorted(os.sched_getaffinity(0))
     for n in (1, len(allowed)):
@@ -104,7 +104,7 @@ def affinity():
 
 
 def openmp():
-    """What threadpoolctl sees, once the kernels have run."""
+    """The thread pools that threadpoolctl finds once the kernels have run."""
     import threadpoolctl
 
     work()
@@ -136,7 +136,7 @@ def quota_read_again():
 
 
 def shared_processor():
-    """Two threads on one processor: for how many seconds they slept for each other, and the results of one."""
+    """Two threads on one processor: how long they slept waiting for each other; the results of two threads and of one."""
     asleep = []
     threads.Team.note = lambda self, work, seconds, slept: asleep.append(slept)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])

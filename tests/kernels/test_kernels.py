@@ -1,4 +1,4 @@
-"""The compiled kernels against their NumPy twins: odd shapes, both dtypes, any memory layout."""
+"""The compiled kernels against the NumPy reference: odd shapes, both dtypes, any memory layout."""
 
 import ast
 import importlib
@@ -22,7 +22,7 @@ def copied(arguments):
 
 
 def results(module, name, arguments):
-    """What the function returns, always as a tuple; for the update in place, the weight."""
+    """The function's results as a tuple; for the update in place, the weight."""
     returned = getattr(module, name)(*arguments)
     if name == "sgd_update":
         assert returned is None
@@ -54,7 +54,7 @@ def compiled(module):
 
 
 def promised(stub):
-    """The same of a stub, as type checkers read it."""
+    """The same for a stub, as type checkers read it."""
     nodes = ast.parse((Path(_kernels.__file__).parent / stub).read_text()).body
     functions = {
         node.name: [argument.arg for argument in node.args.args] for node in nodes if isinstance(node, ast.FunctionDef)
@@ -111,7 +111,7 @@ def test_any_memory_layout(name, layout, dtype, assert_close):
     expected = results(reference, name, copied(arguments))
     laid_out = [layout(a) if isinstance(a, np.ndarray) else a for a in arguments]
     if name == "sgd_update":
-        laid_out[0] = arguments[0]  # what is updated in place has its own test
+        laid_out[0] = arguments[0]  # updates in place have their own test
     assert_same(name, results(ops, name, tuple(laid_out)), expected, dtype, assert_close)
 
 
@@ -137,7 +137,7 @@ def test_shapes_of_the_assignment(rng, dtype, assert_close, f, n_filters, n):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_infinity_are_refused_or_propagated(rng, dtype, bad):
-    """A kernel may refuse them or carry them on, but never turn them into ordinary numbers."""
+    """A kernel may refuse them or propagate them, but never turn them into finite numbers."""
     calls = [
         (ops.patch_matmul_forward, (3, 4, 5), (2, 4), (2,)),
         (ops.dense_forward, (3, 4), (2, 4), (2,)),
@@ -189,7 +189,7 @@ def test_update_in_place_works_for_any_layout(rng, dtype, layout, assert_close):
     "augmentation", [None, Augmentation(True, 3, 8), Augmentation(True, 40, 0), Augmentation(False, 31, 1)]
 )
 def test_gather_for_every_filter_size_of_cifar10(rng, dtype, assert_close, augmentation, filter_size, channels):
-    """Some of them in ways of their own; shifts beyond the image leave zeros."""
+    """Some have code of their own; shifts beyond the image leave zeros."""
     shape = (channels, 32, 32)
     images = rng.integers(0, 256, (9, *shape), dtype=np.uint8)
     scale, offset = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
@@ -292,7 +292,7 @@ BAD = [
     ("shuffled_order", "seed", "zero"),
     ("shuffled_order", "epoch", -1),
 ]
-# Whatever takes an array takes no other rank, no objects and nothing that is no array.
+# No function accepts an array of another rank, objects, or anything that is not an array.
 BAD += [
     (function, name, bad)
     for function, arguments in GOOD.items()
@@ -308,7 +308,7 @@ def test_bad_input_gets_one_sentence(function, name, value):
     with pytest.raises((TypeError, ValueError)) as caught:
         getattr(ops, function)(**{**GOOD[function], name: value})
     message = str(caught.value)
-    # Where two arguments do not fit each other, either may be named.
+    # Where two arguments do not match, either may be named.
     assert message.split()[0].split("[")[0] in GOOD[function] or message.startswith(name), message
     assert "\n" not in message and len(message) < 300
 

@@ -1,4 +1,4 @@
-"""How many threads run, and that forked and spawned processes and Python threads get on with them."""
+"""How many threads run, and how they work together with processes and Python threads."""
 
 import multiprocessing.process
 import os
@@ -14,7 +14,7 @@ from tiny_run import EVERYTHING, digest, fit, make_trainer
 import cyconv
 from cyconv.backend import threads
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 
 
 pytestmark = pytest.mark.usefixtures("restored_num_threads")
@@ -125,7 +125,7 @@ def test_openmp_spins_for_a_short_time_unless_told_otherwise(given, expected):
 @pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
 @pytest.mark.parametrize("environment", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "infinite"}])
 def test_threads_that_share_a_processor_sleep_for_each_other(environment):
-    """Whatever the runtime was told, as it is where another package has loaded it first."""
+    """Whatever the runtime's settings, which another package may have loaded first."""
     found = run_program("processes.py", "shared_processor", **environment)
     assert found["asleep"] > 0 and found["found"][0] == found["found"][1]
 
@@ -135,13 +135,13 @@ def test_threads_that_share_a_processor_sleep_for_each_other(environment):
     "environment", [{"OMP_DYNAMIC": "true"}, {"OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_THREAD_LIMIT": "2"}]
 )
 def test_teams_may_be_smaller_than_requested(environment):
-    """Nobody waits for threads that the runtime did not start."""
+    """No thread waits for one that the runtime did not start."""
     found = run_program("processes.py", "python_threads", OMP_NUM_THREADS="4", **environment)
     assert found["found"] == found["expected"]
 
 
 def work(team, seconds, paces, crowded):
-    """Calls of 5 ms at a pace for each way to share the work; which ways were used, for how long each."""
+    """Simulate calls of 5 ms, with a speed for each (size, spins) of the team; return what it used in each call."""
     used, duration = [], 0.005
     for _ in range(round(seconds / duration)):
         way = team.size, team.spins > 0
@@ -296,7 +296,7 @@ def test_two_trainers_in_two_python_threads(n_threads):
 
 
 def test_one_network_in_several_python_threads(make_network, rng):
-    """Calls take turns; what each returns is as if it were alone."""
+    """Each call returns what it returns alone."""
     cyconv.set_num_threads(2)
     network = make_network(n_hidden=40)
     X = [rng.standard_normal((n, 3, 32, 32)).astype("float32") for n in (7, 30, 101)]

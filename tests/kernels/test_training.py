@@ -20,7 +20,7 @@ EVERYTHING = {
 
 
 def assert_trajectory(network, rng, assert_close, batch_size, settings, pixels, n_steps=10):
-    """Ten updates by the network and by the reference end in the same place, by the same costs."""
+    """Updates by the network and by the reference give the same costs and parameters."""
     n = max(2 * batch_size + 3, 20)
     images, labels = pixels(n, network.image_shape, network.n_classes)
     normalizer = cyconv.Normalizer.fit(images)
@@ -150,7 +150,7 @@ def shapes():
 
 @pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (8, 40), (16, 160)])
 def test_training_makes_progress_on_every_architecture(shapes, filter_size, n_filters):
-    """The notebook this package comes from stood still at loss 2.3022 = ln 10 and accuracy 10 %."""
+    """The notebook from which this package began was stuck at a loss of ln 10 and an accuracy of 10 %."""
     network = cyconv.Network(filter_size, n_filters, n_hidden=50, seed=0)
     schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-1, step_size=500, n_cycles=1)
     trainer = cyconv.CyclicTrainer(network, schedule, batch_size=100, l2=0.003, seed=0)

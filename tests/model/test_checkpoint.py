@@ -1,4 +1,4 @@
-"""Checkpoints: resumed runs equal uninterrupted ones bit for bit; bad files and full disks are survived."""
+"""Checkpoints: resumed runs equal uninterrupted ones bit for bit, also after failed writes; bad files are refused."""
 
 import io
 import os
@@ -22,7 +22,7 @@ class Stop(Exception):
 
 
 def crash_at(trainer, step, monkeypatch):
-    """Let the process "die" before the update at ``step``."""
+    """Raise Stop before the update at ``step``."""
     original = type(trainer.network).train_steps
 
     def train_steps(self, source, order, learning_rates, first_step, **options):
@@ -179,7 +179,7 @@ def test_another_instruction_set_warns(tmp_path):
 
 
 class Cosine(cyconv.CyclicSchedule):
-    """One half-wave: what a user may bring."""
+    """A user's own schedule: half a cosine wave."""
 
     def __init__(self, *arguments, lowest=0.0):
         super().__init__(*arguments)
@@ -326,7 +326,7 @@ def test_disk_full_while_writing(tmp_path, limit):
         fit(other, checkpoint=path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.npz"]
     assert other.step == 12 and not other.history.complete
-    fit(other, checkpoint=path)  # there is space again: the same trainer goes on
+    fit(other, checkpoint=path)  # there is space again: the same trainer continues
     assert cyconv.CyclicTrainer.resume(path).history.complete
 
 
@@ -359,7 +359,7 @@ def test_the_folder_is_checked_before_any_work(tmp_path, monkeypatch):
         fit(make_trainer(), checkpoint=tmp_path / "c.npz")
 
 
-# Files from strangers ----------------------------------------------------------------
+# Untrusted files ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -525,7 +525,7 @@ def set_array(name, make):
         set_array("normalizer.mean", lambda a: a[:, :4]),
         set_array("history.acc_val", lambda a: a[:3]),
         set_array("history.update_steps", lambda a: a + 100),
-        set_array("stranger", lambda a: np.zeros(3)),
+        set_array("unknown", lambda a: np.zeros(3)),
         lambda header, arrays: arrays.pop("parameters.conv.bias"),
         lambda header, arrays: arrays.pop("history.acc_val"),
         lambda header, arrays: arrays.pop("normalizer.std"),

@@ -1,4 +1,4 @@
-"""Ensemble: the mean of probabilities, from networks or snapshots; what it says to bad input."""
+"""Ensemble: the mean of probabilities of networks or snapshots, and bad input."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_probabilities_are_the_mean_of_the_networks(networks, images, dtype):
 
 
 def test_the_mean_of_probabilities_can_disagree_with_the_majority(make_network):
-    """Two networks lean slightly to class 0, one strongly to class 1: the mean goes with the one."""
+    """Two networks slightly favour class 0, one strongly favours class 1, and so does the mean."""
     networks = [make_network() for _ in range(3)]
     for network, bias in zip(networks, ([0.1, 0], [0.1, 0], [0, 9])):
         parameters = {name: np.zeros_like(values) for name, values in network.parameters.items()}

@@ -1,4 +1,4 @@
-"""History: what was appended comes back, from memory and from files; bad files are refused."""
+"""History: appended points can be read from memory and from files; bad files are refused."""
 
 import copy
 import csv

@@ -1,4 +1,4 @@
-"""The learning-rate range test: the rule, the copy, the end where the cost diverges."""
+"""The learning-rate range test: its costs, what it suggests, and where it stops."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Network: parameters, predictions, evaluation, prepared sources, files; and what it says to bad input."""
+"""Network: parameters, predictions, evaluation, prepared data, files, and bad input."""
 
 import numpy as np
 import pytest
@@ -391,7 +391,7 @@ def test_label_smoothing_is_below_one_and_needs_class_labels(make_network):
 
 
 def test_empty_input_is_refused_or_gives_empty_results(make_network):
-    """No images: either nothing comes back, or a sentence; a mean over nothing is never a number."""
+    """No images give no predictions; a mean over them is refused."""
     network = make_network()
     empty = GOOD_X[:0]
     try:

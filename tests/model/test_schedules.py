@@ -1,4 +1,4 @@
-"""Learning rates against closed forms and PyTorch's; and what schedules say to bad input."""
+"""Learning rates against closed forms and PyTorch's, and bad input."""
 
 import json
 import math

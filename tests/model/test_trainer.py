@@ -21,7 +21,7 @@ def data():
 
 @pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
 def test_fit_equals_separate_updates(data, options):
-    """The loop is shuffled_order, the schedule and train_steps, and nothing else."""
+    """The loop consists of shuffled_order, the schedule and train_steps."""
     train, validation = data
     trainer = make_trainer(**options)
     history = fit(trainer)
@@ -75,7 +75,7 @@ def test_logging_and_checkpoints_do_not_change_results(options, tmp_path, monkey
 
 
 def test_calls_are_short_and_grow(monkeypatch):
-    """Chunks start at one update, grow with what was measured, and cross no epoch."""
+    """They start at one update, grow with the measured speed, and never span two epochs."""
     lengths = []
     original = cyconv.Network.train_steps
 
@@ -205,7 +205,7 @@ def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkey
 
 
 def test_checkpoint_is_never_overwritten_by_a_diverged_state(tmp_path):
-    """Even where parameters overflow in the very update before a checkpoint is due."""
+    """Not even if the parameters overflow in the update right before a checkpoint is due."""
     path = tmp_path / "c.npz"
     trainer = make_trainer()
     spoil_at(trainer, 10)
@@ -223,7 +223,7 @@ def test_a_diverged_state_is_not_kept_as_a_snapshot():
 
 
 def spoil_at(trainer, step):
-    """Let the update before ``step`` end in infinite parameters while its cost is still finite."""
+    """Let the update before ``step`` give infinite parameters while its cost is still finite."""
     spoilt = []
 
     class Spoilt(cyconv.Network):

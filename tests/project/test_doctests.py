@@ -1,4 +1,4 @@
-"""Every example in the package's docstrings gives what it says."""
+"""The examples in the package's docstrings."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""The project's pages and settings say the same, and name what there is."""
+"""The project's pages and settings agree with each other and with the source tree."""
 
 import re
 import tomllib

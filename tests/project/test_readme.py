@@ -1,4 +1,4 @@
-"""The README: its Python is run as it stands, and it is as short as a newcomer wants it."""
+"""The README is short, and its Python code runs unchanged."""
 
 from pages import README, blocks
 

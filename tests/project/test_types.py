@@ -1,4 +1,4 @@
-"""What type checkers tell a user of the package, and that the kernels' stubs say what is compiled."""
+"""The package's types as a user's type checker sees them, and the kernels' stubs."""
 
 import os
 import re
@@ -127,7 +127,7 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def mypy(tmp_path_factory):
-    """mypy(module, arguments): what a module of mypy's prints, and its exit code."""
+    """mypy(module, *arguments) -> output, exit code: run a module of mypy."""
     pytest.importorskip("mypy", reason="mypy is not installed")
     folder = tmp_path_factory.mktemp("mypy")
     (folder / "mypy.ini").write_text(f"[mypy]\ncache_dir = {folder / 'cache'}\nignore_missing_imports = true\n")
@@ -156,7 +156,7 @@ def checked(mypy, folder, script):
 
 @pytest.fixture(scope="module")
 def found(mypy, tmp_path_factory):
-    """What mypy says of a script with all the mistakes, by the line."""
+    """mypy's message for each line of a script with all the mistakes."""
     said, code = checked(mypy, tmp_path_factory.mktemp("mistakes"), GIVEN + "\n".join(MISTAKES))
     assert code == 1, said
     lines = (GIVEN + "\n".join(MISTAKES)).splitlines()

@@ -1,4 +1,4 @@
-"""A source tree whose kernels are not built says so in one sentence."""
+"""A source tree whose kernels are not built can be imported only to say so in one sentence."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Images and labels as people hand them in: lists, tensors, splits, channels last, one-hot, never normalised."""
+"""Images and labels in the forms users have them: lists, tensors, splits, channels last, one-hot, not normalised."""
 
 import linecache
 import warnings
@@ -13,7 +13,7 @@ N = 6
 
 
 class Tensor:
-    """What a tensor of PyTorch is to NumPy: an ``__array__``, and a dtype that is not NumPy's."""
+    """Like a tensor of PyTorch: it has ``__array__`` and a dtype that is not NumPy's."""
 
     def __init__(self, array):
         self.array, self.dtype, self.shape = array, f"torch.{array.dtype}", array.shape
@@ -26,7 +26,7 @@ class Tensor:
 
 
 class Interface:
-    """An array of another library, by its address."""
+    """An array of another library that has only ``__array_interface__``."""
 
     def __init__(self, array):
         self.array = array
@@ -37,7 +37,7 @@ class Interface:
 
 
 class Exported:
-    """What only DLPack can hand over."""
+    """An array that only DLPack can convert."""
 
     def __init__(self, array):
         self.array = array
@@ -107,7 +107,7 @@ def ensemble(make_network, network, images):
 
 @pytest.fixture
 def entries(network, ensemble, labels):
-    """Every call that takes images: pixels, or in ``floats`` only normalised ones."""
+    """Every call that takes images, by its name."""
     return {
         "Split": lambda X: cyconv.Split(X, labels).images,
         "Normalizer.fit": lambda images: cyconv.Normalizer.fit(images).mean,
@@ -350,7 +350,7 @@ def test_labels_of_a_single_image_and_of_two_classes(make_network):
 def test_invalid_labels(network, images, wrong):
     for call in (cyconv.Split, network.prepare, network.evaluate):
         if call == cyconv.Split and wrong.shape == (N, 3):
-            continue  # it knows of no number of classes
+            continue  # it does not know the number of classes
         with pytest.raises((TypeError, ValueError), match="^labels must "):
             call(images, wrong)
 
@@ -436,7 +436,7 @@ def test_prepared_images_are_not_checked_again(network, images, labels):
 
 @pytest.mark.parametrize("excess", [1.0009, 0.9992])
 def test_cost_and_gradient_agree_where_probabilities_sum_nearly_to_one(make_network, rng, excess):
-    """By central differences: a gradient that takes the sum for 1 is wrong by the excess."""
+    """By central differences: a gradient that assumes a sum of 1 would be wrong by the excess."""
     network = make_network(filter_size=4, image_shape=SHAPE, n_classes=4, dtype="float64")
     X, targets = rng.standard_normal((N, *SHAPE)), rng.dirichlet(np.ones(4), N)
     _, gradients = network.loss_and_gradients(X, excess * targets)

@@ -22,11 +22,11 @@ OPTIONS = pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", 
 
 
 class TimeLimit(Exception):
-    """What a user's signal handler, another thread or a callback raises."""
+    """An exception of a user's signal handler, another thread or a callback."""
 
 
 def raise_at(number, function):
-    """Call the function, with TimeLimit raised before its so-manieth bytecode; how many there were until then."""
+    """Call the function, raising TimeLimit before the bytecode of this number; return how many were executed."""
     count = 0
 
     def trace(frame, event, argument):
@@ -54,8 +54,8 @@ def tiny(**options):
 
 
 def bytecodes(function, stride):
-    """Numbers of bytecodes to raise at: spread evenly, and not in step with any loop."""
-    function()  # what is imported on first use is imported now
+    """Numbers of bytecodes to raise at, evenly distributed."""
+    function()  # import now what is imported on first use
     total = raise_at(0, function)
     return range(1 + total % stride, total + 1, stride)
 

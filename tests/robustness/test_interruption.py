@@ -1,4 +1,4 @@
-"""Ctrl-C, termination and SIGKILL: nothing is lost, and the run goes on with the same bits."""
+"""Ctrl-C, termination and SIGKILL: nothing is lost, and the run resumes with the same bits."""
 
 import os
 import random
@@ -22,12 +22,12 @@ SIGNALS = pytest.mark.parametrize("signum", STOP)
 
 pytestmark = [
     pytest.mark.usefixtures("on_one_thread"),
-    pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's"),
+    pytest.mark.skipif(os.name != "posix", reason="signals need POSIX"),
 ]
 
 
 def signal_in(monkeypatch, name, signum, count=1, when=lambda *args, **options: True):
-    """Send ourselves a signal from inside the first call of a Network method that meets a condition."""
+    """Send this process a signal from inside the first call of a Network method that meets a condition."""
     original = getattr(cyconv.Network, name)
     sent = []
 
@@ -129,7 +129,7 @@ def test_more_signals_while_the_checkpoint_is_written(tmp_path, monkeypatch):
 
 
 def test_a_signal_in_the_last_update_is_not_swallowed(tmp_path, monkeypatch):
-    """A script that trains many networks must learn of it."""
+    """A script that trains many networks must notice it."""
     path, trainer = tmp_path / "c.npz", make_trainer()
     with monkeypatch.context() as patch:
         signal_in(patch, "evaluate", signal.SIGINT, when=lambda *args, **options: trainer.step == 36)
@@ -151,7 +151,7 @@ def test_a_checkpoint_that_fails_on_interruption_is_reported(tmp_path, monkeypat
 
 @SIGNALS
 def test_ignored_signals_stay_ignored(monkeypatch, signum):
-    """nohup, and shells that start a program in the background, ask for that."""
+    """As nohup and shells that start a program in the background request."""
     previous = signal.signal(signum, signal.SIG_IGN)
     try:
         trainer = make_trainer()
@@ -183,7 +183,7 @@ def test_unknown_signals_and_those_that_cannot_be_handled_are_refused(monkeypatc
 
 
 def test_a_signal_is_not_lost_with_another_error(monkeypatch):
-    """Ctrl-C in the update that diverges: a script must not begin the next run."""
+    """Ctrl-C in the update that diverges: a script must not start its next run."""
     trainer = make_trainer(eta_max=1e20)
     signal_in(monkeypatch, "train_steps", signal.SIGINT, when=at_step(2))
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -211,7 +211,7 @@ def test_fit_in_another_thread_leaves_signals_alone(monkeypatch):
 
 
 def start(path, step_size, every):
-    """tiny_run.py as a process, once it is about to train."""
+    """Start tiny_run.py as a process and wait until it is about to train."""
     process = subprocess.Popen(
         [sys.executable, tiny_run.__file__, str(path), str(step_size), str(every)],
         stdout=subprocess.PIPE,
@@ -243,7 +243,7 @@ def test_a_process_is_terminated_by_the_signal_it_received(signum, tmp_path):
 
 @pytest.mark.parametrize("script", [False, True], ids=["program", "script"])
 def test_ctrl_c_also_ends_a_shell_loop(script, tmp_path):
-    """All of the terminal's processes get the signal; the shell goes on if the program does not die by it."""
+    """All processes of the terminal get the signal; the shell continues unless the program dies by it."""
     call = "cli.exit_with(cli.run_script(main))" if script else "main()"
     (tmp_path / "job.py").write_text(f"""
 import os, signal, sys
@@ -276,7 +276,7 @@ def main(argv=None):
 
 @pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
-    """SIGKILL at random moments, many while a checkpoint is written: always readable, same bits."""
+    """By SIGKILL at random moments, often while a checkpoint is written: it is always readable, with the same bits."""
     step_size = 60
     uninterrupted = make_trainer(step_size=step_size, **EVERYTHING)
     fit(uninterrupted, log_every=50)
@@ -292,7 +292,7 @@ def test_killed_again_and_again(tmp_path):
         process.kill()
         out, err = process.communicate(timeout=60)
         assert err == ""
-        if process.returncode == 0:  # it was done before; begin anew
+        if process.returncode == 0:  # it had finished; start again
             assert out.strip() == digest(uninterrupted)
             path.unlink()
             step = 0
@@ -317,5 +317,5 @@ def test_killed_again_and_again(tmp_path):
 
 
 def stamp(path):
-    """Which file it is that stands at ``path``."""
+    """What identifies the file that is at ``path`` now."""
     return (os.stat(path).st_ino, os.stat(path).st_mtime_ns) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What this process may hold, by machine and control group; and what exceeds it is refused before it is taken."""
+"""The memory limit of machine and control group; what exceeds it is refused before it is allocated."""
 
 import numpy as np
 import pytest

@@ -27,7 +27,7 @@ def make(settings, dtype, rng):
 
 
 def costs_of(network, X, labels):
-    """The cost as training, evaluation and the inspectable call see it."""
+    """The cost by evaluation, loss_and_gradients and training."""
     source = network.prepare(X, labels)
     pixels = network.prepare(np.round(255 * X).astype(np.uint8), labels, NORMALIZER)
     return {

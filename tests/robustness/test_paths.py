@@ -1,4 +1,4 @@
-"""Paths as people type them: ~ and environment variables, wherever a path is taken."""
+"""Paths as people type them: ~ and environment variables, wherever a path is accepted."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ NOBODY = "~nobody-of-this-name/x"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """The home folder, beside the working folder; $PLACE names a third."""
+    """The home folder, next to the working folder; $PLACE names a third."""
     for name in ("home", "here", "place"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""Progress bars: one that cannot be drawn is left out, and training goes on; other errors are not swallowed."""
+"""Progress bars: training continues without one that cannot be drawn; other errors are not swallowed."""
 
 import io
 import signal
@@ -13,7 +13,7 @@ from tiny_run import digest, fit, make_trainer
 
 
 class Stream(io.StringIO):
-    """A stderr that takes ``good`` writes and then fails."""
+    """A stderr that fails after ``good`` writes."""
 
     def __init__(self, good, error):
         super().__init__()
@@ -93,7 +93,7 @@ fit(make_trainer(), progress=None)
 
 
 def test_a_notebook_shows_a_bar_by_default():
-    """As text, where the notebook's widgets are not installed; and no word about them."""
+    """As text and without a warning where the notebook's widgets are not installed."""
     command = [sys.executable, "-P", "-c", NOTEBOOK]
     done = subprocess.run(command, capture_output=True, text=True, env=subprocess_environment())
     assert done.returncode == 0 and "36/36" in done.stderr and "Warning" not in done.stderr

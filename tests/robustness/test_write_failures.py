@@ -1,4 +1,4 @@
-"""Whatever writes a file: on a full disk or without permission one sentence, and what stood there stays.
+"""Every function that writes a file: a full disk or a missing permission is one sentence, and the old file stays.
 
 Only a regular file is replaced, and it keeps its links, mode and owner; writers of the same file, killed ones as
 well, do not get in each other's way.
@@ -55,7 +55,7 @@ def write(request, writers):
 
 @pytest.fixture
 def path(tmp_path):
-    """A file of ours that stands there already."""
+    """A file that exists already."""
     path = tmp_path / "file.png"
     path.write_bytes(b"what stood there")
     return path
@@ -88,7 +88,7 @@ def test_a_failure_at_the_last_moment(write, path, function, monkeypatch):
 
 @pytest.fixture
 def closed_folder():
-    """A folder that may be read and not written; who runs the tests as root is somebody else meanwhile."""
+    """A folder that may be read but not written; root becomes another user meanwhile."""
     folder = Path(tempfile.mkdtemp())
     (folder / "file.png").write_bytes(b"what stood there")
     (folder / "file.png").chmod(0o666)
@@ -111,7 +111,7 @@ def test_a_folder_without_permission(write, closed_folder):
 
 
 def test_a_file_without_permission(write, closed_folder):
-    """A folder that may be written lets one replace anybody's files; who protects one means it."""
+    """Even in a writable folder, where it could be replaced, a protected file is respected."""
     user = os.geteuid()
     os.seteuid(os.getuid())
     closed_folder.chmod(0o777)
@@ -139,7 +139,7 @@ def test_a_file_without_read_permission(load, closed_folder):
 
 
 def test_file_name_and_folder_are_synced_in_this_order(write, path, monkeypatch):
-    """The file's bytes, then its name, then the folder: a power cut leaves the old file or the new one."""
+    """So that a power failure leaves the old file or the new one."""
     done, fsync, replace = [], os.fsync, os.replace
 
     def note_fsync(handle):
@@ -266,7 +266,7 @@ def test_any_name_that_the_file_system_accepts(write, tmp_path, name):
 
 
 def kill_while_writing(path):
-    """A process that is killed in the middle of writing ``path``."""
+    """Run a process that is killed while it writes ``path``."""
     code = (
         "import os, sys; from cyconv._files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
@@ -284,7 +284,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(write, path):
     left = set(os.listdir(path.parent)) - {path.name}
     assert 2 <= len(left) <= 3 and all(name.startswith(".") and len(name) < 50 for name in left)
     write(path)
-    assert path.stat().st_size > 16 and len(os.listdir(path.parent)) == 2  # the other file's is not ours to judge
+    assert path.stat().st_size > 16 and len(os.listdir(path.parent)) == 2  # what belongs to the other file stays
     _files.write_text(other, "")
     assert sorted(os.listdir(path.parent)) == [path.name, "other"]
 
