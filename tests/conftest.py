@@ -17,6 +17,19 @@ for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
         signal.signal(number, handler)
 
 
+def pytest_make_parametrize_id(val):
+    """Name cases by settings, sizes and arrays, which pytest would number."""
+    if isinstance(val, dict):
+        name = ", ".join(f"{key}={value}" for key, value in val.items()) or "default"
+    elif isinstance(val, np.ndarray):
+        name = f"{val.dtype}{list(val.shape)}"
+    elif isinstance(val, list | tuple) and all(isinstance(each, int | float | str) for each in val):
+        name = " ".join(map(str, val)) or "empty"
+    else:
+        return None
+    return name if len(name) < 80 else None
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)

@@ -80,13 +80,25 @@ def test_refuses_statistics(mean, std, error, words):
         Normalizer(mean, std)
 
 
-def test_refuses_images():
-    norm = Normalizer(ONE, ONE)
-    with pytest.raises(TypeError, match="images must have dtype uint8"):
-        Normalizer.fit(np.zeros((2, 3, 2, 2)))
-    with pytest.raises(ValueError, match="images must hold at least one image"):
-        Normalizer.fit(np.zeros((0, 3, 2, 2), np.uint8))
-    with pytest.raises(TypeError, match="images must have dtype uint8"):
-        norm(np.zeros((2, 3, 2, 2), np.float32))
-    with pytest.raises(ValueError, match="images must have shape"):
-        norm(np.zeros((2, 3, 2, 3), np.uint8))
+@pytest.mark.parametrize(
+    "images, error, words",
+    [
+        (np.zeros((2, 3, 2, 2)), TypeError, "images must have dtype uint8"),
+        (np.zeros((0, 3, 2, 2), np.uint8), ValueError, "images must hold at least one image"),
+    ],
+)
+def test_fit_refuses_images(images, error, words):
+    with pytest.raises(error, match=words):
+        Normalizer.fit(images)
+
+
+@pytest.mark.parametrize(
+    "images, error, words",
+    [
+        (np.zeros((2, 3, 2, 2), np.float32), TypeError, "images must have dtype uint8"),
+        (np.zeros((2, 3, 2, 3), np.uint8), ValueError, "images must have shape"),
+    ],
+)
+def test_call_refuses_images(images, error, words):
+    with pytest.raises(error, match=words):
+        Normalizer(ONE, ONE)(images)

@@ -257,29 +257,34 @@ def test_links_and_modes_stay_when_results_are_replaced(output, tmp_path):
     assert json.loads((tmp_path / "elsewhere").read_text())["configuration"] == configuration(*NEW)
 
 
-def test_errors_name_options_as_typed(load_script, run_script, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "arguments, variable, start",
+    [
+        (["--threads", "1000"], None, "--threads must be an integer in [1, 256], but got 1000"),
+        (["--debug-file", "none.npz"], None, "--debug-file must be one of the course's .npz files"),
+        (["--data", "nowhere"], None, "--data must be a folder of CIFAR-10's batch files"),
+        (["--data", "broken"], None, "--data must hold CIFAR-10's batch files, but data_batch_1.bin in bro"),
+        (["--data", "~nobody-of-this-name"], None, "--data must be a path whose home folder is known"),
+        (["--output", "~nobody-of-this-name"], None, "--output must be a path whose home folder is known"),
+        ([], "broken", "CYCONV_DATA must hold CIFAR-10's batch files"),
+        ([], "nowhere", "CYCONV_DATA must be a folder of CIFAR-10's batch files"),
+        ([], "data", "CYCONV_DATA must hold CIFAR-10's batch files"),
+        ([], None, "data must hold CIFAR-10's batch files, but data_batch_1.bin in data"),
+    ],
+)
+def test_errors_name_options_as_typed(
+    load_script, run_script, tmp_path, monkeypatch, capsys, arguments, variable, start
+):
+    """Or the environment variable, or the folder ``data`` where the script looks last."""
     script = load_script("verify_gradients")
-
-    def error(*arguments):
-        assert run_script(script, "--quick", *arguments) == 2
-        return capsys.readouterr().err.rpartition("error: ")[2].strip()
-
-    (tmp_path / "broken").mkdir()
-    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
-        (tmp_path / "broken" / name).write_bytes(b"x")
-    assert error("--threads", "1000").startswith("--threads must be an integer in [1, 256], but got 1000")
-    assert error("--debug-file", "none.npz").startswith("--debug-file must be one of the course's .npz files")
-    assert error("--data", "nowhere").startswith("--data must be a folder of CIFAR-10's batch files")
-    assert error("--data", "broken").startswith("--data must hold CIFAR-10's batch files, but data_batch_1.bin in bro")
-    assert error("--data", "~nobody-of-this-name").startswith("--data must be a path whose home folder is known")
-    assert error("--output", "~nobody-of-this-name").startswith("--output must be a path whose home folder is known")
-    monkeypatch.setenv("CYCONV_DATA", "broken")
-    assert error().startswith("CYCONV_DATA must hold CIFAR-10's batch files")
-    monkeypatch.setenv("CYCONV_DATA", "nowhere")
-    assert error().startswith("CYCONV_DATA must be a folder of CIFAR-10's batch files")
-    monkeypatch.delenv("CYCONV_DATA")
-    (tmp_path / "broken").rename(tmp_path / "data")
-    assert error().startswith("data must hold CIFAR-10's batch files, but data_batch_1.bin in data")
+    for folder in ("broken",) if arguments else ("broken", "data"):
+        (tmp_path / folder).mkdir()
+        for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+            (tmp_path / folder / name).write_bytes(b"x")
+    if variable is not None:
+        monkeypatch.setenv("CYCONV_DATA", variable)
+    assert run_script(script, "--quick", *arguments) == 2
+    assert capsys.readouterr().err.rpartition("error: ")[2].strip().startswith(start)
 
 
 # The scripts ----------------------------------------------------------------------------

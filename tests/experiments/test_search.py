@@ -227,22 +227,40 @@ def test_a_journal_refuses_duplicates_and_other_searches(tmp_path):
     document = json.loads(kept)
     path.write_text(json.dumps({**document, "data": {**document["data"], "name": "as an older version said"}}))
     assert len(make_journal(path, resume=True)) == 1
-    for damage in (
-        {**document, "kind": "run"},
-        {**document, "version": 2},
-        {**document, "measurements": 2 * document["measurements"]},
-        {**document, "measurements": [{**document["measurements"][0], "validation_accuracy": 2.0}]},
-        {**document, "measurements": [{"l2": 1.0}]},
-        {**document, "search": []},
-        {**document, "data": []},
-        [],
-    ):
-        path.write_text(json.dumps(damage))
-        with pytest.raises(ValueError, match="is damaged"):
-            make_journal(path, resume=True)
-    path.write_bytes(kept[:-20])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    {
+        "kind": lambda document: {**document, "kind": "run"},
+        "version": lambda document: {**document, "version": 2},
+        "a measurement twice": lambda document: {**document, "measurements": 2 * document["measurements"]},
+        "accuracy above one": lambda document: {
+            **document,
+            "measurements": [{**document["measurements"][0], "validation_accuracy": 2.0}],
+        },
+        "incomplete measurement": lambda document: {**document, "measurements": [{"l2": 1.0}]},
+        "search": lambda document: {**document, "search": []},
+        "data": lambda document: {**document, "data": []},
+        "list": lambda document: [],
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_damaged_journal_is_refused(tmp_path, damage):
+    journal = make_journal(tmp_path / "search.json")
+    journal.add(measurement(0.3))
+    document = json.loads(journal.path.read_text())
+    journal.path.write_text(json.dumps(damage[1](document)))
     with pytest.raises(ValueError, match="is damaged"):
-        make_journal(path, resume=True)
+        make_journal(journal.path, resume=True)
+
+
+def test_a_truncated_journal_is_refused(tmp_path):
+    journal = make_journal(tmp_path / "search.json")
+    journal.add(measurement(0.3))
+    journal.path.write_bytes(journal.path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="is damaged"):
+        make_journal(journal.path, resume=True)
 
 
 def test_a_failed_write_leaves_the_journal_unchanged(tmp_path, monkeypatch):

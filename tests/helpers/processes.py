@@ -136,7 +136,7 @@ def quota_read_again():
 
 
 def shared_processor():
-    """Two threads on one processor: how long they slept waiting for each other; the results of two threads and of one."""
+    """Two threads on one processor: how long they slept for each other, and the results of two threads and of one."""
     asleep = []
     threads.Team.note = lambda self, work, seconds, slept: asleep.append(slept)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])

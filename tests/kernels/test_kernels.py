@@ -136,33 +136,33 @@ def test_shapes_of_the_assignment(rng, dtype, assert_close, f, n_filters, n):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_are_refused_or_propagated(rng, dtype, bad):
-    """A kernel may refuse them or propagate them, but never turn them into finite numbers."""
-    calls = [
-        (ops.patch_matmul_forward, (3, 4, 5), (2, 4), (2,)),
-        (ops.dense_forward, (3, 4), (2, 4), (2,)),
-        (ops.dense_backward, (3, 2), (3, 4), (2, 4)),
-        (ops.sum_of_squares, (4, 5)),
-    ]
-    for function, *shapes in calls:
-        for spoilt in range(len(shapes)):
-            arguments = [np.abs(rng.standard_normal(shape)).astype(dtype) for shape in shapes]
-            arguments[spoilt].flat[-1] = bad
-            try:
-                returned = function(*arguments)
-            except ValueError as error:
-                assert "finite" in str(error)
-                continue
-            returned = returned if isinstance(returned, tuple) else (returned,)
-            assert not all(np.all(np.isfinite(r)) for r in returned), (function.__name__, spoilt)
+@pytest.mark.parametrize(
+    "name, shapes, place",
+    [
+        (name, shapes, place)
+        for name, shapes in {
+            "patch_matmul_forward": [(3, 4, 5), (2, 4), (2,)],
+            "dense_forward": [(3, 4), (2, 4), (2,)],
+            "dense_backward": [(3, 2), (3, 4), (2, 4)],
+            "sum_of_squares": [(4, 5)],
+        }.items()
+        for place in range(len(shapes))
+    ],
+)
+def test_nan_and_infinity_propagate(rng, dtype, name, shapes, place, bad):
+    arguments = [np.abs(rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+    arguments[place].flat[-1] = bad
+    returned = getattr(ops, name)(*arguments)
+    returned = returned if isinstance(returned, tuple) else (returned,)
+    assert not all(np.isfinite(array).all() for array in returned)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nonfinite_logits_spoil_only_their_own_loss(dtype, bad):
     logits = np.zeros((2, 3), dtype=dtype)
     logits[1, 2] = bad
-    try:
-        _, losses = ops.softmax_cross_entropy_forward(logits, np.array([0, 1]))
-    except ValueError as error:
-        assert "finite" in str(error)
-    else:
-        assert np.isfinite(losses[0]) and not np.isfinite(losses[1])
+    _, losses = ops.softmax_cross_entropy_forward(logits, np.array([0, 1]))
+    assert np.isfinite(losses[0]) and not np.isfinite(losses[1])
 
 
 def test_softmax_survives_large_logits(dtype):

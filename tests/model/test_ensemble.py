@@ -113,29 +113,34 @@ def test_networks_that_cannot_form_an_ensemble(networks, error, says):
         Ensemble(networks)
 
 
-def test_bad_snapshots(make_network):
-    network = make_network()
-    with pytest.raises(ValueError, match="snapshots must hold at least one set of parameters"):
-        Ensemble.from_snapshots(network, [])
-    with pytest.raises(TypeError, match="snapshots must be a sequence of dicts"):
-        Ensemble.from_snapshots(network, network.parameters)
-    with pytest.raises(ValueError, match="mapping must have the names"):
-        Ensemble.from_snapshots(network, [{}])
-    with pytest.raises(TypeError, match="network must be a Network"):
-        Ensemble.from_snapshots(None, [network.parameters])
+@pytest.mark.parametrize(
+    "network, snapshots, error, sentence",
+    [
+        ("a network", [], ValueError, "snapshots must hold at least one set of parameters"),
+        ("a network", "its parameters", TypeError, "snapshots must be a sequence of dicts"),
+        ("a network", [{}], ValueError, "mapping must have the names"),
+        (None, [{}], TypeError, "network must be a Network"),
+    ],
+)
+def test_bad_snapshots(make_network, network, snapshots, error, sentence):
+    network = make_network() if network == "a network" else network
+    snapshots = network.parameters if snapshots == "its parameters" else snapshots
+    with pytest.raises(error, match=f"^{sentence}"):
+        Ensemble.from_snapshots(network, snapshots)
 
 
-def test_bad_images_and_labels(make_network):
-    ensemble = Ensemble([make_network()])
-    X = np.zeros((2, 3, 32, 32), np.float32)
-    with pytest.raises(ValueError, match="labels must have shape"):
-        ensemble.evaluate(X, [0])
-    with pytest.raises(ValueError, match="labels must lie in 0..9, but got 10"):
-        ensemble.evaluate(X, [0, 10])
-    with pytest.raises(ValueError, match="labels must be given"):
-        ensemble.evaluate(X)
-    with pytest.raises(ValueError, match="X must have shape"):
-        ensemble.predict(X[:, :1])
+@pytest.mark.parametrize(
+    "shape, labels, sentence",
+    [
+        ((2, 3, 32, 32), [0], "labels must have shape"),
+        ((2, 3, 32, 32), [0, 10], "labels must lie in 0..9, but got 10"),
+        ((2, 3, 32, 32), None, "labels must be given"),
+        ((2, 1, 32, 32), [0, 1], "X must have shape"),
+    ],
+)
+def test_bad_images_and_labels(make_network, shape, labels, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        Ensemble([make_network()]).evaluate(np.zeros(shape, np.float32), labels)
 
 
 # Files ------------------------------------------------------------------------------

@@ -35,21 +35,8 @@ def test_costs_are_those_of_training_at_these_rates(data):
     np.testing.assert_array_equal(found.costs, costs)
     assert not found.diverged
 
-    again = lr_range_test(
-        network,
-        make().prepare(data.train.images, data.train.labels, source_normalizer(data)),
-        1e-4,
-        1e-2,
-        n_steps=70,
-        batch_size=20,
-        l2=0.01,
-        seed=5,
-    )
+    again = lr_range_test(network, source, 1e-4, 1e-2, n_steps=70, batch_size=20, l2=0.01, seed=5)
     np.testing.assert_array_equal(again.costs, costs)
-
-
-def source_normalizer(data):
-    return cyconv.Normalizer.fit(data.train.images)
 
 
 def test_a_networks_own_normaliser_is_used(data):

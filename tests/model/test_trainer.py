@@ -321,22 +321,35 @@ def test_bad_options_of_fit_change_nothing(name, value):
     assert digest(trainer) == before and trainer.network.normalizer is None
 
 
-def test_data_that_do_not_match_the_network():
-    train, validation = make_data()
-    wide = cyconv.Split(np.zeros((40, 3, 8, 12), np.uint8), np.zeros(40, int))
-    eleven = cyconv.Split(train.images, np.full(len(train), 10))
-    few = cyconv.Split(train.images[:19], train.labels[:19])
-    for splits, sentence in [
-        ((train.images, validation), "^train must be a Split"),
-        ((train, validation.images), "^validation must be a Split"),
-        ((wide, validation), r"^train must hold images of the network's shape \(3, 8, 8\)"),
-        ((train, wide), r"^validation must hold images of the network's shape \(3, 8, 8\)"),
-        ((eleven, validation), r"^train must hold labels in 0..9, but got 10"),
-        ((train, eleven), r"^validation must hold labels in 0..9, but got 10"),
-        ((few, validation), "^train must hold at least batch_size = 20 images, but got 19"),
-    ]:
-        with pytest.raises((TypeError, ValueError), match=sentence):
-            fit(make_trainer(), data=splits)
+def other_splits(kind):
+    """Splits that do not match the network of make_trainer."""
+    train, _ = make_data()
+    return {
+        "array": train.images,
+        "none": None,
+        "wide": cyconv.Split(np.zeros((40, 3, 8, 12), np.uint8), np.zeros(40, int)),
+        "eleven classes": cyconv.Split(train.images, np.full(len(train), 10)),
+        "less than a batch": cyconv.Split(train.images[:19], train.labels[:19]),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "name, kind, sentence",
+    [
+        ("train", "array", "must be a Split"),
+        ("train", "none", "must be a Split"),
+        ("validation", "array", "must be a Split"),
+        ("train", "wide", r"must hold images of the network's shape \(3, 8, 8\)"),
+        ("validation", "wide", r"must hold images of the network's shape \(3, 8, 8\)"),
+        ("train", "eleven classes", "must hold labels in 0..9, but got 10"),
+        ("validation", "eleven classes", "must hold labels in 0..9, but got 10"),
+        ("train", "less than a batch", "must hold at least batch_size = 20 images, but got 19"),
+    ],
+)
+def test_data_that_do_not_match_the_network(name, kind, sentence):
+    data = dict(zip(("train", "validation"), make_data()))
+    with pytest.raises((TypeError, ValueError), match=f"^{name} {sentence}"):
+        fit(make_trainer(), data=list({**data, name: other_splits(kind)}.values()))
 
 
 # Attributes ------------------------------------------------------------------------
@@ -352,35 +365,48 @@ def test_settings_are_read_only():
             setattr(trainer, name, getattr(trainer, name))
 
 
-def test_unknown_and_fixed_attributes_cannot_be_set():
-    split = make_data()[0]
-    network, trainer = make_network(), make_trainer()
-    normalizer, ensemble = cyconv.Normalizer.fit(split.images), cyconv.Ensemble([network])
-    source = network.prepare(split.images, split.labels, normalizer)
-    for thing in (
-        trainer,
-        trainer.history,
-        trainer.schedule,
-        network,
-        source,
-        cyconv.Augmentation(),
-        normalizer,
-        ensemble,
-        split,
-    ):
-        with pytest.raises(AttributeError, match="normaliser"):
-            thing.normaliser = None
-    for thing, name in [
-        (trainer.schedule, "eta_max"),
-        (trainer.schedule, "total_steps"),
-        (network, "parameters"),
-        (network, "n_hidden"),
-        (normalizer, "mean"),
-        (normalizer, "scale"),
-        (ensemble, "networks"),
-    ]:
-        with pytest.raises(AttributeError, match=name):
-            setattr(thing, name, getattr(thing, name))
+@pytest.fixture(scope="module")
+def objects():
+    """An object of every class whose attributes are checked."""
+    split, network, trainer = make_data()[0], make_network(), make_trainer()
+    normalizer = cyconv.Normalizer.fit(split.images)
+    return {
+        "trainer": trainer,
+        "history": trainer.history,
+        "schedule": trainer.schedule,
+        "network": network,
+        "source": network.prepare(split.images, split.labels, normalizer),
+        "augmentation": cyconv.Augmentation(),
+        "normalizer": normalizer,
+        "ensemble": cyconv.Ensemble([network]),
+        "split": split,
+    }
+
+
+CHECKED = ("trainer", "history", "schedule", "network", "source", "augmentation", "normalizer", "ensemble", "split")
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_unknown_attributes_cannot_be_set(objects, kind):
+    with pytest.raises(AttributeError, match="normaliser"):
+        objects[kind].normaliser = None
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        ("schedule", "eta_max"),
+        ("schedule", "total_steps"),
+        ("network", "parameters"),
+        ("network", "n_hidden"),
+        ("normalizer", "mean"),
+        ("normalizer", "scale"),
+        ("ensemble", "networks"),
+    ],
+)
+def test_fixed_attributes_cannot_be_set(objects, kind, name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(objects[kind], name, getattr(objects[kind], name))
 
 
 @pytest.mark.parametrize("kind", ["network", "schedule", "trainer", "history"])
