@@ -1,12 +1,11 @@
 """scripts/benchmark.py in miniature, the check that every peer must pass, and the whole run in PyTorch."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ import pytest
 import cyconv
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+MACHINE = {"processor": "P", "architecture": "a", "instruction_set": "i"}
 
 
 @pytest.fixture(autouse=True)
@@ -26,20 +26,9 @@ def scripts_importable(monkeypatch):
 
 
 @pytest.fixture
-def call(tmp_path):
-    """call(*arguments): the script in a process of its own, in an empty folder."""
-
-    def called(*arguments):
-        return subprocess.run(
-            [sys.executable, SCRIPTS / "benchmark.py", *arguments],
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            env=dict(os.environ),
-        )
-
-    return called
+def call(call_script):
+    """call(*arguments): the script in a process of its own."""
+    return functools.partial(call_script, "benchmark")
 
 
 @pytest.fixture
@@ -51,29 +40,11 @@ def small_case():
 
 @pytest.mark.slow
 def test_miniature(call, tmp_path):
-    arguments = [
-        "--sections",
-        "steps",
-        "extras",
-        "memory",
-        "imports",
-        "--peers",
-        "cyconv",
-        "numpy",
-        "--architectures",
-        "8,3,7",
-        "--threads",
-        "1",
-        "--rounds",
-        "2",
-        "--seconds",
-        "0.004",
-        "--images",
-        "300",
-        "--output",
-        "out",
-    ]
-    done = call(*arguments)
+    arguments = (
+        "--sections steps extras memory imports --peers cyconv numpy --architectures 8,3,7 --threads 1 --rounds 2 "
+        "--seconds 0.004 --images 300 --output out"
+    )
+    done = call(*arguments.split())
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     network = results["steps"]["networks"]["8,3,7"]
@@ -136,8 +107,8 @@ def test_updates_beside_busy_processes(monkeypatch):
     found = sections.measure_busy(options)
     assert [(row["busy"], row["threads"]) for row in found] == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]
     assert all(len(row["updates"]) == 2 and min(row["updates"]) > 0 for row in found)
-    heading, table = tables._busy(found)
-    assert "busy" in heading and table.count("tiny") == 3 and "2 / 1" in table
+    text = tables.describe({"machine": MACHINE, "busy": found})
+    assert "busy" in text and text.count("tiny") == 3 and "2 / 1" in text
 
 
 @pytest.mark.parametrize(
@@ -210,8 +181,7 @@ def test_gpu_times_are_kept_apart_from_cpu_times():
     peak = [{"threads": 2, "dtype": "float32", "gflops": [400.0, 400.0]}]
     network = {"case": {}, "step_flops": 1e7, "image_flops": 1e5, "runs": runs, "peak": peak}
     section = {"threads": [2], "gpu": "Some GPU", "networks": {"A1": network}}
-    machine = {"processor": "P", "architecture": "a", "instruction_set": "i"}
-    text = tables.describe({"machine": machine, "steps": section})
+    text = tables.describe({"machine": MACHINE, "steps": section})
     on_cpu, beside_gpu = text.split("## Beside a GPU (Some GPU)")
     assert "3.10×" in on_cpu and "GPU" not in on_cpu
     assert "0.55×" in beside_gpu and "CUDA graph" in beside_gpu
@@ -259,7 +229,7 @@ def test_whole_runs_are_compared_serially_and_in_parallel(monkeypatch):
 
     found = {way: {script: [1.0, 2.0] for script in times} for way, times in found.items()}
     found["2 runs at a time"]["exercise3_pytorch.py"] = [3.0, 4.0]
-    text = "\n".join(tables._exercise(found))
+    text = tables.describe({"machine": MACHINE, "exercise": found})
     assert "1.00×" in text and "2.50×" in text and "| 2 runs at a time" in text
 
 

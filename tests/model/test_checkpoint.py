@@ -21,17 +21,19 @@ class Stop(Exception):
     """A crash between two updates."""
 
 
-def crash_at(trainer, step, monkeypatch):
-    """Raise Stop before the update at ``step``."""
-    original = type(trainer.network).train_steps
+def fit_until_crash(trainer, step, **options):
+    """Fit, but crash before the update at ``step``."""
+    original = cyconv.Network.train_steps
 
     def train_steps(self, source, order, learning_rates, first_step, **options):
         if first_step >= step:
             raise Stop
         return original(self, source, order, learning_rates, first_step=first_step, **options)
 
-    monkeypatch.setattr(type(trainer.network), "train_steps", train_steps)
-    set_call_seconds(monkeypatch, 0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(cyconv.Network, "train_steps", train_steps)
+        set_call_seconds(patch, 0)
+        fit(trainer, **options)
 
 
 @KINDS
@@ -53,34 +55,26 @@ def test_resumed_anywhere_equals_uninterrupted(options, tmp_path, monkeypatch):
 
 @KINDS
 @pytest.mark.parametrize("every, step", [(5, 13), (8, 23), (1, 6)])
-def test_crashed_between_checkpoints(options, every, step, tmp_path, monkeypatch):
+def test_crashed_between_checkpoints(options, every, step, tmp_path):
     uninterrupted, trainer = make_trainer(**options), make_trainer(**options)
     fit(uninterrupted)
     path = tmp_path / "c.npz"
-    with monkeypatch.context() as patch:
-        crash_at(trainer, step, patch)
-        with pytest.raises(Stop):
-            fit(trainer, checkpoint=path, checkpoint_every=every)
+    fit_until_crash(trainer, step, checkpoint=path, checkpoint_every=every)
     resumed = cyconv.CyclicTrainer.resume(path)
     assert resumed.step == step - step % every
     fit(resumed)
     assert digest(resumed) == digest(uninterrupted)
 
 
-def test_resumed_again_and_again(tmp_path, monkeypatch):
+def test_resumed_again_and_again(tmp_path):
     uninterrupted = make_trainer(**EVERYTHING)
     fit(uninterrupted)
     path = tmp_path / "c.npz"
     trainer = make_trainer(**EVERYTHING)
-    for step in (3, 4, 11, 12, 13, 30, 36):
-        with monkeypatch.context() as patch:
-            crash_at(trainer, step, patch)
-            if step < 36:
-                with pytest.raises(Stop):
-                    fit(trainer, checkpoint=path, checkpoint_every=1)
-            else:
-                fit(trainer, checkpoint=path)
+    for step in (3, 4, 11, 12, 13, 30):
+        fit_until_crash(trainer, step, checkpoint=path, checkpoint_every=1)
         trainer = cyconv.CyclicTrainer.resume(path)
+    fit(trainer)
     assert digest(trainer) == digest(uninterrupted)
     assert os.listdir(tmp_path) == ["c.npz"]
 
@@ -108,13 +102,10 @@ def test_resume_restores_settings_and_times(tmp_path):
     assert 0 < resumed.history["training_time"] <= history["training_time"]
 
 
-def test_training_time_adds_up(tmp_path, monkeypatch):
+def test_training_time_adds_up(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer()
-    with monkeypatch.context() as patch:
-        crash_at(trainer, 20, patch)
-        with pytest.raises(Stop):
-            fit(trainer, checkpoint=path, checkpoint_every=1)
+    fit_until_crash(trainer, 20, checkpoint=path, checkpoint_every=1)
     resumed = cyconv.CyclicTrainer.resume(path)
     before = dict(resumed.history)
     assert before["training_time"] > 0
@@ -135,13 +126,10 @@ def test_a_finished_run_resumes_to_its_history_at_once(tmp_path, monkeypatch):
         assert history.complete and digest(resumed) == digest(trainer)
 
 
-def test_resuming_writes_no_checkpoint_unless_requested(tmp_path, monkeypatch):
+def test_resuming_writes_no_checkpoint_unless_requested(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer()
-    with monkeypatch.context() as patch:
-        crash_at(trainer, 20, patch)
-        with pytest.raises(Stop):
-            fit(trainer, checkpoint=path, checkpoint_every=5)
+    fit_until_crash(trainer, 20, checkpoint=path, checkpoint_every=5)
     before = path.read_bytes()
     fit(cyconv.CyclicTrainer.resume(path))
     assert path.read_bytes() == before
@@ -190,16 +178,13 @@ class Cosine(cyconv.CyclicSchedule):
         return float(rates) if np.ndim(step) == 0 else rates
 
 
-def test_a_custom_schedule_must_be_given_again_on_resume(tmp_path, monkeypatch):
+def test_a_custom_schedule_must_be_given_again_on_resume(tmp_path):
     def trainer():
         return cyconv.CyclicTrainer(make_network(), Cosine(1e-4, 0.05, 6, 2), batch_size=20, l2=0.01, seed=1)
 
     uninterrupted, cut, path = trainer(), trainer(), tmp_path / "c.npz"
     fit(uninterrupted)
-    with monkeypatch.context() as patch:
-        crash_at(cut, 13, patch)
-        with pytest.raises(Stop):
-            fit(cut, checkpoint=path, checkpoint_every=5)
+    fit_until_crash(cut, 13, checkpoint=path, checkpoint_every=5)
     with pytest.raises(ValueError, match="^schedule must be given where .* 'Cosine'$"):
         cyconv.CyclicTrainer.resume(path)
     for other in (
