@@ -309,7 +309,7 @@ def test_a_run_whose_process_dies_is_run_again(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_terminated_processes_write_their_checkpoints(tmp_path):
-    short = dataclasses.replace(TINY, name="short", step_size=4000, n_hidden=200)
+    short = dataclasses.replace(TINY, name="short", step_size=1500, n_hidden=200)
     long = dataclasses.replace(short, name="long", step_size=10**9, n_cycles=1, log_every=10**6)
     waiting = over_seeds([long], 3, first=1)
     results = run_all(

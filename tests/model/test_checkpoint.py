@@ -213,7 +213,7 @@ def test_a_cyclic_schedule_may_be_given_again(path):
 # Other settings from here on --------------------------------------------------------
 
 
-def test_a_run_goes_on_with_another_schedule_and_other_settings(tmp_path):
+def test_a_run_continues_with_another_schedule_and_other_settings(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer(snapshots=True)
     fit(trainer, checkpoint=path)
@@ -238,7 +238,7 @@ def test_a_run_goes_on_with_another_schedule_and_other_settings(tmp_path):
     assert digest(resumed) == digest(whole)
 
 
-def test_a_run_goes_on_under_its_own_schedule_with_another_batch_size(tmp_path):
+def test_a_run_continues_its_schedule_with_another_batch_size(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer()
     fit(trainer, checkpoint=path, callbacks=[lambda event: event.step == 7])
@@ -250,7 +250,7 @@ def test_a_run_goes_on_under_its_own_schedule_with_another_batch_size(tmp_path):
     assert digest(exact) != digest(wide)
 
 
-def test_a_schedule_of_one_s_own_is_not_needed_for_another(tmp_path):
+def test_a_custom_schedule_is_not_needed_to_resume_with_another(tmp_path):
     path = tmp_path / "c.npz"
     trainer = cyconv.CyclicTrainer(make_network(), Cosine(1e-4, 0.05, 6, 1), batch_size=20)
     fit(trainer, checkpoint=path)
@@ -270,7 +270,7 @@ def test_a_schedule_of_one_s_own_is_not_needed_for_another(tmp_path):
         ({"schedule": cyconv.ConstantSchedule(0.1, 5), "rate": 1}, "^changes must be among .* 'rate'"),
     ],
 )
-def test_changes_that_are_none_get_one_sentence(tmp_path, changes, sentence):
+def test_bad_changes_get_one_sentence(tmp_path, changes, sentence):
     path = tmp_path / "c.npz"
     fit(make_trainer(), checkpoint=path)
     before = path.read_bytes()

@@ -146,7 +146,7 @@ def test_bad_images_and_labels(make_network, shape, labels, sentence):
 # Files ------------------------------------------------------------------------------
 
 
-def test_an_ensemble_is_the_same_after_saving_and_loading(tmp_path, pixels):
+def test_a_saved_ensemble_returns_the_same(tmp_path, pixels):
     images, labels = pixels(30)
     networks = [cyconv.Network(8, n, 10, seed=n, dtype="float64") for n in (2, 3)]
     networks[1].normalizer = cyconv.Normalizer.fit(images)
@@ -159,7 +159,7 @@ def test_an_ensemble_is_the_same_after_saving_and_loading(tmp_path, pixels):
     assert loaded.evaluate(images, labels) == ensemble.evaluate(images, labels)
 
 
-def test_a_file_of_something_else_is_no_ensemble(tmp_path):
+def test_files_of_other_kinds_are_refused(tmp_path):
     network, path = cyconv.Network(8, 2, 10), tmp_path / "file.npz"
     network.save(path)
     with pytest.raises(ValueError, match="^path must be a cyconv ensemble file, but .* holds 'network'"):

@@ -224,7 +224,7 @@ def start(path, step_size, every):
 
 
 @SIGNALS
-def test_a_process_is_terminated_by_the_signal_it_received(signum, tmp_path):
+def test_a_process_dies_by_the_signal_it_received(signum, tmp_path):
     path = tmp_path / "c.npz"
     process = start(path, step_size=10**7, every=100)
     while not path.exists() and process.poll() is None:
