@@ -105,9 +105,18 @@ def ensemble(make_network, network, images):
     return cyconv.Ensemble(made)
 
 
+FLOAT_ENTRIES = [
+    *("Network.prepare", "Network.predict_proba", "Network.predict", "Network.evaluate", "Network.loss_and_gradients"),
+    *("Ensemble.predict_proba", "Ensemble.predict", "Ensemble.evaluate", "Network.forward"),
+]
+ENTRIES = ["Split", "Normalizer.fit", "Normalizer", *FLOAT_ENTRIES[:-1]]
+each_entry = pytest.mark.parametrize("entry", ENTRIES)
+each_float_entry = pytest.mark.parametrize("entry", FLOAT_ENTRIES)
+
+
 @pytest.fixture
-def entries(network, ensemble, labels):
-    """Every call that takes images, by its name."""
+def call(entry, network, ensemble, labels):
+    """A call that takes images: pixels in ENTRIES, normalised ones in FLOAT_ENTRIES."""
     return {
         "Split": lambda X: cyconv.Split(X, labels).images,
         "Normalizer.fit": lambda images: cyconv.Normalizer.fit(images).mean,
@@ -120,16 +129,17 @@ def entries(network, ensemble, labels):
         "Ensemble.predict_proba": ensemble.predict_proba,
         "Ensemble.predict": ensemble.predict,
         "Ensemble.evaluate": lambda X: ensemble.evaluate(X, labels),
-    }
+        "Network.forward": network.forward,
+    }[entry]
 
 
 # Other arrays ------------------------------------------------------------------
 
 
+@each_entry
 @pytest.mark.parametrize("like", LIKES)
-def test_pixels_may_be_any_array_like(entries, images, like):
-    for name, call in entries.items():
-        np.testing.assert_array_equal(call(LIKES[like](images)), call(images), err_msg=name)
+def test_pixels_may_be_any_array_like(call, images, like):
+    np.testing.assert_array_equal(call(LIKES[like](images)), call(images))
 
 
 @pytest.mark.parametrize("like", LIKES)
@@ -144,53 +154,58 @@ def test_floats_and_labels_may_be_any_array_like(network, ensemble, images, labe
     assert cyconv.Split(images, like(labels)).labels.tolist() == labels.tolist()
 
 
+@each_entry
 @pytest.mark.parametrize("dtype", ["i2", "u4", "i8", ">i4", "u8"])
-def test_pixels_may_be_of_other_integer_types(entries, images, dtype):
-    for name, call in entries.items():
-        np.testing.assert_array_equal(call(images.astype(dtype)), call(images), err_msg=name)
-        wrong = images.astype(dtype)
-        wrong[2, 1, 0, 3] = 256
-        with pytest.raises(ValueError, match=r"^(X|images) must hold pixels in 0\.\.255 .* but got 256"):
-            call(wrong)
+def test_pixels_may_be_of_other_integer_types(call, images, dtype):
+    np.testing.assert_array_equal(call(images.astype(dtype)), call(images))
+    wrong = images.astype(dtype)
+    wrong[2, 1, 0, 3] = 256
+    with pytest.raises(ValueError, match=r"^(X|images) must hold pixels in 0\.\.255 .* but got 256"):
+        call(wrong)
+
+
+def test_negative_pixels_are_refused(images):
     signed = images.astype("i2")
     signed[0, 0, 0, 0] = -1
     with pytest.raises(ValueError, match="but got -1"):
         cyconv.Split(signed, range(N))
 
 
-@pytest.mark.parametrize(
+NO_GRADIENT = "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+NOT_ON_CPU = (
+    "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+)
+each_refusal = pytest.mark.parametrize(
     "like, reason",
     [
-        (
-            failing(
-                RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-            ),
-            "Use tensor.detach",
-        ),
-        (
-            failing(
-                TypeError(
-                    "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to "
-                    "host memory first."
-                )
-            ),
-            r"Use Tensor.cpu\(\) to copy the tensor to host memory first",
-        ),
+        (failing(RuntimeError(NO_GRADIENT)), "Use tensor.detach"),
+        (failing(TypeError(NOT_ON_CPU)), r"Use Tensor.cpu\(\) to copy the tensor to host memory first"),
         (OnTheGpu, "Unsupported device|on a GPU"),
     ],
+    ids=["requires grad", "on a GPU, by __array__", "on a GPU, by DLPack"],
 )
-def test_the_reason_why_a_tensor_cannot_be_converted_is_shown(entries, network, images, labels, like, reason):
-    for call in (*entries.values(), network.forward):
-        with pytest.raises(TypeError, match=f"^(X|images) must be an array, but got .*: .*({reason})"):
-            call(like(images))
+
+
+@each_refusal
+@pytest.mark.parametrize("entry", [*ENTRIES, "Network.forward"])
+def test_the_reason_why_images_cannot_be_converted_is_shown(call, images, like, reason):
+    with pytest.raises(TypeError, match=f"^(X|images) must be an array, but got .*: .*({reason})"):
+        call(like(images))
+
+
+@each_refusal
+def test_the_reason_why_labels_cannot_be_converted_is_shown(network, images, labels, like, reason):
     with pytest.raises(TypeError, match=f"^labels must be an array, but got .*: .*({reason})"):
         network.evaluate(images, like(labels))
 
 
-def test_objects_that_are_not_arrays_are_refused(entries, network, images):
-    for call in entries.values():
-        with pytest.raises(TypeError, match=r"^(X|images) must be an array of numbers, but got <.*> \(zip\)"):
-            call(zip())
+@each_entry
+def test_images_that_are_not_arrays_are_refused(call):
+    with pytest.raises(TypeError, match=r"^(X|images) must be an array of numbers, but got <.*> \(zip\)"):
+        call(zip())
+
+
+def test_labels_that_are_not_arrays_are_refused(network, images):
     with pytest.raises(TypeError, match=r"^labels must be an array of numbers, but got <.*> \(zip\)"):
         network.evaluate(images, zip())
 
@@ -220,11 +235,11 @@ def test_a_split_is_evaluated_with_its_own_labels(network, ensemble, images, lab
 # Channels last -----------------------------------------------------------------
 
 
-def test_channels_last_are_recognised_everywhere(entries, images):
-    for call in entries.values():
-        with pytest.raises(ValueError, match=r"^(\w+) must have shape .* come last: \1\.transpose\(0, 3, 1, 2\)"):
-            call(images.transpose(0, 2, 3, 1))
-        call(images.transpose(0, 2, 3, 1).transpose(0, 3, 1, 2))
+@each_entry
+def test_channels_last_are_recognised_everywhere(call, images):
+    with pytest.raises(ValueError, match=r"^(\w+) must have shape .* come last: \1\.transpose\(0, 3, 1, 2\)"):
+        call(images.transpose(0, 2, 3, 1))
+    call(images.transpose(0, 2, 3, 1).transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -365,28 +380,24 @@ def warnings_of(call, X):
     return caught
 
 
-@pytest.fixture
-def takes_floats(entries, network):
-    entries = {name: call for name, call in entries.items() if name.startswith(("Network", "Ensemble"))}
-    return {**entries, "Network.forward": network.forward}
-
-
-def test_pixels_as_floats_give_one_warning(takes_floats, images, rng):
-    raw = images.astype(np.float32)
-    given = [
-        raw,
-        raw / 255,
-        raw.astype(float)[:1].repeat(N, 0),
-        raw / 256 + 0.001,
-        rng.random(raw.shape),
-        (raw > 127).astype(float),
-    ]
-    for name, call in takes_floats.items():
-        for X in given:
-            caught = warnings_of(call, X)
-            assert [warning.category for warning in caught] == [UserWarning], name
-            assert str(caught[0].message).startswith(("X must be normalised", "images must be normalised"))
-            assert caught[0].filename == __file__
+@each_float_entry
+@pytest.mark.parametrize(
+    "raw",
+    [
+        lambda raw, rng: raw,
+        lambda raw, rng: raw / 255,
+        lambda raw, rng: raw.astype(float)[:1].repeat(N, 0),
+        lambda raw, rng: raw / 256 + 0.001,
+        lambda raw, rng: rng.random(raw.shape),
+        lambda raw, rng: (raw > 127).astype(float),
+    ],
+    ids=["as they are", "to 1", "float64", "above 0", "random", "black and white"],
+)
+def test_pixels_as_floats_give_one_warning(call, images, rng, raw):
+    caught = warnings_of(call, raw(images.astype(np.float32), rng))
+    assert [warning.category for warning in caught] == [UserWarning]
+    assert str(caught[0].message).startswith(("X must be normalised", "images must be normalised"))
+    assert caught[0].filename == __file__
 
 
 def test_the_warning_names_the_callers_line(network, ensemble, images, labels):
@@ -405,7 +416,8 @@ def test_without_a_normaliser_only_large_values_give_a_warning(make_network, ima
             assert len(warnings_of(call, X)) == n_warnings
 
 
-def test_normalised_images_give_no_warning(takes_floats, network, images):
+@each_float_entry
+def test_normalised_images_give_no_warning(call, network, images):
     normalizer = network.normalizer
     bright = (normalizer.mean + 0.4 * normalizer.std).round().clip(0, 255).astype(np.uint8)[None].repeat(N, 0)
     above_the_mean = (np.floor(normalizer.mean) + 1).astype(np.uint8)[None].repeat(N, 0)
@@ -416,8 +428,7 @@ def test_normalised_images_give_no_warning(takes_floats, network, images):
         normalizer(images).astype(float),
         *(np.full(images.shape, value) for value in (0.0, 1.0, 1e6)),
     ):
-        for name, call in takes_floats.items():
-            assert not warnings_of(call, X), name
+        assert not warnings_of(call, X)
 
 
 def test_prepared_images_are_not_checked_again(network, images, labels):
