@@ -405,7 +405,9 @@ on_network("set_velocity", round_trip("set_velocity", "velocity"), random_parame
 
 
 def prepared(network, images, labels, normalizer):
-    source = network.prepare(images, labels, normalizer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "images must be normalised")  # pixels as floats, without a normaliser
+        source = network.prepare(images, labels, normalizer)
     return network.predict_proba(source), np.array(source.labels) if source.labels is not None else None
 
 
