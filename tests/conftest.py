@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -11,11 +10,24 @@ import pytest
 
 import cyconv
 
-# As a terminal starts a program: jobs in the background ignore SIGINT, those of nohup SIGHUP.
+# As in a terminal: jobs in the background ignore SIGINT, those of nohup SIGHUP.
 for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def pytest_make_parametrize_id(val):
+    """Name cases by settings, sizes and arrays, which pytest would number."""
+    if isinstance(val, dict):
+        name = ", ".join(f"{key}={value}" for key, value in val.items()) or "default"
+    elif isinstance(val, np.ndarray):
+        name = f"{val.dtype}{list(val.shape)}"
+    elif isinstance(val, list | tuple) and all(isinstance(each, int | float | str) for each in val):
+        name = " ".join(map(str, val)) or "empty"
+    else:
+        return None
+    return name if len(name) < 80 else None
 
 
 @pytest.fixture
@@ -80,17 +92,22 @@ def pixels(rng):
 
 
 @pytest.fixture
-def on_one_thread():
-    """Small networks gain nothing from more threads, and a busy machine makes these wait for each other."""
+def restored_num_threads():
+    """For tests that call set_num_threads."""
     n = cyconv.get_num_threads()
-    cyconv.set_num_threads(1)
     yield
     cyconv.set_num_threads(n)
 
 
+@pytest.fixture
+def on_one_thread(restored_num_threads):
+    """For small networks, which gain nothing from more threads and wait for each other on a busy machine."""
+    cyconv.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def cifar10_folder():
-    """Where the real CIFAR-10 is; tests that ask for it are skipped where it is not."""
+    """The folder of the real CIFAR-10; tests that use it are skipped without it."""
     from cyconv.datasets import find_cifar10
 
     folder = find_cifar10()
@@ -101,7 +118,7 @@ def cifar10_folder():
 
 @pytest.fixture
 def environment(tmp_path):
-    """Where no CIFAR-10 is found, and no file is written but where it should be."""
+    """Variables for a process that finds no CIFAR-10 and writes nothing outside its folder."""
     kept = {name: value for name, value in os.environ.items() if name != "CYCONV_DATA"}
     return {
         **kept,
@@ -111,39 +128,3 @@ def environment(tmp_path):
         "MPLCONFIGDIR": matplotlib.get_cachedir(),
         "OMP_NUM_THREADS": "1",  # no waiting for a busy core
     }
-
-
-@pytest.fixture
-def load_script(monkeypatch, tmp_path):
-    """load_script(name, **constants): a script as a module, in an empty folder where no CIFAR-10 is found."""
-    monkeypatch.delenv("CYCONV_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.chdir(tmp_path)
-    scripts = Path(__file__).parents[1] / "scripts"
-    monkeypatch.syspath_prepend(str(scripts))
-
-    def load(name, **constants):
-        spec = importlib.util.spec_from_file_location(name, scripts / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        for constant, value in constants.items():
-            assert hasattr(module, constant)
-            setattr(module, constant, value)
-        return module
-
-    return load
-
-
-@pytest.fixture
-def run_script(on_one_thread):
-    """run_script(module, *arguments) -> exit code: a script in this process, on one thread."""
-    from cyconv.experiments import cli
-
-    def run(module, *arguments):
-        try:
-            return cli.run_script(module.main, ["--threads", "1", *arguments])
-        except SystemExit as stop:  # argparse
-            return stop.code
-
-    return run

@@ -96,7 +96,7 @@ def default_threads() -> int:
         return min(in_environment, _limit())
     if _in_worker():
         return 1
-    return max(1, int(min(processors(), _quota_lately(), _limit())))
+    return max(1, int(min(processors(), quota(), _limit())))
 
 
 def _limit() -> int:
@@ -124,16 +124,16 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def _quota_lately() -> float:
-    """As :func:`_quota`, read again once it is older than QUOTA_HOLDS."""
+def quota() -> float:
+    """As :func:`read_quota`, read again once it is older than QUOTA_HOLDS."""
     global _last_quota
     now = time.monotonic()
     if now - _last_quota[0] > QUOTA_HOLDS:
-        _last_quota = now, _quota()
+        _last_quota = now, read_quota()
     return _last_quota[1]
 
 
-def _quota(root: Path = _cgroups.ROOT, membership: Path = _cgroups.MEMBERSHIP) -> float:
+def read_quota(root: Path = _cgroups.ROOT, membership: Path = _cgroups.MEMBERSHIP) -> float:
     """Processors that the control group's quota amounts to, rounded up; infinity where there is none."""
     return min(map(_group_quota, _cgroups.folders("cpu", root, membership)), default=math.inf)
 

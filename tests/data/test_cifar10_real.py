@@ -1,4 +1,4 @@
-"""On the real CIFAR-10, where it is present: architecture 2 learns."""
+"""On the real CIFAR-10, where it is available: architecture 2 learns."""
 
 import numpy as np
 import pytest

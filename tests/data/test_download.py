@@ -1,4 +1,4 @@
-"""The download against a server on this machine: whole, resumed, broken and wrong."""
+"""Downloads from a server on this machine: complete, resumed, broken and wrong ones."""
 
 import contextlib
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import file_size_limit
 from pages import blocks
 
 import cyconv
@@ -23,7 +24,7 @@ NAME = "cifar-10-binary.tar.gz"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves ``server.content``, in the ways that servers do."""
+    """Serves ``server.content``, in the way that ``server.mode`` names."""
 
     def do_GET(self):
         content, mode = self.server.content, self.server.mode
@@ -88,7 +89,7 @@ def test_mirror_from_the_environment(server, tmp_path, monkeypatch):
     assert download_cifar10(tmp_path).read_bytes() == ARCHIVE
 
 
-def test_the_readme_s_command_works_beside_sources_that_are_not_built(server, tmp_path, environment):
+def test_the_readmes_command_works_next_to_unbuilt_sources(server, tmp_path, environment):
     command = next(block for block in blocks("sh") if "download_cifar10" in block)
     program, *arguments = shlex.split(command)
     assert program == ".venv/bin/python"
@@ -108,7 +109,7 @@ def test_the_readme_s_command_works_beside_sources_that_are_not_built(server, tm
 
 
 @pytest.mark.parametrize("mode", ["plain", "ignores ranges", "refuses ranges", "another range"])
-def test_goes_on_after_an_interruption(server, tmp_path, mode):
+def test_resumes_after_an_interruption(server, tmp_path, mode):
     server.mode = "breaks off"
     with pytest.raises(ConnectionError, match="broke off after 350000 of 700000 bytes"):
         download_cifar10(tmp_path, url=server.url)
@@ -119,7 +120,7 @@ def test_goes_on_after_an_interruption(server, tmp_path, mode):
     assert server.asked == [None, "bytes=350000-"] + ([None] if mode == "refuses ranges" else [])
 
 
-def test_a_whole_part_needs_no_server(server, tmp_path):
+def test_a_complete_partial_file_needs_no_server(server, tmp_path):
     (tmp_path / f"{NAME}.part").write_bytes(ARCHIVE)
     assert download_cifar10(tmp_path, url=server.url).read_bytes() == ARCHIVE
     assert server.asked == []
@@ -144,7 +145,7 @@ def test_wrong_contents_never_get_the_archives_name(server, tmp_path, content, e
         assert download_cifar10(tmp_path, url=server.url).read_bytes() == ARCHIVE
 
 
-def test_a_wrong_part_is_told_and_thrown_away(server, tmp_path):
+def test_a_wrong_partial_file_is_reported_and_removed(server, tmp_path):
     (tmp_path / f"{NAME}.part").write_bytes(b"something else")
     with pytest.raises(ValueError, match="MD5"):
         download_cifar10(tmp_path, url=server.url)
@@ -158,13 +159,13 @@ def test_another_file_is_not_overwritten(server, tmp_path):
     assert (tmp_path / NAME).read_bytes() == b"precious" and server.asked == []
 
 
-def test_an_answer_that_is_no_file(server, tmp_path):
+def test_an_error_of_the_server(server, tmp_path):
     server.mode = "missing"
     with pytest.raises(ConnectionError, match="answered 404"):
         download_cifar10(tmp_path, url=server.url)
 
 
-def test_nobody_there(server, tmp_path):
+def test_an_unreachable_server(server, tmp_path):
     with pytest.raises(ConnectionError, match="cannot be reached"):
         download_cifar10(tmp_path, url="http://127.0.0.1:9/x")
 
@@ -177,28 +178,22 @@ def test_a_silent_server(server, tmp_path, monkeypatch):
 
 
 def test_full_disk(server, tmp_path):
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
-    try:
-        with pytest.raises(OSError, match=f"cannot write {NAME} into .*too large"):
-            download_cifar10(tmp_path, url=server.url)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(300_000), pytest.raises(OSError, match=f"cannot write {NAME} into .*too large"):
+        download_cifar10(tmp_path, url=server.url)
     assert not (tmp_path / NAME).exists()
     assert download_cifar10(tmp_path, url=server.url).read_bytes() == ARCHIVE
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes need POSIX")
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.part"])
-def test_what_is_no_file_is_refused_and_stays(server, tmp_path, name):
+def test_special_files_are_refused_and_stay(server, tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(FileExistsError, match=f"^{name} must be a regular file or a new one, but .* is a named pipe$"):
         download_cifar10(tmp_path, url=server.url)
     assert (tmp_path / name).is_fifo() and os.listdir(tmp_path) == [name] and server.asked == []
 
 
-def test_the_archive_may_be_a_link_to_where_it_is_to_be(server, tmp_path):
+def test_the_archive_may_be_a_symbolic_link(server, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "disk").mkdir()
     link = tmp_path / "data" / NAME
@@ -208,7 +203,7 @@ def test_the_archive_may_be_a_link_to_where_it_is_to_be(server, tmp_path):
     assert os.listdir(tmp_path / "data") == [NAME] and os.listdir(tmp_path / "disk") == ["archive"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="files are locked on POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="file locks need POSIX")
 def test_a_second_download_into_the_same_folder_is_refused(server, tmp_path, monkeypatch):
     fetch, refused = download_module._fetch, []
 
@@ -244,7 +239,7 @@ def test_progress_is_shown_when_asked_for(server, tmp_path, capsys):
     assert "100%" in capsys.readouterr().err
 
 
-def test_progress_that_cannot_be_shown_ends_no_download(server, tmp_path, monkeypatch):
+def test_a_download_survives_an_unusable_stderr(server, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     for progress in (True, None):
         assert download_cifar10(tmp_path / str(progress), url=server.url, progress=progress).read_bytes() == ARCHIVE

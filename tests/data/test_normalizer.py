@@ -19,7 +19,7 @@ def test_fit_matches_numpy(rng, n):
 
 
 def test_fit_is_exact_where_rounding_would_show():
-    """Brightest pixels, a full block of them: 16-bit sums must not wrap around."""
+    """More than a block of the brightest pixels: 16-bit sums must not overflow."""
     images = np.full((1000, 1, 1, 2), 255, np.uint8)
     images[0, 0, 0, 1] = 254
     norm = Normalizer.fit(images)
@@ -27,7 +27,7 @@ def test_fit_is_exact_where_rounding_would_show():
     assert norm.std[0, 0, 1] == pytest.approx(np.sqrt(999.0) / 1000.0, rel=1e-15)
 
 
-def test_fit_takes_strided_images_and_leaves_them_alone(rng):
+def test_fit_accepts_strided_read_only_images(rng):
     images = rng.integers(0, 256, (50, 3, 4, 4), dtype=np.uint8)
     images.flags.writeable = False
     assert np.array_equal(Normalizer.fit(images[::-3]).mean, Normalizer.fit(images[::-3].copy()).mean)
@@ -50,7 +50,7 @@ def test_scale_and_offset_are_the_same_map_and_read_only():
             array[...] = 0
 
 
-def test_does_not_keep_the_callers_arrays():
+def test_statistics_are_copied():
     mean = np.zeros((1, 1, 1))
     norm = Normalizer(mean, mean + 1)
     mean[...] = 9
@@ -80,13 +80,25 @@ def test_refuses_statistics(mean, std, error, words):
         Normalizer(mean, std)
 
 
-def test_refuses_images():
-    norm = Normalizer(ONE, ONE)
-    with pytest.raises(TypeError, match="images must have dtype uint8"):
-        Normalizer.fit(np.zeros((2, 3, 2, 2)))
-    with pytest.raises(ValueError, match="images must hold at least one image"):
-        Normalizer.fit(np.zeros((0, 3, 2, 2), np.uint8))
-    with pytest.raises(TypeError, match="images must have dtype uint8"):
-        norm(np.zeros((2, 3, 2, 2), np.float32))
-    with pytest.raises(ValueError, match="images must have shape"):
-        norm(np.zeros((2, 3, 2, 3), np.uint8))
+@pytest.mark.parametrize(
+    "images, error, words",
+    [
+        (np.zeros((2, 3, 2, 2)), TypeError, "images must have dtype uint8"),
+        (np.zeros((0, 3, 2, 2), np.uint8), ValueError, "images must hold at least one image"),
+    ],
+)
+def test_fit_refuses_images(images, error, words):
+    with pytest.raises(error, match=words):
+        Normalizer.fit(images)
+
+
+@pytest.mark.parametrize(
+    "images, error, words",
+    [
+        (np.zeros((2, 3, 2, 2), np.float32), TypeError, "images must have dtype uint8"),
+        (np.zeros((2, 3, 2, 3), np.uint8), ValueError, "images must have shape"),
+    ],
+)
+def test_call_refuses_images(images, error, words):
+    with pytest.raises(error, match=words):
+        Normalizer(ONE, ONE)(images)

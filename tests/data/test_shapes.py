@@ -1,4 +1,4 @@
-"""The drawn data set: deterministic, addressed, balanced, and worth learning."""
+"""The synthetic data set: deterministic, balanced, and not too easy."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ def data():
     return make_shapes(n_train=300, n_validation=50, n_test=50, seed=3)
 
 
-def test_what_was_drawn_is_read_only():
+def test_drawn_images_are_read_only():
     split = make_shapes(20, 10, 10).train
     for array in (split.images, split.labels):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
 
-def test_form(data):
+def test_shapes_types_and_names(data):
     assert [len(data.train), len(data.validation), len(data.test)] == [300, 50, 50]
     for split in (data.train, data.validation, data.test):
         assert split.images.dtype == np.uint8 and split.images.shape[1:] == (3, 32, 32)
@@ -26,8 +26,8 @@ def test_form(data):
     assert data.name == "shapes (synthetic)" and len(set(data.class_names)) == 10
 
 
-def test_same_bytes_everywhere():
-    """The first images of seed 0, as they were drawn when the set was made."""
+def test_the_same_bytes_on_every_machine():
+    """The first images of seed 0 have the fingerprint of the first release."""
     data = make_shapes(n_train=30, n_validation=1, n_test=1)
     assert data.train.fingerprint() == "91de8d1939737798ff7dc95d8d7d26646196d9584c2dc9c1e5e2d3a8684f7688"
 
@@ -59,8 +59,8 @@ def test_images_vary_and_use_the_whole_range(data):
     assert images.astype(float).std(axis=0).min() > 30
 
 
-def test_no_pixel_tells_the_class(data):
-    """The nearest class mean, the simplest classifier, stays far below what a network reaches."""
+def test_a_nearest_mean_classifier_does_badly(data):
+    """It predicts the class with the nearest mean image; networks do much better."""
     big = make_shapes(n_train=2000, n_validation=1, n_test=500)
     train, test = (split.images.reshape(len(split), -1).astype(np.float64) for split in (big.train, big.test))
     means = np.stack([train[big.train.labels == k].mean(axis=0) for k in range(10)])

@@ -1,4 +1,4 @@
-"""Splits and data sets: what they take, keep and refuse."""
+"""Splits and data sets: what they accept, copy and refuse."""
 
 import pickle
 
@@ -28,7 +28,7 @@ def test_length_is_the_number_of_images():
     assert len(Split(images(3), [0, 0, 0])) == 3
 
 
-def test_fingerprint_sees_pixels_labels_shape_and_order_only():
+def test_the_fingerprint_depends_on_pixels_labels_shape_and_order_only():
     split = Split(images(2), [0, 1])
     assert split.fingerprint() == Split(images(2).copy(order="F"), np.array([0, 1], np.int8)).fingerprint()
     others = [
@@ -40,7 +40,7 @@ def test_fingerprint_sees_pixels_labels_shape_and_order_only():
     assert split.fingerprint() not in [other.fingerprint() for other in others]
 
 
-def test_fingerprint_is_kept_of_what_cannot_change_only(monkeypatch):
+def test_the_fingerprint_is_cached_only_for_immutable_data(monkeypatch):
     taken = []
     sha256 = split_module.hashlib.sha256
     monkeypatch.setattr(split_module.hashlib, "sha256", lambda data: taken.append(data) or sha256(data))

@@ -1,4 +1,4 @@
-"""The course's layouts: there and back, and the same network computed the course's way in plain NumPy."""
+"""The course's layouts: round trips, and the course's own computation in plain NumPy."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cyconv.experiments import course_layout
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 4, 6)])
-def test_images_there_and_back(rng, shape):
+def test_images_survive_a_round_trip(rng, shape):
     images = rng.integers(0, 256, (7, *shape), dtype=np.uint8)
     columns = course_layout.images_to_columns(images)
     assert columns.shape == (np.prod(shape), 7)
@@ -23,7 +23,7 @@ def test_images_there_and_back(rng, shape):
     np.testing.assert_array_equal(theirs.transpose(3, 2, 0, 1), images)
 
 
-def test_filters_and_hidden_weights_there_and_back(rng):
+def test_filters_and_hidden_weights_survive_a_round_trip(rng):
     weight = rng.standard_normal((5, 3, 4, 4))
     np.testing.assert_array_equal(course_layout.filters_from_course(course_layout.filters_to_course(weight)), weight)
     hidden = rng.standard_normal((6, 5 * 64))
@@ -34,7 +34,7 @@ def test_filters_and_hidden_weights_there_and_back(rng):
 
 @pytest.mark.parametrize("filter_size", [2, 4, 16])
 def test_patches_are_the_courses_products(rng, filter_size):
-    """MX_i Fs_flat, one product per image, is our convolution in the course's layout."""
+    """MX_i Fs_flat, one product per image, equals the convolution in the course's layout."""
     images = rng.standard_normal((3, 3, 32, 32))
     weight = rng.standard_normal((5, 3, filter_size, filter_size))
     MX = course_layout.patches_to_course(ops.im2col(images, filter_size))
@@ -47,7 +47,7 @@ def test_patches_are_the_courses_products(rng, filter_size):
     np.testing.assert_array_equal(MX[32 // f, :, 1], patch.reshape(-1))
 
 
-def test_parameters_of_the_course_are_taken_by_the_network(rng):
+def test_a_network_accepts_the_courses_parameters(rng):
     network = cyconv.Network(filter_size=4, n_filters=2, n_hidden=10, dtype="float64")
     arrays = {
         "Fs": rng.standard_normal((4, 4, 3, 2)),
@@ -72,8 +72,8 @@ def course_parameters(rng):
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 1)])
-def test_the_convolutions_bias_is_taken(rng, shape):
-    """Cost and gradients are those of the course's own product with the bias added."""
+def test_the_convolutions_bias_is_accepted(rng, shape):
+    """Activations and gradients equal those of the course's product plus the bias."""
     network = cyconv.Network(filter_size=4, n_filters=2, n_hidden=10, dtype="float64")
     arrays = {**course_parameters(rng), "Fs_b": rng.standard_normal(shape)}
     network.set_parameters(course_layout.parameters_from_course(arrays))
@@ -89,12 +89,12 @@ def test_the_convolutions_bias_is_taken(rng, shape):
 
 
 @pytest.mark.parametrize("name", ["b_F", "Fs_bias", "b0", "W3", "b3", "gamma1", 3])
-def test_what_would_be_left_out_in_silence_is_refused(rng, name):
+def test_unknown_arrays_are_refused(rng, name):
     with pytest.raises(ValueError, match=f"^arrays must hold only Fs, Fs_b, W1, .* but got '?{name}'? "):
         course_layout.parameters_from_course({**course_parameters(rng), name: np.zeros(2)})
 
 
-def test_a_whole_debug_file_is_taken(rng):
+def test_a_whole_debug_file_is_accepted(rng):
     results = "X Y MX conv_outputs conv_outputs_mat conv_flat X1 P grad_Fs_flat grad_W1 grad_b1 grad_W2 grad_b2"
     arrays = {**course_parameters(rng), **dict.fromkeys(results.split(), np.zeros(1))}
     assert list(course_layout.parameters_from_course(arrays)) == list(cyconv.Network(4, 2, 10).parameters)

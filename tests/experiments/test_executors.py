@@ -1,4 +1,4 @@
-"""Calls carried out on executors: what broken ones lose is called again, nothing is lost, nothing is doubled."""
+"""Calls on executors: those that a broken one loses are repeated; none is lost and none made twice."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from cyconv.experiments.executors import executor_factory, map_unordered
 
 
 class Breaking(Executor):
-    """Carries out `good` calls, loses the rest in the way that `error` says."""
+    """Executes ``good`` calls and loses the rest with ``error``."""
 
     opened = 0
 
@@ -39,7 +39,7 @@ class Breaking(Executor):
 
 
 @pytest.mark.parametrize("error", [BrokenExecutor("gone"), CancelledError(), cyconv.Interrupted("terminated")])
-def test_what_broken_executors_lose_is_called_again_and_nothing_else(monkeypatch, error):
+def test_only_the_calls_that_broken_executors_lose_are_repeated(monkeypatch, error):
     monkeypatch.setattr(Breaking, "opened", 0)
     called = []
 
@@ -52,14 +52,14 @@ def test_what_broken_executors_lose_is_called_again_and_nothing_else(monkeypatch
     assert sorted(called) == list(range(7)) and Breaking.opened == 3
 
 
-def test_executors_that_only_break_are_given_up(monkeypatch):
+def test_executors_that_keep_breaking_are_given_up(monkeypatch):
     monkeypatch.setattr(Breaking, "opened", 0)
     with pytest.raises(ChildProcessError, match="3 times in a row .* 2 calls"):
         list(map_unordered(abs, [(1,), (2,)], lambda: Breaking(0, BrokenExecutor())))
     assert Breaking.opened == 3
 
 
-def test_a_call_s_own_error_ends_the_work_and_cancels_the_rest():
+def test_an_error_of_a_call_cancels_the_remaining_calls():
     gate, called = threading.Event(), []
 
     def function(number):
@@ -85,7 +85,7 @@ def write_slowly(path):
         time.sleep(60)
 
 
-def test_a_process_that_is_told_to_end_leaves_no_half_file(tmp_path):
+def test_a_terminated_process_leaves_no_partial_file(tmp_path):
     with executor_factory("process")() as executor:
         executor.submit(write_slowly, tmp_path / "file")
         while not (tmp_path / "begun").exists():
@@ -109,7 +109,7 @@ def run_python(*command, cwd, environment, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["process", "dask"])
 @pytest.mark.parametrize("command", [["job.py"], ["-m", "job"]])
-def test_a_script_without_a_main_guard_gets_one_sentence(tmp_path, environment, kind, command):
+def test_a_script_without_a_main_guard_fails_with_one_sentence(tmp_path, environment, kind, command):
     if kind == "dask":
         pytest.importorskip("distributed")
     (tmp_path / "job.py").write_text(SCRIPT.format(guard="", kind=kind))
@@ -130,7 +130,7 @@ def test_a_script_with_a_main_guard_works(tmp_path, environment, kind):
     assert done.returncode == 0 and sorted(done.stdout.split()) == ["1", "2"] and done.stderr == ""
 
 
-def test_a_program_that_nobody_can_import(tmp_path, environment):
+def test_a_program_that_cannot_be_imported(tmp_path, environment):
     code = SCRIPT.format(guard="", kind="process")
     done = run_python("-", cwd=tmp_path, environment=environment, input=code)
     assert done.returncode == 1 and done.stderr.count("Traceback") == 1
@@ -147,7 +147,7 @@ def test_a_program_that_nobody_can_import(tmp_path, environment):
         (("process", 1, "tcp://127.0.0.1:1"), "address must be None unless"),
     ],
 )
-def test_an_executor_that_there_is_not_is_refused(arguments, sentence):
+def test_unknown_executors_are_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         executor_factory(*arguments)
 
@@ -158,14 +158,14 @@ def test_a_missing_package_is_named(monkeypatch):
         executor_factory("dask")
 
 
-def test_a_call_whose_dask_workers_kept_dying_is_called_again():
+def test_a_call_whose_dask_workers_kept_dying_is_repeated():
     scheduler = pytest.importorskip("distributed.scheduler")
     error = scheduler.KilledWorker("call", None, 3)
     assert len(list(map_unordered(abs, [(1,), (2,)], lambda: Breaking(1, error)))) == 2
 
 
 def loses_its_result(marker, again):
-    """A call whose result takes its Dask worker with it when it is fetched; made once more, it ends by `again()`."""
+    """A call whose result kills its Dask worker when it is fetched; the second time it returns ``again()``."""
 
     class Last:
         def __reduce__(self):
@@ -177,7 +177,7 @@ def loses_its_result(marker, again):
 
 @pytest.fixture
 def by_value():
-    """Workers have no tests to import."""
+    """Workers cannot import this module."""
     cloudpickle = pytest.importorskip("cloudpickle")
     pytest.importorskip("distributed")
     module = sys.modules[__name__]
@@ -187,13 +187,13 @@ def by_value():
 
 
 @pytest.mark.usefixtures("by_value")
-def test_a_result_that_is_lost_with_its_dask_worker_is_computed_again(tmp_path):
+def test_a_result_lost_with_its_dask_worker_is_computed_again(tmp_path):
     calls = [(tmp_path / "marker", lambda: "again")]
     assert [result for _, result in map_unordered(loses_its_result, calls, executor_factory("dask"))] == ["again"]
 
 
 @pytest.mark.usefixtures("by_value")
-def test_a_lost_dask_result_s_second_call_may_fail(tmp_path):
+def test_repeating_a_call_after_a_lost_dask_result_may_fail(tmp_path):
     calls = [(tmp_path / "marker", lambda: int("mine"))]
     with pytest.raises(ValueError, match="mine"):
         list(map_unordered(loses_its_result, calls, executor_factory("dask")))
@@ -201,7 +201,7 @@ def test_a_lost_dask_result_s_second_call_may_fail(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("by_value")
-def test_leaving_while_a_lost_dask_result_is_computed_again_is_silent(tmp_path, caplog):
+def test_closing_while_a_lost_dask_result_is_recomputed_logs_nothing(tmp_path, caplog):
     marker, begun = tmp_path / "marker", tmp_path / "begun"
 
     def wait():

@@ -1,4 +1,4 @@
-"""The scripts' output folders: a finished result is reported, and replaced only when asked and by what is whole."""
+"""The scripts' output folders: a finished result is replaced only on request, and only by a complete one."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ UNFINISHED = "cyconv-unfinished"
 
 
 class Killed(BaseException):
-    """What no handler catches."""
+    """Not caught by any handler."""
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def configuration(*runs, script="fake", data="data", **others):
 
 
 def study(output, *runs, resume=False, overwrite=False, stop_after=None, **others):
-    """A script in miniature: a run is one file that tells its λ; it may be stopped after so many."""
+    """A script in miniature: a run is one file that holds its λ; ``stop_after`` runs it is interrupted."""
     about = configuration(*runs, **others)
     folder = OutputFolder(output, about, resume, overwrite)
     if folder.results:
@@ -70,7 +70,7 @@ OLD, NEW = [Run("a", l2=0.1), Run("b", l2=0.1)], [Run("b", l2=0.2), Run("c", l2=
 
 
 def assert_holds(output, runs):
-    """The folder has the complete results of these runs, and nothing of others but what is foreign."""
+    """The folder holds the complete results of these runs, and otherwise only unrelated files."""
     assert strict_json(output / "results.json")["complete"]
     assert strict_json(output / "results.json")["configuration"] == configuration(*runs)
     assert strict_json(output / "configuration.json") == configuration(*runs)
@@ -83,7 +83,7 @@ def assert_holds(output, runs):
 
 
 @pytest.mark.parametrize("again", [{}, {"resume": True}])
-def test_a_finished_result_is_reported_and_not_touched(output, capsys, again):
+def test_a_finished_result_is_reported_and_left_alone(output, capsys, again):
     assert study(output, *OLD) == 0
     before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
     capsys.readouterr()
@@ -93,7 +93,7 @@ def test_a_finished_result_is_reported_and_not_touched(output, capsys, again):
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
 
-def test_an_unfinished_one_asks_what_to_do(output):
+def test_an_unfinished_result_needs_resume_or_overwrite(output):
     assert study(output, *OLD, stop_after=1) == 130
     before = contents(output)
     with pytest.raises(UsageError, match="without unfinished results, but .*give --resume .* or --overwrite"):
@@ -106,7 +106,7 @@ def test_an_unfinished_one_asks_what_to_do(output):
     assert_holds(output, OLD)
 
 
-def test_where_nothing_was_done_yet_nothing_is_asked(output):
+def test_a_folder_without_results_needs_no_option(output):
     OutputFolder(output, configuration(*OLD))
     assert os.listdir(output) == ["configuration.json"]
     assert study(output, *NEW) == 0
@@ -114,7 +114,7 @@ def test_where_nothing_was_done_yet_nothing_is_asked(output):
 
 
 @pytest.mark.parametrize("new", [OLD, NEW], ids=["of the same", "of others"])
-def test_an_interrupted_replacement_leaves_what_was_finished(output, new, capsys):
+def test_an_interrupted_replacement_keeps_the_finished_result(output, new, capsys):
     study(output, *OLD)
     add_foreign_files(output)
     before = contents(output)
@@ -131,7 +131,7 @@ def test_an_interrupted_replacement_leaves_what_was_finished(output, new, capsys
     assert all((output / name).read_text() == "mine" for name in FOREIGN)
 
 
-def test_a_replacement_may_be_begun_again_or_for_others(output):
+def test_a_replacement_can_be_started_again_for_the_same_or_other_runs(output):
     study(output, *OLD)
     study(output, *NEW, overwrite=True, stop_after=1)
     others = [Run("d", l2=0.3)]
@@ -141,7 +141,7 @@ def test_a_replacement_may_be_begun_again_or_for_others(output):
     assert_holds(output, others)
 
 
-def test_adding_runs_to_a_finished_result_leaves_it_until_all_are_done(output):
+def test_a_finished_result_stays_until_added_runs_are_done(output):
     study(output, *OLD)
     before, more = contents(output), [*OLD, Run("c", l2=0.1), Run("d", l2=0.1)]
     assert study(output, *more, resume=True, stop_after=1) == 130
@@ -152,7 +152,7 @@ def test_adding_runs_to_a_finished_result_leaves_it_until_all_are_done(output):
 
 
 def every_step(monkeypatch, at):
-    """Be killed at one of the steps that change files; nothing is done from there on."""
+    """Raise Killed at one of the steps that change files and at all later ones."""
     left = [at]
 
     def counted(function):
@@ -171,7 +171,7 @@ def every_step(monkeypatch, at):
 
 
 def complete_results(output):
-    """Of which configurations there are complete results, by where they are."""
+    """The configurations of all complete results, by folder."""
     found = {}
     for folder in (output, output / UNFINISHED):
         document = strict_json(folder / "results.json") if (folder / "results.json").exists() else {}
@@ -184,7 +184,7 @@ def complete_results(output):
 @pytest.mark.parametrize("again", [None, 0, 3])
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
 def test_killed_at_any_step(tmp_path, monkeypatch, how, again):
-    """What was finished is there until what replaces it is; then the same command ends the work, killed or not."""
+    """The old results stay until the new ones are complete; the same command then finishes the work."""
     new = NEW if how == "overwrite" else [*OLD, Run("c", l2=0.1)]
     for at in range(100):
         output = tmp_path / str(at)
@@ -205,7 +205,7 @@ def test_killed_at_any_step(tmp_path, monkeypatch, how, again):
                 assert_unharmed(output)
         else:
             if configuration(*new) in whole.values():
-                assert study(output, *new) == 0  # it needs nothing but to be moved
+                assert study(output, *new) == 0  # it only has to be moved
             else:
                 assert study(output, *new, **{how: True}) == 0
             assert_holds(output, new)
@@ -231,7 +231,7 @@ def assert_unharmed(output):
         ('{"script": "s", "runs": [{}]}', "not one of ours"),
     ],
 )
-def test_results_without_their_configuration_are_told_truly(output, resume, left, words):
+def test_results_without_their_configuration_are_described_correctly(output, resume, left, words):
     study(output, *OLD)
     (output / "configuration.json").unlink()
     if left is not None:
@@ -257,29 +257,34 @@ def test_links_and_modes_stay_when_results_are_replaced(output, tmp_path):
     assert json.loads((tmp_path / "elsewhere").read_text())["configuration"] == configuration(*NEW)
 
 
-def test_options_are_named_as_they_were_typed(load_script, run_script, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "arguments, variable, start",
+    [
+        (["--threads", "1000"], None, "--threads must be an integer in [1, 256], but got 1000"),
+        (["--debug-file", "none.npz"], None, "--debug-file must be one of the course's .npz files"),
+        (["--data", "nowhere"], None, "--data must be a folder of CIFAR-10's batch files"),
+        (["--data", "broken"], None, "--data must hold CIFAR-10's batch files, but data_batch_1.bin in bro"),
+        (["--data", "~nobody-of-this-name"], None, "--data must be a path whose home folder is known"),
+        (["--output", "~nobody-of-this-name"], None, "--output must be a path whose home folder is known"),
+        ([], "broken", "CYCONV_DATA must hold CIFAR-10's batch files"),
+        ([], "nowhere", "CYCONV_DATA must be a folder of CIFAR-10's batch files"),
+        ([], "data", "CYCONV_DATA must hold CIFAR-10's batch files"),
+        ([], None, "data must hold CIFAR-10's batch files, but data_batch_1.bin in data"),
+    ],
+)
+def test_errors_name_options_as_typed(
+    load_script, run_script, tmp_path, monkeypatch, capsys, arguments, variable, start
+):
+    """Or the environment variable, or the folder ``data`` where the script looks last."""
     script = load_script("verify_gradients")
-
-    def error(*arguments):
-        assert run_script(script, "--quick", *arguments) == 2
-        return capsys.readouterr().err.rpartition("error: ")[2].strip()
-
-    (tmp_path / "broken").mkdir()
-    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
-        (tmp_path / "broken" / name).write_bytes(b"x")
-    assert error("--threads", "1000").startswith("--threads must be an integer in [1, 256], but got 1000")
-    assert error("--debug-file", "none.npz").startswith("--debug-file must be one of the course's .npz files")
-    assert error("--data", "nowhere").startswith("--data must be a folder of CIFAR-10's batch files")
-    assert error("--data", "broken").startswith("--data must hold CIFAR-10's batch files, but data_batch_1.bin in bro")
-    assert error("--data", "~nobody-of-this-name").startswith("--data must be a path whose home folder is known")
-    assert error("--output", "~nobody-of-this-name").startswith("--output must be a path whose home folder is known")
-    monkeypatch.setenv("CYCONV_DATA", "broken")
-    assert error().startswith("CYCONV_DATA must hold CIFAR-10's batch files")
-    monkeypatch.setenv("CYCONV_DATA", "nowhere")
-    assert error().startswith("CYCONV_DATA must be a folder of CIFAR-10's batch files")
-    monkeypatch.delenv("CYCONV_DATA")
-    (tmp_path / "broken").rename(tmp_path / "data")
-    assert error().startswith("data must hold CIFAR-10's batch files, but data_batch_1.bin in data")
+    for folder in ("broken",) if arguments else ("broken", "data"):
+        (tmp_path / folder).mkdir()
+        for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+            (tmp_path / folder / name).write_bytes(b"x")
+    if variable is not None:
+        monkeypatch.setenv("CYCONV_DATA", variable)
+    assert run_script(script, "--quick", *arguments) == 2
+    assert capsys.readouterr().err.rpartition("error: ")[2].strip().startswith(start)
 
 
 # The scripts ----------------------------------------------------------------------------
@@ -303,8 +308,8 @@ SCRIPTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_command_given_twice(load_script, run_script, tmp_path, monkeypatch, capsys, name):
-    """In the folder that its option names, by whatever means of the shell."""
+def test_running_a_command_twice(load_script, run_script, tmp_path, monkeypatch, capsys, name):
+    """In a folder whose name has ~ and an environment variable."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     constants, arguments = SCRIPTS[name]
     script = load_script(name, **constants)
@@ -338,7 +343,7 @@ def test_a_command_given_twice(load_script, run_script, tmp_path, monkeypatch, c
     assert set(contents(output)) == set(before)
 
 
-def test_a_debug_file_of_other_numbers_is_another_configuration(load_script):
+def test_debug_files_with_other_numbers_are_other_configurations(load_script):
     import numpy as np
 
     script = load_script("verify_gradients")

@@ -1,4 +1,4 @@
-"""Pictures: what they show, in what colours, and how they are written."""
+"""Plots: what they show, and how they are saved."""
 
 import pickle
 import subprocess
@@ -25,11 +25,11 @@ def history(n_points=6, seed=0):
 
 
 def lines(axes):
-    """The curves, without the upright lines at the cycles' ends."""
+    """The curves, without the vertical lines at the ends of cycles."""
     return [line for line in axes.lines if len(line.get_xdata()) > 2]
 
 
-def upright(axes):
+def vertical(axes):
     return [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
 
 
@@ -47,12 +47,12 @@ def test_bars_show_mean_deviation_and_each_run():
     assert figure.get_suptitle() == TITLE and axes.get_ylim()[0] == 0
 
 
-def test_one_run_needs_no_list():
+def test_a_single_run_needs_no_list():
     figure = plots.plot_bars({"a": 0.5}, TITLE, "accuracy")
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.5]
 
 
-def test_long_labels_of_bars_do_not_meet():
+def test_long_labels_of_bars_do_not_overlap():
     figure = plots.plot_bars({f"mean of image and mirror image {i}": [1.0, 2.0] for i in range(8)}, "t", "y")
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
@@ -60,7 +60,7 @@ def test_long_labels_of_bars_do_not_meet():
 
 
 @pytest.mark.parametrize("groups", [{}, {"a": []}, {"a": [np.nan]}, {"a": [[1.0]]}, {"a": "x"}, [1.0]])
-def test_bars_refuse_what_has_no_height(groups):
+def test_bars_refuse_groups_without_values(groups):
     with pytest.raises((TypeError, ValueError), match="^groups"):
         plots.plot_bars(groups, TITLE, "seconds")
 
@@ -78,7 +78,7 @@ def test_comparison_draws_the_mean_over_runs_at_the_steps_they_share():
     assert first.get_xdata().tolist() == [0, 10, 20, 30]
     assert first.get_ydata() == pytest.approx(100 * np.mean([run["acc_val"][:4] for run in runs], axis=0))
     assert first.get_color() != second.get_color() and first.get_linestyle() != second.get_linestyle()
-    assert all(upright(axes) == [20, 50] for axes in figure.axes)
+    assert all(vertical(axes) == [20, 50] for axes in figure.axes)
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {"a", "b", "end of a cycle"}
 
@@ -87,7 +87,7 @@ def test_train_validation_has_a_column_per_group():
     figure = plots.plot_train_validation({"a": [history()], "b": [history(seed=1)]}, TITLE, {"a": [20]})
     assert len(figure.axes) == 4
     assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
-    assert upright(figure.axes[0]) == [20] and upright(figure.axes[1]) == []
+    assert vertical(figure.axes[0]) == [20] and vertical(figure.axes[1]) == []
     training, validation = lines(figure.axes[2])
     assert training.get_ydata() == pytest.approx(100 * history()["acc_train"])
     assert validation.get_ydata() == pytest.approx(100 * history()["acc_val"])
@@ -97,7 +97,7 @@ CURVE_PLOTS = [plots.plot_comparison, plots.plot_train_validation, plots.plot_ga
 
 
 @pytest.mark.parametrize("plot", CURVE_PLOTS)
-def test_one_history_is_taken_where_several_are(plot):
+def test_a_single_history_is_accepted_like_several(plot):
     def drawn(figure):
         return [np.asarray(line.get_data()).tolist() for axes in figure.axes for line in axes.lines]
 
@@ -107,7 +107,7 @@ def test_one_history_is_taken_where_several_are(plot):
     expected = drawn(plot({"a": [history(), history(seed=1)]}, TITLE))
     for two in ([history(), history(seed=1)], iter([history(), history(seed=1)]), {"a": (history(), history(seed=1))}):
         assert drawn(plot(two, TITLE)) == expected
-    assert {20} <= set(upright(plot(history(), TITLE, np.array([20])).axes[0]))
+    assert {20} <= set(vertical(plot(history(), TITLE, np.array([20])).axes[0]))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_one_history_is_taken_where_several_are(plot):
         ({"a": []}, ValueError, "{0} must hold at least one {1}"),
     ],
 )
-def test_what_has_no_curves_is_refused_in_one_sentence(plot, name, kind, value, error, words):
+def test_bad_curves_are_refused_in_one_sentence(plot, name, kind, value, error, words):
     with pytest.raises(error) as caught:
         plot(value, TITLE)
     assert str(caught.value).startswith(words.format(name, kind)) and "\n" not in str(caught.value)
@@ -141,23 +141,23 @@ def test_what_has_no_curves_is_refused_in_one_sentence(plot, name, kind, value, 
         (lambda: plots.save_figures(["figure"], "."), "figures"),
     ],
 )
-def test_what_needs_labels_says_so(call, name):
+def test_plots_that_need_labels_say_so(call, name):
     with pytest.raises(TypeError, match=f"^{name} must be a mapping, but got"):
         call()
 
 
-def test_curves_of_runs_that_have_no_point_yet_are_empty_but_drawn():
+def test_runs_without_points_are_drawn_as_empty_curves():
     figure = plots.plot_comparison({"a": [History()]}, TITLE)
     assert all(not lines(axes) for axes in figure.axes)
     plots.plot_train_validation({"a": [history(1)]}, TITLE)
 
 
-def test_learning_rate_touches_every_corner():
+def test_the_learning_rate_curve_reaches_every_corner():
     schedule = CyclicSchedule(1e-5, 0.1, step_size=7919, n_cycles=3)
     axes = plots.plot_learning_rate(schedule, TITLE).axes[0]
     curve = lines(axes)[0]
     assert (curve.get_ydata() == 0.1).sum() == 3
-    assert upright(axes) == schedule.boundaries.tolist()
+    assert vertical(axes) == schedule.boundaries.tolist()
 
 
 def test_filters_are_ordered_by_size_and_scaled_one_by_one():
@@ -186,7 +186,7 @@ def test_confusion_is_in_percent_of_the_true_class():
         plots.plot_confusion(counts, ("cat", "dog", "bird"), TITLE)
 
 
-def test_a_picture_is_a_png_of_150_dpi_and_always_the_same_bytes(tmp_path):
+def test_a_saved_figure_is_a_reproducible_png_of_150_dpi(tmp_path):
     paths = tmp_path / "a.png", tmp_path / "b.png"
     for path in paths:
         plots.save_figure(plots.plot_bars({"a": [1.0, 2.0]}, TITLE, "seconds"), path)
@@ -197,7 +197,7 @@ def test_a_picture_is_a_png_of_150_dpi_and_always_the_same_bytes(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
-def test_drawing_leaves_matplotlib_as_it_was():
+def test_drawing_does_not_change_matplotlibs_settings():
     import matplotlib
 
     settings = [name for name in matplotlib.rcParams if name != "backend"]  # it is looked up when read
@@ -206,7 +206,7 @@ def test_drawing_leaves_matplotlib_as_it_was():
     assert [matplotlib.rcParams[name] for name in settings] == before
 
 
-def test_neither_pyplot_nor_a_window_is_needed():
+def test_pyplot_is_not_imported():
     code = (
         "import sys; from cyconv import plots; plots.plot_bars({'a': [1.0]}, 't', 's'); "
         "assert 'matplotlib.pyplot' not in sys.modules"
@@ -215,7 +215,7 @@ def test_neither_pyplot_nor_a_window_is_needed():
 
 
 @pytest.mark.optional
-def test_a_notebook_shows_a_figure_as_a_picture_once(tmp_path):
+def test_a_notebook_shows_a_figure_once(tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     cells = [
@@ -233,7 +233,7 @@ def test_a_notebook_shows_a_figure_as_a_picture_once(tmp_path):
     assert shown == [[], picture, picture, [], picture, picture]
 
 
-def test_a_figure_is_a_picture_but_no_window():
+def test_a_figure_can_be_shown_in_notebooks_only():
     figure = plots.plot_bars({"a": [1.0]}, TITLE, "seconds")
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert pickle.loads(pickle.dumps(figure))._repr_png_() == figure._repr_png_()
@@ -253,10 +253,10 @@ def test_range_tests_have_a_panel_per_network_and_the_mean_range_shaded():
     first, second = figure.axes
     assert first.get_title() == "a\nsuggested: 1.0e-02 to 1.0e-01"
     assert second.get_title() == "b\nno range suggested"
-    assert upright(first) == pytest.approx([1e-2, 1e-1]) and upright(second) == []
+    assert vertical(first) == pytest.approx([1e-2, 1e-1]) and vertical(second) == []
     assert first.get_xscale() == "log"
     low, high = first.get_ylim()
-    assert low < 1.0 and 4.0 < high < 9.0  # where the cost runs away, so would the scale
+    assert low < 1.0 and 4.0 < high < 9.0  # the scale leaves out diverging costs
     assert len(plots.plot_lr_range({name: [range_test()] for name in "abcd"}, TITLE).axes) == 4
     one = plots.plot_lr_range(range_test(), TITLE).axes
     assert [axes.get_title() for axes in one] == ["suggested: 1.0e-03 to 1.0e-01"]
@@ -270,7 +270,7 @@ def test_the_gap_is_validation_less_training_loss():
     axes = plots.plot_gap({"a": runs}, TITLE, [20]).axes[0]
     curve = lines(axes)[0]
     assert curve.get_ydata() == pytest.approx(0.2 * np.ones(6))
-    assert 20 in upright(axes)
+    assert 20 in vertical(axes)
 
 
 def test_panels_draw_medians_between_lowest_and_highest():

@@ -77,7 +77,7 @@ def test_the_sentence_names_the_pairs_within_noise():
     assert "no two groups" in report.noise_sentence({"one": [0.5, 0.6], "none": []})
 
 
-def test_a_table_lines_up_in_both_forms():
+def test_tables_are_aligned_in_plain_text_and_markdown():
     rows = [["long name", "1"], ["x", "1,234 ± 5"]]
     plain = report.format_table(["name", "n"], rows).splitlines()
     assert [line.index("1") for line in plain[2:]] == [len(plain[3]) - 1, len("long name  ")]
@@ -88,7 +88,7 @@ def test_a_table_lines_up_in_both_forms():
         report.format_table(["a", "b"], [["only one"]])
 
 
-def test_runs_are_gathered_by_name_and_unfinished_ones_only_counted():
+def test_runs_are_grouped_by_name_and_unfinished_ones_counted():
     results = [
         fake_result("b", 1, 0.6),
         fake_result("a", 0, 0.3),
@@ -132,7 +132,7 @@ def test_a_section_of_unfinished_runs_alone_still_makes_a_table():
     assert "conclusion" not in section.document()
 
 
-def test_a_section_says_its_conclusion_everywhere():
+def test_a_sections_conclusion_appears_in_every_format():
     rows = report.summarise([fake_result("a", 0, 0.5)])
     section = report.Section("Part 1", rows, [], conclusion="It helps.")
     assert section.document()["conclusion"] == "It helps."

@@ -1,4 +1,4 @@
-"""Runs described as data: carried out, written, resumed, spread over processes."""
+"""Runs described as data: executed, saved, resumed, distributed over processes."""
 
 import contextlib
 import dataclasses
@@ -41,7 +41,7 @@ def data():
 
 
 def same(first, second):
-    """Whether two results hold the same bits, times apart."""
+    """Whether two results are equal bit for bit, except for times."""
     documents = [first.document(), second.document()]
     for document in documents:
         del document["updates_per_second"]
@@ -52,7 +52,7 @@ def same(first, second):
 
 
 def interrupt_after(monkeypatch, n_points, number=signal.SIGINT):
-    """Let the process receive a signal once that many points were logged."""
+    """Send this process a signal once that many points have been logged."""
     append = cyconv.History.append
 
     def appended(self, *arguments, **options):
@@ -88,13 +88,13 @@ def test_a_run_survives_json_and_pickle():
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 101, 3, None])
-def test_a_name_that_no_file_could_bear_is_refused(name):
+def test_a_name_that_cannot_be_a_file_name_is_refused(name):
     with pytest.raises(ValueError, match="name must be"):
         Run(name)
 
 
 @pytest.mark.parametrize("settings", [None, [], {}, {"filter_size": 4}, {"name": "a", "foreign": 1}])
-def test_foreign_settings_are_refused(settings):
+def test_unknown_settings_are_refused(settings):
     with pytest.raises(ValueError, match="settings must hold a run's settings"):
         Run.from_dict(settings)
 
@@ -129,7 +129,7 @@ def test_the_architectures_are_those_of_the_assignment():
     assert len(set(stems)) == 21
 
 
-def test_a_run_gives_what_its_network_gives(data, tmp_path):
+def test_a_runs_results_are_those_of_its_network(data, tmp_path):
     result = run_experiment(TINY, data, folder=tmp_path, progress=False)
     files = RunFiles(tmp_path, TINY)
     network = cyconv.Network.load(files.network)
@@ -147,7 +147,7 @@ def test_a_run_gives_what_its_network_gives(data, tmp_path):
     json.dumps(result.document(), allow_nan=False)
 
 
-def test_the_test_split_is_read_at_the_end_alone(data, monkeypatch):
+def test_the_test_split_is_read_only_once_at_the_end(data, monkeypatch):
     seen = []
     prepare = cyconv.Network.prepare
 
@@ -183,7 +183,7 @@ def test_several_branches_give_several_arrays_of_filters(data, tmp_path):
     assert same(result, Result.load(RunFiles(tmp_path, run).result))
 
 
-def test_a_diverging_run_is_a_result_too(data, tmp_path):
+def test_a_diverged_run_is_saved_as_a_result(data, tmp_path):
     run = dataclasses.replace(TINY, eta_max=1e6, l2=0.1, name="wild")
     result = run_experiment(run, data, folder=tmp_path, progress=False)
     assert result.state == "diverged" and result.test is None and "step" in result.message
@@ -193,7 +193,7 @@ def test_a_diverging_run_is_a_result_too(data, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_goes_on_with_the_same_bits(data, tmp_path, monkeypatch, number):
+def test_an_interrupted_run_resumes_with_the_same_bits(data, tmp_path, monkeypatch, number):
     whole = run_experiment(TINY, data, progress=False)
     files = RunFiles(tmp_path, TINY)
     with monkeypatch.context() as patched:
@@ -219,7 +219,7 @@ def test_a_finished_run_is_not_run_again(data, tmp_path, monkeypatch):
     assert same(first, second) and second.history.training_time == first.history.training_time
 
 
-def test_what_is_of_another_run_or_of_other_data_is_not_gone_on_with(data, tmp_path, monkeypatch):
+def test_results_of_other_settings_or_data_are_not_resumed(data, tmp_path, monkeypatch):
     other = dataclasses.replace(TINY, l2=0.5)
     run_experiment(TINY, data, folder=tmp_path, progress=False)
     with pytest.raises(ValueError, match="other settings"):
@@ -265,7 +265,7 @@ def test_runs_that_would_share_their_files_are_refused(data):
         run_all([TINY, dataclasses.replace(TINY, l2=0.1)], data)
 
 
-def test_processes_give_the_same_bits_as_one_after_another(tmp_path):
+def test_processes_give_the_same_bits_as_serial_runs(tmp_path):
     source = DataSource(small=True)
     runs = over_seeds([TINY, dataclasses.replace(TINY, name="other", filter_size=8)], 2)
     serial = list(run_all(runs, source, progress=False))
@@ -275,7 +275,7 @@ def test_processes_give_the_same_bits_as_one_after_another(tmp_path):
     assert len(list(tmp_path.glob("run-*.npz"))) == 4
 
 
-def test_a_failing_run_cancels_those_that_wait(data):
+def test_a_failing_run_cancels_the_waiting_ones(data):
     runs = over_seeds([TINY], 6)
     bad = [dataclasses.replace(TINY, name="bad", filter_size=5)]
     with pytest.raises(ValueError, match="filter_size"):
@@ -289,7 +289,7 @@ def test_a_run_whose_process_dies_is_run_again(tmp_path):
     def kill_both():
         while len(multiprocessing.active_children()) < 2:
             time.sleep(0.01)
-        time.sleep(0.2)  # they are starting still, and both have something to do
+        time.sleep(0.2)  # both are still starting and have work to do
         for process in multiprocessing.active_children():
             process.kill()
 
@@ -308,8 +308,8 @@ def test_a_run_whose_process_dies_is_run_again(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_processes_that_are_told_to_end_write_their_checkpoints(tmp_path):
-    short = dataclasses.replace(TINY, name="short", step_size=4000, n_hidden=200)
+def test_terminated_processes_write_their_checkpoints(tmp_path):
+    short = dataclasses.replace(TINY, name="short", step_size=1500, n_hidden=200)
     long = dataclasses.replace(short, name="long", step_size=10**9, n_cycles=1, log_every=10**6)
     waiting = over_seeds([long], 3, first=1)
     results = run_all(
@@ -323,12 +323,12 @@ def test_processes_that_are_told_to_end_write_their_checkpoints(tmp_path):
     assert next(results).run == short
     ended = time.monotonic()
     results.close()
-    assert time.monotonic() - ended < executors.PATIENCE  # no run that waited was begun
+    assert time.monotonic() - ended < executors.PATIENCE  # no waiting run was started
     assert not multiprocessing.active_children() and not list(tmp_path.glob(".*"))
     assert cyconv.CyclicTrainer.resume(RunFiles(tmp_path, long).checkpoint).step > 0
 
 
-def test_the_longest_runs_begin_first():
+def test_the_longest_runs_start_first():
     long = dataclasses.replace(TINY, name="long", step_size=60)
     wide = dataclasses.replace(TINY, name="wide", n_filters=8, n_hidden=60)
     fine = dataclasses.replace(TINY, name="fine", filter_size=2)

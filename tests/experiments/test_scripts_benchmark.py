@@ -1,12 +1,11 @@
 """scripts/benchmark.py in miniature, the check that every peer must pass, and the whole run in PyTorch."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ import pytest
 import cyconv
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+MACHINE = {"processor": "P", "architecture": "a", "instruction_set": "i"}
 
 
 @pytest.fixture(autouse=True)
@@ -26,20 +26,9 @@ def scripts_importable(monkeypatch):
 
 
 @pytest.fixture
-def call(tmp_path):
-    """call(*arguments): the script in a process of its own, in an empty folder."""
-
-    def called(*arguments):
-        return subprocess.run(
-            [sys.executable, SCRIPTS / "benchmark.py", *arguments],
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            env=dict(os.environ),
-        )
-
-    return called
+def call(call_script):
+    """call(*arguments): the script in a process of its own."""
+    return functools.partial(call_script, "benchmark")
 
 
 @pytest.fixture
@@ -51,29 +40,11 @@ def small_case():
 
 @pytest.mark.slow
 def test_miniature(call, tmp_path):
-    arguments = [
-        "--sections",
-        "steps",
-        "extras",
-        "memory",
-        "imports",
-        "--peers",
-        "cyconv",
-        "numpy",
-        "--architectures",
-        "8,3,7",
-        "--threads",
-        "1",
-        "--rounds",
-        "2",
-        "--seconds",
-        "0.004",
-        "--images",
-        "300",
-        "--output",
-        "out",
-    ]
-    done = call(*arguments)
+    arguments = (
+        "--sections steps extras memory imports --peers cyconv numpy --architectures 8,3,7 --threads 1 --rounds 2 "
+        "--seconds 0.004 --images 300 --output out"
+    )
+    done = call(*arguments.split())
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     network = results["steps"]["networks"]["8,3,7"]
@@ -90,7 +61,7 @@ def test_miniature(call, tmp_path):
     assert "against the best" in text and "dropout 0.3" in text and "float64 / float32" in text and text in done.stdout
 
 
-def test_measured_times_are_not_overwritten_unasked(monkeypatch, tmp_path, capsys):
+def test_measured_times_are_overwritten_only_on_request(monkeypatch, tmp_path, capsys):
     script = importlib.import_module("benchmark")
     from peers import sections, tables
 
@@ -116,7 +87,7 @@ def test_measured_times_are_not_overwritten_unasked(monkeypatch, tmp_path, capsy
     ]
 
 
-def test_other_shapes_stand_beside_the_tuned_one(monkeypatch):
+def test_other_shapes_are_measured_beside_the_tuned_one(monkeypatch):
     from peers import sections
 
     monkeypatch.setattr(sections, "SHAPES", {"A3": [{"batch_size": 7}, {"n_hidden": (5, 4)}]})
@@ -136,8 +107,8 @@ def test_updates_beside_busy_processes(monkeypatch):
     found = sections.measure_busy(options)
     assert [(row["busy"], row["threads"]) for row in found] == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]
     assert all(len(row["updates"]) == 2 and min(row["updates"]) > 0 for row in found)
-    heading, table = tables._busy(found)
-    assert "busy" in heading and table.count("tiny") == 3 and "2 / 1" in table
+    text = tables.describe({"machine": MACHINE, "busy": found})
+    assert "busy" in text and text.count("tiny") == 3 and "2 / 1" in text
 
 
 @pytest.mark.parametrize(
@@ -149,7 +120,7 @@ def test_updates_beside_busy_processes(monkeypatch):
         (["--rounds", "0"], "must be a positive int"),
     ],
 )
-def test_mistakes_are_told_before_any_work(call, tmp_path, arguments, sentence):
+def test_mistakes_are_reported_before_any_work(call, tmp_path, arguments, sentence):
     done = call("--output", "out", *arguments)
     assert done.returncode == 2 and sentence in done.stderr
     assert not (tmp_path / "out").exists()
@@ -194,7 +165,7 @@ def test_the_gpu_peer_does_the_same_on_a_cpu(monkeypatch, small_case):
         assert check_peer(EagerGpuPeer, small_case, variant) < 1e-4
 
 
-def test_a_gpu_is_named_and_never_the_best_of_the_cpu():
+def test_gpu_times_are_kept_apart_from_cpu_times():
     from peers import tables
 
     def run(peer, step, evaluation):
@@ -210,14 +181,13 @@ def test_a_gpu_is_named_and_never_the_best_of_the_cpu():
     peak = [{"threads": 2, "dtype": "float32", "gflops": [400.0, 400.0]}]
     network = {"case": {}, "step_flops": 1e7, "image_flops": 1e5, "runs": runs, "peak": peak}
     section = {"threads": [2], "gpu": "Some GPU", "networks": {"A1": network}}
-    machine = {"processor": "P", "architecture": "a", "instruction_set": "i"}
-    text = tables.describe({"machine": machine, "steps": section})
+    text = tables.describe({"machine": MACHINE, "steps": section})
     on_cpu, beside_gpu = text.split("## Beside a GPU (Some GPU)")
     assert "3.10×" in on_cpu and "GPU" not in on_cpu
     assert "0.55×" in beside_gpu and "CUDA graph" in beside_gpu
 
 
-def test_a_gpu_that_is_not_there_is_told_before_any_work(monkeypatch, capsys, tmp_path):
+def test_a_missing_gpu_is_reported_before_any_work(monkeypatch, capsys, tmp_path):
     script = importlib.import_module("benchmark")
     monkeypatch.setattr(script.peers, "finds_gpu", lambda: False)
     with pytest.raises(SystemExit):
@@ -225,7 +195,7 @@ def test_a_gpu_that_is_not_there_is_told_before_any_work(monkeypatch, capsys, tm
     assert "PyTorch finds no GPU" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_a_peer_that_leaves_something_out_is_not_timed(small_case):
+def test_a_peer_that_computes_less_is_not_timed(small_case):
     from peers.case import Data
     from peers.numpy_peer import NumpyPeer
     from peers.timing import Timed
@@ -237,14 +207,14 @@ def test_a_peer_that_leaves_something_out_is_not_timed(small_case):
         Timed(WithoutDecay, small_case, Data.random(100), 0.001)
 
 
-def test_a_worker_tells_what_went_wrong():
+def test_a_worker_reports_its_error():
     from peers.worker import Worker
 
     with Worker("numpy", 1) as worker, pytest.raises(ChildProcessError, match="numpy on 1 thread.*KeyError"):
         worker.ask("step", key="nothing", seconds=0.001)
 
 
-def test_whole_runs_are_compared_run_after_run_and_side_by_side(monkeypatch):
+def test_whole_runs_are_compared_serially_and_in_parallel(monkeypatch):
     import exercise3
     from peers import sections, tables
 
@@ -259,7 +229,7 @@ def test_whole_runs_are_compared_run_after_run_and_side_by_side(monkeypatch):
 
     found = {way: {script: [1.0, 2.0] for script in times} for way, times in found.items()}
     found["2 runs at a time"]["exercise3_pytorch.py"] = [3.0, 4.0]
-    text = "\n".join(tables._exercise(found))
+    text = tables.describe({"machine": MACHINE, "exercise": found})
     assert "1.00×" in text and "2.50×" in text and "| 2 runs at a time" in text
 
 
@@ -299,7 +269,7 @@ def test_pytorch_learns_and_logs_as_the_trainer_does(monkeypatch):
     assert np.trace(result.confusion) / len(data.test) == pytest.approx(result.test["accuracy"])
 
 
-def test_imports_are_timed_beside_sources_that_are_not_built(tmp_path, monkeypatch):
+def test_imports_are_timed_next_to_unbuilt_sources(tmp_path, monkeypatch):
     from peers.memory import import_seconds
 
     (tmp_path / "cyconv").mkdir()

@@ -1,4 +1,4 @@
-"""scripts/compare_pytorch.py in miniature: what it measures, writes, says and refuses."""
+"""scripts/compare_pytorch.py in miniature: its measurements, files, conclusions and refusals."""
 
 import csv
 import os
@@ -46,7 +46,7 @@ def fake_run(accuracies=((0.5, 0.6), (0.5, 0.6), (0.5, 0.6))):
 
 @pytest.mark.slow
 @pytest.mark.optional
-def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
+def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     pytest.importorskip("torch")
     assert run_script(script, "--quick", "--seeds", "2") == 0
     output = capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_it_writes_what_it_promises(script, run_script, tmp_path, capsys):
         assert (folder / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in summary
 
 
-def test_the_conclusion_says_what_the_numbers_say(script):
+def test_the_conclusion_agrees_with_the_numbers(script):
     steps = [fake_step(), fake_step(16, ours=(20.0, 20.0), autograd=(10.0, 10.0), manual=(30.0, 30.0))]
     said = script.conclude("An update", [step["microseconds"] for step in steps])
     assert said == (
@@ -113,7 +113,7 @@ def test_the_conclusion_says_what_the_numbers_say(script):
     assert "With one measurement each" in script.conclude("An update", [alone])
 
 
-def test_accuracies_that_differ_are_told(script):
+def test_differing_accuracies_are_reported(script):
     assert script.conclude_accuracies([fake_run()]).startswith("All three ways end at the same test accuracy")
     apart = fake_run(((0.50, 0.51), (0.50, 0.51), (0.90, 0.91)))
     said = script.conclude_accuracies([fake_run(), apart])
@@ -124,8 +124,8 @@ def test_accuracies_that_differ_are_told(script):
 
 @pytest.mark.optional
 @pytest.mark.parametrize("name", ["cyconv", "torch", "torch-manual"])
-def test_a_whole_run_is_the_training_that_its_rates_say(load_script, name, monkeypatch):
-    """Against the reference in float64, step by step, over an epoch's end."""
+def test_a_whole_run_trains_with_the_given_rates(load_script, name, monkeypatch):
+    """Compared with the reference in float64, step by step, beyond the end of an epoch."""
     load_script("compare_pytorch")
     import peers
     from peers.case import Case
@@ -157,7 +157,7 @@ def test_a_whole_run_is_the_training_that_its_rates_say(load_script, name, monke
     assert found["layout"] > 0 and found["updates"] > 0
 
 
-def test_an_interrupted_comparison_leaves_what_there_is(script, run_script, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_comparison_writes_what_was_measured(script, run_script, tmp_path, monkeypatch, capsys):
     def measured(workers, source, configuration, found):
         found.append(fake_step())
         os.kill(os.getpid(), signal.SIGINT)
@@ -185,7 +185,7 @@ def test_a_peer_that_fails_is_one_sentence_and_exit_code_1(script, run_script, m
     assert "error: cyconv on 1 thread(s), " in errors[-1] and "Traceback" not in "\n".join(errors)
 
 
-def test_without_pytorch_it_says_so_and_ends_with_2(script, run_script, tmp_path, monkeypatch, capsys):
+def test_without_pytorch_it_exits_with_2_and_a_sentence(script, run_script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script.peers.importlib.util, "find_spec", lambda name: None)
     assert run_script(script, "--quick") == 2
     errors = capsys.readouterr().err.strip().splitlines()
@@ -206,11 +206,7 @@ def test_without_pytorch_it_says_so_and_ends_with_2(script, run_script, tmp_path
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
-    script, run_script, tmp_path, monkeypatch, capsys, arguments, sentence
+    script, run_script, assert_mistake, monkeypatch, arguments, sentence
 ):
     monkeypatch.setattr(script.peers, "installed", lambda: ["torch"])
-    (tmp_path / "file").write_text("kept")
-    assert run_script(script, "--quick", *arguments) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert sentence in errors[-1] and "error: " in errors[-1]
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert_mistake(run_script, script, "--quick", *arguments, sentence=sentence)

@@ -1,12 +1,10 @@
-"""scripts/exercise3.py in miniature: what it writes, refuses, survives."""
+"""scripts/exercise3.py in miniature: its files, refusals and interruptions."""
 
 import csv
+import functools
 import re
 import resource
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,37 +14,24 @@ import cyconv
 from cyconv.experiments import ARCHITECTURES, cli
 from cyconv.experiments.usage import UsageError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "exercise3.py"
 PICTURES = ("accuracy", "time", "curves", "train-validation", "learning-rate", "filters", "confusion")
 
 
 @pytest.fixture
-def call(environment, tmp_path):
-    """call(*arguments): the script in a process of its own, in an empty folder."""
-
-    def called(*arguments, **options):
-        return subprocess.run(
-            [sys.executable, SCRIPT, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            **options,
-        )
-
-    return called
+def call(call_script):
+    """call(*arguments): the script in a process of its own."""
+    return functools.partial(call_script, "exercise3")
 
 
 @pytest.fixture
 def main(load_script, run_script):
-    """main(*arguments) -> exit code: the script in this process, its quick runs quicker still."""
+    """main(*arguments) -> exit code: the script in this process, with even shorter quick runs."""
     module = load_script("exercise3", QUICK={"step_size": 5, "log_every": 10})
     return lambda *arguments: run_script(module, *arguments)
 
 
 def without_times(document):
-    """The runs of a results file, less what differs from one execution to the next."""
+    """The runs of a results file without their times."""
     times = {"training_time", "update_time", "evaluation_time"}
     runs = []
     for run in document["runs"]:
@@ -56,7 +41,7 @@ def without_times(document):
 
 
 @pytest.mark.slow
-def test_both_parts_write_what_they_promise(call, tmp_path):
+def test_both_parts_write_all_documented_files(call, tmp_path):
     done = call("--quick", "--threads", "1")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
@@ -101,24 +86,8 @@ def test_both_parts_write_what_they_promise(call, tmp_path):
 
 @pytest.mark.slow
 def test_options_reach_the_runs(main, tmp_path):
-    assert (
-        main(
-            "--quick",
-            "--part",
-            "2",
-            "--growth",
-            "1.5",
-            "--seeds",
-            "2",
-            "--protocol",
-            "batch1",
-            "--log-every",
-            "7",
-            "--output",
-            "out",
-        )
-        == 0
-    )
+    arguments = "--part 2 --growth 1.5 --seeds 2 --protocol batch1 --log-every 7 --output out"
+    assert main("--quick", *arguments.split()) == 0
     document = strict_json(tmp_path / "out" / "results.json")
     assert document["seeds"] == [0, 1] and len(document["runs"]) == 6
     assert {run["run"]["growth"] for run in document["runs"]} == {1.5}
@@ -130,12 +99,12 @@ def test_options_reach_the_runs(main, tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_side_by_side_give_the_same_and_say_what_their_times_are(call, tmp_path):
+def test_parallel_runs_give_the_same_results_and_a_note_on_their_times(call, tmp_path):
     arguments = ["--quick", "--part", "2", "--seeds", "2", "--output"]
     beside, alone = call(*arguments, "beside", "--workers", "2"), call(*arguments, "alone", "--threads", "1")
     assert beside.returncode == alone.returncode == 0 and beside.stderr == alone.stderr == ""
     first_line = beside.stdout.splitlines()[1]
-    assert first_line.startswith("2 wide: f=4, nf=40, seed")  # the longest began first
+    assert first_line.startswith("2 wide: f=4, nf=40, seed")  # the longest starts first
     remark = "2 runs at a time, each on 1 thread"
     summaries = [(tmp_path / name / "summary.md").read_text() for name in ("beside", "alone")]
     assert remark in beside.stdout and remark in summaries[0]
@@ -166,25 +135,27 @@ def test_workers_share_the_processors(monkeypatch):
     assert cli.plan_workers(runs, asked[-1])[0] == runs != cli.plan_workers(runs, asked[0])[0]
 
 
-def test_what_is_to_say_of_the_data_is_said_once(call, cifar10_folder):
+@pytest.mark.slow
+def test_a_warning_about_the_data_appears_once(call, cifar10_folder):
     done = call("--quick", "--part", "2", "--workers", "2", "--data", str(cifar10_folder.resolve()))
     assert done.returncode == 0 and len(done.stderr.splitlines()) <= 1
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """For the results that all cases of a test compare with, computed by the first of them."""
+    return {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "number, workers", [(signal.SIGINT, "1"), (signal.SIGHUP, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")]
 )
-def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp_path, number, workers):
+def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(
+    start_script, call, tmp_path, uninterrupted, number, workers
+):
     arguments = ["--quick", "--part", "2", "--workers", workers, "--output", "out"]
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, *arguments],
-        cwd=tmp_path,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = start_script("exercise3", *arguments)
     for line in process.stdout:
         if "seed 0: test accuracy" in line:
             process.send_signal(number)
@@ -198,16 +169,19 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
     assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
 
     if (number, workers) == (signal.SIGINT, "1"):
-        return  # going on is the same
-    resumed, whole = call(*arguments, "--resume"), call(*arguments[:-1], "whole")
-    assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
-    resumed, whole = (strict_json(tmp_path / name / "results.json") for name in ("out", "whole"))
-    assert resumed["complete"] and without_times(resumed) == without_times(whole)
+        return  # resuming is the same
+    resumed = call(*arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    resumed = strict_json(tmp_path / "out" / "results.json")
+    if "whole" not in uninterrupted:
+        assert call(*arguments[:-1], "whole").returncode == 0
+        uninterrupted["whole"] = strict_json(tmp_path / "whole" / "results.json")
+    assert resumed["complete"] and without_times(resumed) == without_times(uninterrupted["whole"])
     times = [
         {run["run"]["name"]: run["history"]["training_time"] for run in document["runs"] if run["state"] == "complete"}
         for document in (partial, resumed)
     ]
-    assert times[0] and times[0].items() <= times[1].items()  # what was finished was not run again
+    assert times[0] and times[0].items() <= times[1].items()  # finished runs were not repeated
 
 
 @pytest.mark.parametrize(
@@ -231,17 +205,12 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(environment, call, tmp
         (["--unknown"], "unrecognized arguments"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, arguments, sentence):
-    (tmp_path / "file").write_text("kept")
-    assert main("--quick", *arguments) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert sentence in errors[-1] and "error: " in errors[-1]
-    assert (tmp_path / "file").read_text() == "kept"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+def test_a_mistake_is_one_sentence_and_exit_code_2(main, assert_mistake, arguments, sentence):
+    assert_mistake(main, "--quick", *arguments, sentence=sentence)
 
 
 @pytest.mark.slow
-def test_results_of_another_configuration_are_not_touched_unasked(main, tmp_path, capsys):
+def test_results_of_another_configuration_are_replaced_only_on_request(main, tmp_path, capsys):
     arguments = ["--quick", "--part", "2", "--output", "out"]
     assert main(*arguments) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -273,7 +242,7 @@ def test_resume_may_add_seeds(main, tmp_path):
     assert len(second["runs"]) == 6 and second["runs"][:3] == first["runs"]
 
 
-def test_a_folder_with_foreign_results_is_refused(main, tmp_path, capsys):
+def test_a_folder_with_unknown_results_is_refused(main, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text("precious")
     assert main("--quick", "--output", "out") == 2
@@ -292,15 +261,8 @@ def test_a_full_disk_is_one_sentence_and_exit_code_1(call, tmp_path):
     assert not list(folder.glob(".*.part")) and all(path.stat().st_size < 20_000 for path in folder.iterdir())
 
 
-def test_nobody_reading_the_output_is_no_traceback(environment, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--quick", "--part", "2"],
-        cwd=tmp_path,
-        text=True,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def test_a_closed_output_pipe_gives_no_traceback(start_script):
+    process = start_script("exercise3", "--quick", "--part", "2")
     process.stdout.readline()
     process.stdout.close()
     errors = process.stderr.read()
@@ -308,7 +270,7 @@ def test_nobody_reading_the_output_is_no_traceback(environment, tmp_path):
     assert "Traceback" not in errors
 
 
-def test_real_cifar10_is_named_and_its_foreign_bytes_are_told(main, tmp_path, cifar10_folder, capsys):
+def test_cifar10_is_named_and_unofficial_files_are_reported(main, tmp_path, cifar10_folder, capsys):
     code = main("--quick", "--part", "2", "--data", str(cifar10_folder.resolve()), "--output", "out")
     output = capsys.readouterr()
     assert code == 0

@@ -1,6 +1,7 @@
-"""scripts/search_l2.py in miniature: what it writes, refuses, survives."""
+"""scripts/search_l2.py in miniature: its files, refusals and interruptions."""
 
 import csv
+import functools
 import os
 import shutil
 import signal
@@ -16,31 +17,20 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "search_l2.py"
 
 
 @pytest.fixture
-def start(environment, tmp_path):
-    """start(*arguments): the script in a process of its own, in an empty folder."""
-
-    def started(*arguments):
-        return subprocess.Popen(
-            [sys.executable, SCRIPT, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    return started
+def start(start_script):
+    """start(*arguments): the script in a process of its own."""
+    return functools.partial(start_script, "search_l2")
 
 
 @pytest.fixture
 def main(load_script, run_script):
-    """main(*arguments) -> exit code: the script in this process, its quick runs quicker still."""
+    """main(*arguments) -> exit code: the script in this process, with even shorter quick runs."""
     module = load_script("search_l2", QUICK_RUN={"n_filters": 2, "n_hidden": 4, "step_size": 5, "n_cycles": 1})
     return lambda *arguments: run_script(module, "--quick", "--executor", "serial", *arguments)
 
 
 def measurements(folder):
-    """What a results file holds, less the times."""
+    """The measurements of a results file without their times."""
     return [{**m, "training_time": None} for m in strict_json(folder / "results.json")["measurements"]]
 
 
@@ -58,7 +48,7 @@ def until_measured(process, count):
 
 
 @pytest.mark.slow
-def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tmp_path):
+def test_a_quick_search_writes_all_documented_files_with_every_executor(start, main, tmp_path):
     code, output, errors = finish(start("--quick", "--seeds", "2", "--workers", "2"))
     assert code == 0 and errors == ""
     lines = output.strip().splitlines()
@@ -98,38 +88,27 @@ def test_a_quick_search_writes_what_it_promises_whoever_computes(start, main, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_an_output_that_is_not_utf_8_is_no_end(environment, tmp_path, encoding):
-    """A log on Windows is one."""
-    environment = {**environment, "PYTHONIOENCODING": encoding}
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--quick", "--executor", "serial"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        encoding=encoding,
-    )
+def test_output_encodings_other_than_utf_8_work(environment, call_script, tmp_path, encoding):
+    """Such as a log on Windows."""
+    options = {"encoding": encoding, "env": {**environment, "PYTHONIOENCODING": encoding}}
+    done = call_script("search_l2", "--quick", "--executor", "serial", **options)
     assert done.returncode == 0 and done.stderr == ""
     assert "round 1, lambda = " in done.stdout and "?" not in done.stdout
     assert "λ" in (tmp_path / "results" / "search_l2" / "summary.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.optional
-@pytest.mark.parametrize("script", sorted(path.stem for path in Path(SCRIPT).parent.glob("*.py")))
-def test_help_needs_no_utf_8(environment, script):
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPT.parent.glob("*.py")))
+def test_help_needs_no_utf_8(environment, call_script, script):
     if script == "exercise3_pytorch":
         pytest.importorskip("torch")
-    done = subprocess.run(
-        [sys.executable, Path(SCRIPT).with_name(f"{script}.py"), "--help"],
-        capture_output=True,
-        text=True,
-        env={**environment, "PYTHONIOENCODING": "ascii"},
-    )
+    done = call_script(script, "--help", env={**environment, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and done.stdout.startswith("usage: ") and done.stderr == ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("executor, number", [("process", signal.SIGINT), ("serial", signal.SIGTERM)])
-def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, executor, number):
+def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(start, tmp_path, executor, number):
     arguments = ["--quick", "--samples", "4", "--executor", executor, "--output", "out"]
     process = start(*arguments)
     until_measured(process, 2)
@@ -140,7 +119,7 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, execu
     partial = measurements(tmp_path / "out")
     assert 2 <= len(partial) < 8 and "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
     if executor == "serial":
-        return  # going on is the same
+        return  # resuming is the same
 
     code, output, errors = finish(start(*arguments, "--resume"))
     assert code == 0 and errors == ""
@@ -151,7 +130,7 @@ def test_a_signal_leaves_what_there_is_and_resume_goes_on(start, tmp_path, execu
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists(f"/proc/self/task/{os.getpid()}/children"), reason="needs Linux's /proc")
-def test_workers_end_with_a_killed_parent_and_resume_goes_on(start, tmp_path):
+def test_workers_exit_with_a_killed_parent_and_the_search_resumes(start, tmp_path):
     arguments = ["--quick", "--samples", "4", "--workers", "2", "--output", "out"]
     process = start(*arguments)
     until_measured(process, 1)
@@ -195,16 +174,11 @@ def alive(pid):
         (["--resume", "--overwrite"], "not allowed with"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, arguments, sentence):
-    (tmp_path / "file").write_text("kept")
-    assert main(*arguments) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert sentence in errors[-1] and "error: " in errors[-1]
-    assert (tmp_path / "file").read_text() == "kept"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+def test_a_mistake_is_one_sentence_and_exit_code_2(main, assert_mistake, arguments, sentence):
+    assert_mistake(main, *arguments, sentence=sentence)
 
 
-def test_a_search_is_not_touched_unasked(main, tmp_path, capsys):
+def test_a_search_is_replaced_only_on_request(main, tmp_path, capsys):
     folder = tmp_path / "out"
     assert main("--output", "out") == 0
     before = {path: path.read_bytes() for path in folder.iterdir()}
@@ -233,12 +207,12 @@ def test_resume_may_add_rounds(main, tmp_path, capsys):
     assert measurements(tmp_path / "out")[:6] == first and len(measurements(tmp_path / "out")) == 9
 
 
-def test_the_edge_of_the_range_is_told(main, tmp_path, capsys):
+def test_a_best_value_at_the_edge_of_the_range_is_reported(main, tmp_path, capsys):
     assert main("--samples", "1", "--rounds", "1") == 0
     assert "that was tried: the best may lie outside 1e-05 to 0.1" in capsys.readouterr().out
 
 
-def test_divergence_is_a_finding_and_no_recommendation(main, capsys):
+def test_diverged_values_are_reported_but_not_recommended(main, capsys):
     assert main("--low", "1e290", "--high", "1e300") == 0
     output = capsys.readouterr().out
     assert "seed 0: diverged" in output and "every run diverged" in output and "Best mean" not in output
@@ -252,7 +226,7 @@ def test_a_local_dask_cluster_computes_a_search(start, tmp_path):
     assert code == 0 and len(measurements(tmp_path / "out")) == 3, errors
 
 
-def test_a_dask_scheduler_that_is_not_there_is_one_sentence(main, monkeypatch, capsys):
+def test_an_unreachable_dask_scheduler_is_one_sentence(main, monkeypatch, capsys):
     dask = pytest.importorskip("dask")
     pytest.importorskip("distributed")
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
@@ -267,34 +241,10 @@ def test_mpi_ranks_compute_a_search(environment, tmp_path):
     if shutil.which("mpiexec") is None:
         pytest.skip("mpiexec is not here")
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    done = subprocess.run(
-        [
-            "mpiexec",
-            "-n",
-            "3",
-            "--oversubscribe",
-            "--bind-to",
-            "none",
-            sys.executable,
-            "-m",
-            "mpi4py.futures",
-            SCRIPT,
-            "--quick",
-            "--rounds",
-            "1",
-            "--executor",
-            "mpi",
-            "--workers",
-            "2",
-            "--output",
-            "out",
-        ],
-        cwd=tmp_path,
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    launcher = "mpiexec -n 3 --oversubscribe --bind-to none"
+    arguments = "--quick --rounds 1 --executor mpi --workers 2 --output out"
+    command = [*launcher.split(), sys.executable, "-m", "mpi4py.futures", SCRIPT, *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0 and len(measurements(tmp_path / "out")) == 3, done.stderr
 
 

@@ -1,41 +1,28 @@
-"""scripts/verify_gradients.py in miniature, and against a debug file computed the course's way."""
+"""scripts/verify_gradients.py in miniature, and against a debug file computed as the course does."""
 
-import importlib.util
+import functools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cyconv
-from cyconv.experiments import cli
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_gradients.py"
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    """The script as a module, its quick run quicker still, in an empty folder without CIFAR-10."""
-    monkeypatch.delenv("CYCONV_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("verify_gradients", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.QUICK = {"N_IMAGES": 6, "N_ROUNDS": 1, "N_COORDINATES": 2}
-    return module
+def script(load_script):
+    """The script as a module, its quick run quicker still."""
+    return load_script("verify_gradients", QUICK={"N_IMAGES": 6, "N_ROUNDS": 1, "N_COORDINATES": 2})
 
 
-def run(script, *arguments):
-    try:
-        return cli.run_script(script.main, ["--quick", "--threads", "1", *arguments])
-    except SystemExit as stop:  # argparse
-        return stop.code
+@pytest.fixture
+def main(script, run_script):
+    """main(*arguments) -> exit code: the script in this process."""
+    return functools.partial(run_script, script, "--quick")
 
 
 def course_numbers(n=5, f=4, nf=2, nh=10, seed=3, filter_bias=0.0):
-    """The course's debug_info.npz, from the definitions alone and in the course's layouts throughout."""
+    """The course's debug_info.npz, computed from the definitions in the course's layouts."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((3072, n))
     Fs = rng.standard_normal((f, f, 3, nf))
@@ -84,9 +71,9 @@ def course_numbers(n=5, f=4, nf=2, nh=10, seed=3, filter_bias=0.0):
 
 
 @pytest.mark.slow
-def test_all_agree_and_the_files_say_so(script, tmp_path, capsys):
+def test_all_comparisons_agree_and_are_written(script, main, tmp_path, capsys):
     np.savez(tmp_path / "debug.npz", **course_numbers())
-    assert run(script, "--debug-file", "debug.npz", "--output", "out") == 0
+    assert main("--debug-file", "debug.npz", "--output", "out") == 0
     output = capsys.readouterr().out
     document = json.loads((tmp_path / "out" / "results.json").read_text())
     assert document["data_set"] == "shapes (synthetic)" and document["all_agree"]
@@ -110,7 +97,7 @@ def test_all_agree_and_the_files_say_so(script, tmp_path, capsys):
 @pytest.mark.parametrize(
     "name", ["MX", "conv_outputs", "conv_flat", "X1", "P", "grad_Fs_flat", "grad_W1", "grad_W2", "grad_b1", "grad_b2"]
 )
-def test_every_number_of_the_debug_file_counts(script, name):
+def test_every_array_of_the_debug_file_is_compared(script, name):
     arrays = course_numbers()
     comparisons = script.compare_debug_file(arrays)
     assert len(comparisons) == 10 and all(c.agrees for c in comparisons)
@@ -138,11 +125,11 @@ def test_a_debug_file_of_the_convolution_alone(script):
 
 
 @pytest.mark.slow
-def test_a_wrong_number_is_exit_code_1(script, tmp_path, capsys):
+def test_a_wrong_number_is_exit_code_1(main, tmp_path, capsys):
     arrays = course_numbers()
     arrays["P"] = arrays["P"][:, :3]
     np.savez(tmp_path / "debug.npz", **arrays)
-    assert run(script, "--debug-file", "debug.npz", "--output", "out") == 1
+    assert main("--debug-file", "debug.npz", "--output", "out") == 1
     output = capsys.readouterr().out
     assert "1 of " in output and "out of tolerance" in output and "debug file: P" in output
     assert not json.loads((tmp_path / "out" / "results.json").read_text())["all_agree"]
@@ -175,13 +162,13 @@ def test_a_wrong_gradient_is_noticed(script, monkeypatch):
         (["--data", "nowhere"], "nowhere"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(script, tmp_path, capsys, arguments, sentence):
+def test_a_mistake_is_one_sentence_and_exit_code_2(main, tmp_path, capsys, arguments, sentence):
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "empty.npz", nothing=np.zeros(1))
     np.savez(tmp_path / "inputs.npz", X=np.zeros((3072, 1)), Fs=np.zeros((4, 4, 3, 1)))
     np.savez(tmp_path / "short.npz", X=np.zeros((3071, 1)), Fs=np.zeros((4, 4, 3, 1)))
     before = sorted(tmp_path.iterdir())
-    assert run(script, *arguments) == 2
+    assert main(*arguments) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 1 and sentence in errors[0]
     assert sorted(tmp_path.iterdir()) == before

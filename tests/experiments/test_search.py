@@ -1,4 +1,4 @@
-"""The search of λ: what it tries, keeps and ranks; and workers that die while it runs."""
+"""The search of λ: what it tries, records and ranks, and workers that die."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from full_disk import disk_full
 
 import cyconv
 from cyconv.experiments import DataSource, Run, plots, search
@@ -46,13 +47,13 @@ def make_journal(path, plan=SEARCH, **options):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The measurements of SEARCH when nothing happens to it."""
+    """The measurements of an uninterrupted SEARCH."""
     journal = make_journal(tmp_path_factory.mktemp("whole") / "search.json")
     assert len(list(run_search(SEARCH, SOURCE, journal))) == SEARCH.n_runs == 12
     return without_times(journal.measurements)
 
 
-def test_the_first_round_draws_one_value_from_each_part_of_the_range_in_log():
+def test_the_first_round_samples_each_part_of_the_logarithmic_range_once():
     many = Search(TINY, 1e-5, 1e-1, n_samples=400)
     values = many.values(0, [])
     parts = 400 * (np.log10(values) + 5) / 4
@@ -63,7 +64,7 @@ def test_the_first_round_draws_one_value_from_each_part_of_the_range_in_log():
 
 
 @pytest.mark.parametrize("best", [1e-5, 3e-4, 1e-1])
-def test_later_rounds_look_around_the_best_within_the_bounds(best):
+def test_later_rounds_search_around_the_best_value_within_the_bounds(best):
     plan = Search(TINY, 1e-5, 1e-1)
     held = [measurement(l2, accuracy=0.5 - 0.01 * abs(math.log(l2 / best))) for l2 in plan.values(0, [])]
     for round_, width in ((1, 4 / 3), (2, 4 / 9)):
@@ -92,7 +93,7 @@ def test_later_rounds_look_around_the_best_within_the_bounds(best):
         ({"run": "tiny"}, "run must be"),
     ],
 )
-def test_a_search_refuses_what_makes_no_sense(changes, sentence):
+def test_a_search_refuses_bad_settings(changes, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
         dataclasses.replace(SEARCH, **changes)
 
@@ -159,12 +160,12 @@ def test_a_measurement_is_the_run_s_last_point_on_validation_data():
     ]
 
 
-def test_other_data_at_a_worker_are_refused():
+def test_a_worker_refuses_other_data():
     with pytest.raises(ValueError, match="source must be the search's data"):
         measure(TINY, SOURCE, {**describe_splits(SOURCE), "train": "0"})
 
 
-def test_a_run_that_diverges_is_measured_as_such(tmp_path):
+def test_a_diverged_run_is_recorded_as_diverged(tmp_path):
     plan = Search(TINY, 1e5, 1e6, n_rounds=1, n_samples=2, n_seeds=1)
     journal = make_journal(tmp_path / "search.json", plan)
     with np.errstate(all="ignore"):
@@ -174,7 +175,7 @@ def test_a_run_that_diverges_is_measured_as_such(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 6, 7, 11])
-def test_an_interrupted_search_goes_on_with_nothing_run_twice(tmp_path, monkeypatch, whole, stop):
+def test_an_interrupted_search_resumes_without_repeating_runs(tmp_path, monkeypatch, whole, stop):
     path = tmp_path / "search.json"
     calls = []
 
@@ -197,7 +198,7 @@ def test_an_interrupted_search_goes_on_with_nothing_run_twice(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_finished_search_goes_on_with_more_rounds_and_not_with_fewer(tmp_path, whole):
+def test_a_finished_search_can_be_extended_but_not_shortened(tmp_path, whole):
     journal = make_journal(tmp_path / "search.json")
     for m in whole:
         journal.add(m)
@@ -207,7 +208,7 @@ def test_a_finished_search_goes_on_with_more_rounds_and_not_with_fewer(tmp_path,
         make_journal(journal.path, resume=True)
 
 
-def test_a_journal_counts_nothing_twice_and_refuses_what_is_not_its_own(tmp_path):
+def test_a_journal_refuses_duplicates_and_other_searches(tmp_path):
     path = tmp_path / "search.json"
     journal = make_journal(path)
     assert not path.exists()
@@ -226,32 +227,47 @@ def test_a_journal_counts_nothing_twice_and_refuses_what_is_not_its_own(tmp_path
     document = json.loads(kept)
     path.write_text(json.dumps({**document, "data": {**document["data"], "name": "as an older version said"}}))
     assert len(make_journal(path, resume=True)) == 1
-    for damage in (
-        {**document, "kind": "run"},
-        {**document, "version": 2},
-        {**document, "measurements": 2 * document["measurements"]},
-        {**document, "measurements": [{**document["measurements"][0], "validation_accuracy": 2.0}]},
-        {**document, "measurements": [{"l2": 1.0}]},
-        {**document, "search": []},
-        {**document, "data": []},
-        [],
-    ):
-        path.write_text(json.dumps(damage))
-        with pytest.raises(ValueError, match="is damaged"):
-            make_journal(path, resume=True)
-    path.write_bytes(kept[:-20])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    {
+        "kind": lambda document: {**document, "kind": "run"},
+        "version": lambda document: {**document, "version": 2},
+        "a measurement twice": lambda document: {**document, "measurements": 2 * document["measurements"]},
+        "accuracy above one": lambda document: {
+            **document,
+            "measurements": [{**document["measurements"][0], "validation_accuracy": 2.0}],
+        },
+        "incomplete measurement": lambda document: {**document, "measurements": [{"l2": 1.0}]},
+        "search": lambda document: {**document, "search": []},
+        "data": lambda document: {**document, "data": []},
+        "list": lambda document: [],
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_damaged_journal_is_refused(tmp_path, damage):
+    journal = make_journal(tmp_path / "search.json")
+    journal.add(measurement(0.3))
+    document = json.loads(journal.path.read_text())
+    journal.path.write_text(json.dumps(damage[1](document)))
     with pytest.raises(ValueError, match="is damaged"):
-        make_journal(path, resume=True)
+        make_journal(journal.path, resume=True)
 
 
-def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypatch):
+def test_a_truncated_journal_is_refused(tmp_path):
+    journal = make_journal(tmp_path / "search.json")
+    journal.add(measurement(0.3))
+    journal.path.write_bytes(journal.path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="is damaged"):
+        make_journal(journal.path, resume=True)
+
+
+def test_a_failed_write_leaves_the_journal_unchanged(tmp_path, monkeypatch):
     journal = make_journal(tmp_path / "search.json")
     journal.add(measurement(0.3))
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", disk_full)
     with pytest.raises(OSError, match="cannot write"):
         journal.add(measurement(0.4))
     assert len(journal) == len(make_journal(journal.path, resume=True)) == 1
@@ -259,7 +275,7 @@ def test_a_journal_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
+def test_a_killed_process_loses_and_duplicates_nothing(tmp_path, whole, signum):
     others = set(multiprocessing.active_children())
     journal = make_journal(tmp_path / "search.json")
     seen, killed = [], []
@@ -275,7 +291,7 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path, whole, signum):
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_workers_are_gone_when_a_search_is_left(tmp_path):
+def test_workers_exit_when_a_search_is_closed(tmp_path):
     others = set(multiprocessing.active_children())
     results = run_search(SEARCH, SOURCE, make_journal(tmp_path / "search.json"), executor_factory("process", 2), 1)
     next(results)
@@ -285,7 +301,7 @@ def test_workers_are_gone_when_a_search_is_left(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_dask_worker_loses_and_doubles_nothing(tmp_path, whole):
+def test_a_killed_dask_worker_loses_and_duplicates_nothing(tmp_path, whole):
     distributed = pytest.importorskip("distributed")
     journal = make_journal(tmp_path / "search.json")
     seen, killed = [], None
@@ -310,7 +326,7 @@ def test_a_killed_dask_worker_loses_and_doubles_nothing(tmp_path, whole):
     assert without_times(journal.measurements) == whole
 
 
-def test_the_picture_tells_rounds_and_runs_apart():
+def test_the_plot_distinguishes_rounds_and_runs():
     rounds = {"round 1": {1e-3: [0.5, 0.6], 1e-4: [0.4, 0.4]}, "round 2": {2e-3: [0.7, 0.5]}}
     figure = plots.plot_search(rounds, "A search, some data set", chosen=2e-3)
     axes = figure.axes[0]

@@ -1,4 +1,4 @@
-"""What a door may be handed: sound values in odd clothes, and values that are none."""
+"""What a caller may pass: valid values in unusual forms, and invalid ones."""
 
 import fractions
 
@@ -13,7 +13,7 @@ class Subclass(np.ndarray):
 
 
 class ArrayLike:
-    """No array, but it can be asked for one."""
+    """Not an array, but it converts to one."""
 
     def __init__(self, array):
         self.array = array
@@ -62,7 +62,7 @@ def first_repeated(array):
 
 
 #: The same values, or at least the same shape and kind, in another form.
-CLOTHES = [
+FORMS = [
     np.asarray,
     np.asfortranarray,
     negative_strides,
@@ -82,116 +82,46 @@ CLOTHES = [
 ]
 
 
-def stranger(*failing):
-    """An object of a class whose named methods raise."""
+def raising(*names):
+    """An object whose methods of these names raise an error of two lines."""
 
     def fail(self, *args, **options):
-        raise RuntimeError("a stranger's\nown error")
+        raise RuntimeError("first line\nsecond line")
 
-    return type("Stranger", (), dict.fromkeys(failing, fail))()
+    return type("Raising", (), dict.fromkeys(names, fail))()
 
 
 HUGE = np.broadcast_to(np.float32(1), (2**20, 3, 2**10, 2**10))
+#: Values of every kind that few arguments may have.
 ODD = [
-    None,
-    True,
-    False,
-    0,
-    1,
-    2,
-    3,
-    -1,
-    255,
-    2**31 - 1,
-    2**31,
-    2**63,
-    2**64,
-    10**9,
-    10**30,
-    10**5000,
-    0.0,
-    0.5,
-    1.5,
-    -0.5,
-    1e-320,
-    1e39,
-    1e308,
-    float("nan"),
-    float("inf"),
-    -float("inf"),
-    1j,
-    fractions.Fraction(1, 3),
-    np.float32(0.25),
-    np.int8(-3),
-    np.uint64(2**64 - 1),
-    np.float16(0.5),
-    np.longdouble("1e4000"),
-    np.timedelta64(3),
-    np.datetime64("2020"),
-    np.bool_(True),
-    "",
-    "x",
-    "float64",
-    "\0",
-    "x" * 5000,
-    b"x",
-    b"\xff",
-    (),
-    [],
-    {},
-    set(),
-    [1],
-    [[1], [1, 2]],
-    [None],
-    [[]] * 3,
-    (3, 32, 32),
-    (-1, 0, 3),
-    [10**30],
-    {"conv.weight": 1},
-    {1: 2},
-    range(3),
-    range(10**12),
-    range(10**30),
-    iter([1, 2]),
-    slice(3),
-    Ellipsis,
-    object(),
-    print,
-    int,
-    NotImplemented,
-    np.float32,
-    lambda: None,
-    stranger("__array__"),
-    stranger("__index__"),
-    stranger("__float__"),
-    stranger("__len__", "__getitem__"),
-    stranger("__iter__"),
-    stranger("__repr__"),
-    stranger("__bool__"),
-    stranger("__fspath__"),
-    stranger("keys"),
-    HUGE,
-    np.broadcast_to(np.uint8(1), HUGE.shape),
-    np.array(3),
-    np.array(0.5),
-    np.array(None),
-    np.zeros(0),
-    np.zeros((0, 3, 8, 8), np.float32),
-    np.zeros((2, 0, 8, 8), np.uint8),
-    np.zeros((3, 0), int),
-    np.zeros((1,) * 40),
-    np.ones((2, 3), complex),
-    np.ones(5, bool),
-    np.ones(4, "M8[s]"),
-    np.ones(4, "S3"),
-    np.array(["a", "b"]),
-    np.array([1, None]),
-    np.zeros(3, [("a", int)]),
-    np.ma.masked,
-    np.ma.masked_array([1.0, 2.0], [True, False]),
-    np.array([2**64 - 1], np.uint64),
-    np.array([-1, 2**40]),
-    cyconv.Augmentation(shift=3),
+    *(None, True, False, 0, 1, 2, 3, -1, 255, 2**31 - 1, 2**31, 2**63, 2**64, 10**9, 10**30, 10**5000),
+    *(
+        0.0,
+        0.5,
+        1.5,
+        -0.5,
+        1e-320,
+        1e39,
+        1e308,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        1j,
+        fractions.Fraction(1, 3),
+    ),
+    *(np.float32(0.25), np.int8(-3), np.uint64(2**64 - 1), np.float16(0.5), np.longdouble("1e4000"), np.bool_(True)),
+    *(np.timedelta64(3), np.datetime64("2020"), np.ma.masked),
+    *("", "x", "float64", "\0", "x" * 5000, b"x", b"\xff"),
+    *((), [], {}, set(), [1], [[1], [1, 2]], [None], [[]] * 3, (3, 32, 32), (-1, 0, 3), [10**30]),
+    *({"conv.weight": 1}, {1: 2}, range(3), range(10**12), range(10**30), iter([1, 2]), slice(3), Ellipsis),
+    *(object(), print, int, NotImplemented, np.float32, lambda: None, cyconv.Augmentation(shift=3)),
+    *(raising(name) for name in ("__array__", "__index__", "__float__", "__iter__", "__repr__", "__bool__")),
+    *(raising("__len__", "__getitem__"), raising("__fspath__"), raising("keys")),
+    *(HUGE, np.broadcast_to(np.uint8(1), HUGE.shape), np.array(3), np.array(0.5), np.array(None)),
+    *(np.zeros(0), np.zeros((0, 3, 8, 8), np.float32), np.zeros((2, 0, 8, 8), np.uint8), np.zeros((3, 0), int)),
+    *(np.zeros((1,) * 40), np.ones((2, 3), complex), np.ones(5, bool), np.ones(4, "M8[s]"), np.ones(4, "S3")),
+    *(np.array(["a", "b"]), np.array([1, None]), np.zeros(3, [("a", int)]), np.array([2**64 - 1], np.uint64)),
+    *(np.ma.masked_array([1.0, 2.0], [True, False]), np.array([-1, 2**40])),
 ]
 
 
@@ -210,7 +140,7 @@ def other_shapes(array):
 
 
 def other_numbers(array):
-    """With one element that is out of range, or may be."""
+    """With one element that is, or may be, out of range."""
     if not array.size or array.dtype.kind not in "fiu":
         return
     if array.dtype.kind == "f":
@@ -228,19 +158,19 @@ def other_numbers(array):
 
 
 def masked(array):
-    """With one element that is not there."""
+    """With one element masked."""
     mask = np.zeros(array.shape, bool)
     mask.flat[:1] = True
     yield np.ma.masked_array(array, mask)
 
 
-def near(value):
-    """What differs little from a sound value, all of it."""
+def nearby(value):
+    """Every value that differs a little from a valid one."""
     if isinstance(value, dict):
         for name, each in value.items():
             others = {key: other for key, other in value.items() if key != name}
             yield others
-            yield from ({**others, name: spoilt} for spoilt in near(each))
+            yield from ({**others, name: spoilt} for spoilt in nearby(each))
     elif isinstance(value, np.ndarray) and value.ndim:
         with np.errstate(all="ignore"):
             for spoilt in (other_dtypes, other_shapes, other_numbers, masked):
@@ -248,33 +178,33 @@ def near(value):
 
 
 def spoil(value, rng):
-    """Something else in this value's place: close to it, or far."""
-    choices = list(near(value)) if rng.random() < 0.7 else ODD
+    """Another value instead of this one: similar to it, or of any kind."""
+    choices = list(nearby(value)) if rng.random() < 0.7 else ODD
     choices = choices or ODD
     return choices[int(rng.integers(len(choices)))]
 
 
-def dress(value, rng):
-    """The same value in other clothes."""
+def in_other_form(value, rng):
+    """The same value in a random one of the FORMS."""
     if isinstance(value, dict):
-        return {name: dress(each, rng) for name, each in value.items()}
+        return {name: in_other_form(each, rng) for name, each in value.items()}
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         return value
-    return CLOTHES[int(rng.integers(len(CLOTHES)))](value)
+    return FORMS[int(rng.integers(len(FORMS)))](value)
 
 
 @st.composite
-def hostile(draw, sound):
-    """Arguments by name: some dressed, some in each other's place, up to two of them spoilt.
+def hostile(draw, valid):
+    """Arguments by name: some in another form, some in each other's place, up to two of them invalid.
 
-    ``sound(rng)`` gives sound ones.
+    ``valid(rng)`` gives valid ones.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    arguments = sound(rng)
+    arguments = valid(rng)
     names = list(arguments)
     for name in names:
         if draw(st.booleans()):
-            arguments[name] = dress(arguments[name], rng)
+            arguments[name] = in_other_form(arguments[name], rng)
     for name in draw(st.lists(st.sampled_from(names), max_size=2, unique=True)):
         arguments[name] = spoil(arguments[name], rng)
     if draw(st.integers(0, 7)) == 7:
@@ -283,7 +213,7 @@ def hostile(draw, sound):
 
 
 def plain(value):
-    """A sound copy of what was accepted: native arrays in C order for arrays and what counts as such."""
+    """A plain copy of an accepted value: a native array in C order for whatever stands for an array."""
     if isinstance(value, dict):
         return {name: plain(each) for name, each in value.items()}
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
@@ -297,7 +227,7 @@ def plain(value):
 
 
 def bits(value):
-    """What of a value must not change while it is looked at."""
+    """The bytes of an argument, which a call must not change."""
     if isinstance(value, dict):
         return {name: bits(each) for name, each in value.items()}
     if isinstance(value, ArrayLike):

@@ -1,4 +1,4 @@
-"""As a program: resident memory, in MiB, of the case that the argument names."""
+"""A program: print the resident memory, in MiB, of the case that the argument names."""
 
 import contextlib
 import json
@@ -9,13 +9,13 @@ import numpy as np
 
 
 def resident(which="VmRSS"):
-    """MiB now (VmRSS) or at most so far (VmHWM), as Linux tells."""
+    """MiB now (VmRSS) or the maximum so far (VmHWM), as Linux reports them."""
     with open("/proc/self/status") as file:
         return int(re.search(rf"{which}:\s+(\d+) kB", file.read())[1]) / 1024
 
 
 def steps():
-    """After a warm-up and after 10,000 more update steps, each a call of its own, with everything else in between."""
+    """After a warm-up and after many more update steps, each a call of its own, with other calls in between."""
     import cyconv
 
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def steps():
 
 
 def fit():
-    """Beyond interpreter and NumPy: what training on 49,000 images holds at most, the images included."""
+    """The most that training on 49,000 images adds to interpreter and NumPy, the images included."""
     before = resident()
     import cyconv
 

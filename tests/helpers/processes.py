@@ -1,20 +1,21 @@
-"""As a program: what cyconv does in forked and spawned processes and in threads; the argument names the case."""
+"""A program: run cyconv in forked and spawned processes or in threads; the argument names the case."""
 
 import json
 import multiprocessing
 import os
 import sys
-import threading
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+from concurrency import in_threads
 from digests import digest
 
 import cyconv
+from cyconv.backend import threads
 
 
 def work(seed=0):
-    """The digest of a little training and evaluation."""
+    """The digest of a short training and an evaluation."""
     rng = np.random.default_rng(seed)
     network = cyconv.Network(filter_size=4, n_filters=3, n_hidden=20, seed=seed)
     X = rng.standard_normal((100, 3, 32, 32)).astype(np.float32)
@@ -28,7 +29,7 @@ def n_os_threads():
 
 
 def work_in_worker(seed):
-    """Also how many threads cyconv meant to use, and how many it started."""
+    """The digest, how many threads cyconv reports, and how many it started."""
     before = n_os_threads()
     return work(seed), cyconv.get_num_threads(), n_os_threads() - before
 
@@ -88,21 +89,12 @@ def executor():
 
 def python_threads():
     """Four networks trained at once, each in its own Python thread."""
-    found = [None] * 4
-
-    def run(seed):
-        found[seed] = work(seed)
-
-    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = in_threads(work, range(4))
     return {"expected": [work(seed) for seed in range(4)], "found": found}
 
 
 def affinity():
-    """Bind this process before anything is asked."""
+    """The default number of threads under affinity masks of one and of all processors."""
     found = {}
     allowed = sorted(os.sched_getaffinity(0))
     for n in (1, len(allowed)):
@@ -112,7 +104,7 @@ def affinity():
 
 
 def openmp():
-    """What threadpoolctl sees, once the kernels have run."""
+    """The thread pools that threadpoolctl finds once the kernels have run."""
     import threadpoolctl
 
     work()
@@ -120,23 +112,33 @@ def openmp():
 
 
 def default_threads():
-    """The default number of threads: at first, inside a limit that a program sets, and after it."""
+    """The number of threads by default, under threadpoolctl's limit of one, after it, and under it if three are set."""
     import threadpoolctl
 
     found = [cyconv.get_num_threads()]
     work()
     with threadpoolctl.threadpool_limits(1, user_api="openmp"):
         found.append(cyconv.get_num_threads())
-        cyconv.set_num_threads(3)  # what the user sets stands
-        found.append(cyconv.get_num_threads())
-        cyconv.backend.threads._chosen = None
-    return [*found, cyconv.get_num_threads()]
+    found.append(cyconv.get_num_threads())
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        cyconv.set_num_threads(3)
+        return [*found, cyconv.get_num_threads()]
+
+
+def quota_read_again():
+    """The quota twice at once, and twice after it has become 5 and some time has passed."""
+    now, quotas = [1e9], iter((3, 5))
+    threads.read_quota = lambda: next(quotas)
+    threads.time.monotonic = lambda: now[0]
+    found = [threads.quota(), threads.quota()]
+    now[0] += 2 * threads.QUOTA_HOLDS
+    return [*found, threads.quota(), threads.quota()]
 
 
 def shared_processor():
-    """Two threads on one processor: for how many seconds they slept for each other, and the results of one."""
+    """Two threads on one processor: how long they slept for each other, and the results of two threads and of one."""
     asleep = []
-    cyconv.backend.threads.Team.note = lambda self, work, seconds, slept: asleep.append(slept)
+    threads.Team.note = lambda self, work, seconds, slept: asleep.append(slept)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     found = []
     for n in (2, 1):
@@ -157,6 +159,7 @@ CASES = {
         affinity,
         openmp,
         default_threads,
+        quota_read_again,
         shared_processor,
     )
 }

@@ -4,7 +4,7 @@ import json
 
 
 def strict_json(path):
-    """What a JSON file holds; NaN and infinity are none."""
+    """The contents of a JSON file, which may not hold NaN or infinity."""
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")

@@ -1,4 +1,4 @@
-"""A training run small enough to repeat many times; as a program, one that tests start and kill."""
+"""A training run small enough to repeat many times; also a program that tests start and kill."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_
 
 
 def make_data(seed=0):
-    """Two splits of 8 x 8 images: 107 to train on, five batches of 20 and a remainder, and 31 to watch."""
+    """Two splits of 8 x 8 images: 107 to train on, five batches of 20 and a remainder, and 31 to validate."""
     rng = np.random.default_rng(seed)
     return [cyconv.Split(rng.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), rng.integers(0, 10, n)) for n in (107, 31)]
 
@@ -39,12 +39,17 @@ def make_trainer(step_size=6, n_cycles=2, eta_max=0.05, **changes):
     return cyconv.CyclicTrainer(make_network(), schedule, **settings)
 
 
+def set_call_seconds(monkeypatch, seconds):
+    """Let fit aim at so many seconds for each call of train_steps: 0 is one update a call, 1e9 as many as can be."""
+    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+
+
 def fit(trainer, data=None, **options):
     return trainer.fit(*(data or make_data()), **{"log_every": 7, "progress": False, **options})
 
 
 def digest(trainer):
-    """All bits that a run leaves, times apart."""
+    """The digest of all results of a run except times."""
     network = trainer.network
     bits = hashlib.sha256(repr((trainer.step, trainer.history.complete)).encode())
     for mapping in (network.parameters, network.velocity or {}, *trainer.snapshots):
@@ -56,10 +61,10 @@ def digest(trainer):
 
 
 def main():
-    """tiny_run.py CHECKPOINT STEP_SIZE CHECKPOINT_EVERY: start or go on; the last line is the digest."""
+    """tiny_run.py CHECKPOINT STEP_SIZE CHECKPOINT_EVERY: start or resume a run; the last line is the digest."""
     path, step_size, every = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     cyconv.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even if the parent ignores it
     if os.path.exists(path):
         trainer = cyconv.CyclicTrainer.resume(path)
     else:

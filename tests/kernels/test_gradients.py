@@ -50,7 +50,7 @@ def autograd(parameters, X, labels, l2, label_smoothing):
 @pytest.mark.optional
 @pytest.mark.parametrize("l2, label_smoothing, soft", [(0.0, 0.0, False), (0.003, 0.1, False), (0.01, 0.0, True)])
 @pytest.mark.parametrize("settings", ARCHITECTURES)
-def test_gradients_are_pytorchs(rng, make_network, assert_close, dtype, settings, l2, label_smoothing, soft):
+def test_gradients_agree_with_pytorch(rng, make_network, assert_close, dtype, settings, l2, label_smoothing, soft):
     network = make_network(dtype=dtype, **settings)
     X, labels = draw_batch(rng, dtype, 33, soft)
     expected_cost, expected = autograd(network.parameters, X, labels, l2, label_smoothing)
@@ -61,7 +61,7 @@ def test_gradients_are_pytorchs(rng, make_network, assert_close, dtype, settings
 
 @pytest.mark.parametrize("n", [1, 7, 100, 101])
 @pytest.mark.parametrize("settings", ARCHITECTURES)
-def test_gradients_are_the_references(rng, make_network, assert_close, dtype, settings, n):
+def test_gradients_agree_with_the_reference(rng, make_network, assert_close, dtype, settings, n):
     network = make_network(dtype=dtype, **settings)
     X, labels = draw_batch(rng, dtype, n, soft=False)
     expected_cost, expected = reference.loss_and_gradients(network.parameters, X, labels, 0.003, 0.1)
@@ -104,7 +104,7 @@ def test_gradients_by_finite_differences(rng, make_network, architecture, soft):
             assert gradients[name][index] == pytest.approx((above - below) / 2e-6, abs=1e-7), (name, index)
 
 
-def test_penalty_is_on_weights_alone(rng, make_network):
+def test_only_weights_are_penalised(rng, make_network):
     network = make_network(dtype="float64")
     X, labels = draw_batch(rng, "float64", 8, soft=False)
     plain_cost, plain = network.loss_and_gradients(X, labels)

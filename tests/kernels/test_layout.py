@@ -5,12 +5,18 @@ import pytest
 
 import cyconv
 from cyconv.backend import dispatch
-from cyconv.backend.layout import DENSE_PANEL, PATCH_PANEL
+from cyconv.backend.layout import DENSE_PANEL, PATCH_PANEL, Layout, as_sizes
+
+
+def layout_of(filter_size, n_filters, n_hidden):
+    sizes = (
+        as_sizes(name, value) for name, value in zip(("f", "n_filters", "n_hidden"), (filter_size, n_filters, n_hidden))
+    )
+    return Layout((3, 32, 32), *sizes, n_classes=10, single_filter=True, single_hidden=True)
 
 
 def plan(filter_size, n_filters, n_hidden, batch_size, n_threads=2):
-    network = cyconv.Network(filter_size, n_filters, n_hidden)
-    return network._layout.plan(dispatch.kernels, batch_size, n_threads, 4)
+    return layout_of(filter_size, n_filters, n_hidden).plan(dispatch.kernels, batch_size, n_threads, 4)
 
 
 @pytest.mark.parametrize(
@@ -39,13 +45,13 @@ def test_blocks_of_a_small_network(batch_size, block):
     "architecture, block", [((8, 40, 50), 25), ((4, 40, 50), 25), ((4, 40, 300), 25), ((4, 80, 600), 50)]
 )
 def test_larger_blocks(architecture, block):
-    """few patches to sum over, or large weights"""
+    """Where there are few patches to sum over, or large weights."""
     assert plan(*architecture, 100)[0]["block"] == block
 
 
 @pytest.mark.parametrize("batch_size", range(1, 300, 6))
-def test_two_threads_share_every_batch(batch_size):
-    """the busier one has hardly more than half of the images"""
+def test_two_threads_share_each_batch_evenly(batch_size):
+    """The busier one has hardly more than half of the images."""
     for architecture in ((2, 3, 50), (8, 40, 50), (4, 80, 600)):
         block = plan(*architecture, batch_size)[0]["block"]
         n_blocks = -(-batch_size // block)
@@ -53,7 +59,7 @@ def test_two_threads_share_every_batch(batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 100, 5000])
-def test_buffers_are_more_than_a_cores_cache_and_apart(batch_size):
+def test_buffers_exceed_a_cores_cache_and_do_not_overlap(batch_size):
     for architecture in ((2, 3, 50), (16, 160, 50), ((16, 4, 2), (5, 3, 2), (13, 9))):
         layout, _, size = plan(*architecture, batch_size)
         assert 4 * layout["n_buffers"] * layout["buffer_size"] >= 2**21
@@ -64,9 +70,9 @@ def test_buffers_are_more_than_a_cores_cache_and_apart(batch_size):
 
 
 @pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (4, 40), (8, 7), (16, 160), (16, 3), (32, 201)])
-def test_panels_share_a_matrix_between_two_threads(filter_size, n_filters):
-    """every column once, in one panel or an even number of them, none wider than the kernels' scratch"""
-    layout = cyconv.Network(filter_size, n_filters, (50, 300))._layout
+def test_panels_divide_a_matrix_between_two_threads(filter_size, n_filters):
+    """Each column once, in one panel or an even number of them, none wider than the kernels' scratch."""
+    layout = layout_of(filter_size, n_filters, (50, 300))
     branch, panels = layout.branches[0], {}
     for kind, i, begin, width in layout.tasks():
         if kind in (DENSE_PANEL, PATCH_PANEL):
@@ -82,17 +88,14 @@ def test_panels_share_a_matrix_between_two_threads(filter_size, n_filters):
         assert all(64 * width <= dispatch.kernels.dense_scratch_size(1) and width % 16 == 0 for _, width in found)
 
 
-def test_one_block_is_one_threads(monkeypatch):
+@pytest.mark.usefixtures("restored_num_threads")
+def test_one_block_runs_on_one_thread(monkeypatch):
     used = []
     train = dispatch.specialised(dispatch.kernels.train, np.float32)
-    monkeypatch.setattr("cyconv.backend.threads._chosen", 3)
+    cyconv.set_num_threads(3)
     monkeypatch.setattr(dispatch, "specialised", lambda function, dtype: lambda *a: used.append(a[-2]) or train(*a))
     network = cyconv.Network(8, 2, 3)
-    source = network.prepare(
-        np.zeros((20, 3, 32, 32), np.uint8),
-        np.zeros(20, int),
-        cyconv.Normalizer.fit(np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), np.uint8)),
-    )
+    source = network.prepare(np.zeros((20, 3, 32, 32), np.float32), np.zeros(20, int))
     for batch_size in (1, 10):
         network.train_steps(source, np.arange(20), [0.1], batch_size=batch_size)
     assert used == [1, 3]

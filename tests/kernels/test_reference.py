@@ -46,7 +46,7 @@ def finite_differences(function, array, step=1e-6):
 
 
 @pytest.mark.parametrize("shape, f, n_filters", [((3, 3, 8, 8), 4, 5), ((1, 1, 6, 9), 3, 1), ((2, 2, 4, 6), 1, 3)])
-def test_three_ways_to_convolve_agree(rng, shape, f, n_filters):
+def test_three_convolutions_agree(rng, shape, f, n_filters):
     images = rng.standard_normal(shape)
     weight, bias = rng.standard_normal((n_filters, shape[1], f, f)), rng.standard_normal(n_filters)
     slow = reference.convolve_loops(images, weight, bias)
@@ -55,7 +55,7 @@ def test_three_ways_to_convolve_agree(rng, shape, f, n_filters):
 
 
 @pytest.mark.optional
-def test_convolution_is_pytorchs(rng):
+def test_convolution_agrees_with_pytorch(rng):
     torch = pytest.importorskip("torch")
     images, weight = rng.standard_normal((2, 3, 8, 12)), rng.standard_normal((5, 3, 4, 4))
     bias = rng.standard_normal(5)
@@ -63,7 +63,7 @@ def test_convolution_is_pytorchs(rng):
     np.testing.assert_allclose(reference.convolve_loops(images, weight, bias), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_im2col_by_its_definition(rng):
+def test_im2col_follows_its_definition(rng):
     images, f = rng.standard_normal((2, 3, 4, 6)), 2
     patches = reference.im2col(images, f)
     for n, c, y, x in np.ndindex(images.shape):
@@ -131,7 +131,7 @@ def test_dtype_is_kept(rng, dtype):
     assert {a.dtype for a in gradients.values()} == {np.dtype(dtype)}
 
 
-def test_cross_entropy_by_its_closed_forms():
+def test_cross_entropy_agrees_with_closed_forms():
     labels = np.array([0, 3])
     _, losses = reference.softmax_cross_entropy_forward(np.zeros((2, 10)), labels, 0.3)
     np.testing.assert_allclose(losses, np.log(10))
@@ -160,7 +160,7 @@ def test_sum_of_squares_is_summed_in_float64():
     assert reference.sum_of_squares(np.full(10**6, 1e-2, dtype=np.float32)) == pytest.approx(100, rel=1e-7)
 
 
-def test_shuffled_order_is_a_fair_function_of_its_address():
+def test_shuffled_order_is_uniform_and_depends_on_seed_and_epoch():
     assert reference.shuffled_order(0, 0, 0).shape == (0,)
     order = reference.shuffled_order(1000, seed=5, epoch=2)
     assert order.dtype == np.int64 and np.array_equal(np.sort(order), np.arange(1000))
@@ -173,7 +173,7 @@ def test_shuffled_order_is_a_fair_function_of_its_address():
 
 
 @pytest.mark.parametrize("flip, shift, cutout", [(True, 0, 0), (False, 3, 0), (False, 0, 5), (True, 2, 4)])
-def test_augmentation_by_its_definition(rng, flip, shift, cutout):
+def test_augmentation_follows_its_definition(rng, flip, shift, cutout):
     images = rng.integers(0, 256, (40, 2, 8, 12), dtype=np.uint8)
     scale, offset = rng.uniform(0.5, 1.5, (2, 8, 12)), rng.standard_normal((2, 8, 12))
     augmentation = SimpleNamespace(flip=flip, shift=shift, cutout=cutout)
@@ -196,7 +196,7 @@ def test_augmentation_by_its_definition(rng, flip, shift, cutout):
             assert image[c, y, x] == pytest.approx(expected, rel=1e-14)
 
 
-def test_augmentation_varies_and_off_changes_nothing(rng):
+def test_augmentation_varies_and_does_nothing_when_off(rng):
     images = rng.integers(1, 256, (200, 1, 8, 8), dtype=np.uint8)
     one, zero, order = np.ones((1, 8, 8)), np.zeros((1, 8, 8)), np.arange(200)
     plain = reference.gather_batch(images, order, 8, one, zero)
@@ -209,7 +209,7 @@ def test_augmentation_varies_and_off_changes_nothing(rng):
     assert not np.array_equal(first, second)
 
 
-def test_dropout_drops_its_share_and_is_addressed(rng):
+def test_dropout_has_the_given_rate_and_depends_on_seed_and_step(rng):
     parameters = random_parameters(rng, n_hidden=(31, 30))
     factors = reference.dropout_factors(parameters, 1000, 0.2, seed=4, step=10)
     for values in factors.values():
@@ -224,7 +224,7 @@ def test_dropout_drops_its_share_and_is_addressed(rng):
 
 @pytest.mark.optional
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_training_is_pytorchs_sgd(rng, assert_close, momentum):
+def test_training_agrees_with_pytorchs_sgd(rng, assert_close, momentum):
     torch = pytest.importorskip("torch")
     parameters = random_parameters(rng)
     images, labels = rng.standard_normal((30, 3, 8, 8)), rng.integers(0, 10, 30)
@@ -250,7 +250,7 @@ def test_training_is_pytorchs_sgd(rng, assert_close, momentum):
     assert_close(parameters, {name: t.detach().numpy() for name, t in tensors.items()}, 1e-13)
 
 
-def test_training_in_two_calls_is_training_in_one(rng):
+def test_training_may_be_split_over_two_calls(rng):
     settings = dict(batch_size=4, l2=0.01, momentum=0.9, dropout=0.3, seed=2, label_smoothing=0.1)
     settings["augmentation"] = SimpleNamespace(flip=True, shift=1, cutout=2)
     images, labels = rng.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8), rng.integers(0, 10, 12)

@@ -1,59 +1,51 @@
-"""How many threads run, and that forked and spawned processes and Python threads get on with them."""
+"""How many threads run, and how they work together with processes and Python threads."""
 
+import multiprocessing.process
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from builds import HAS_OPENMP, run_program
+from builds import HAS_OPENMP, run_program, subprocess_environment
+from concurrency import in_threads
 from tiny_run import EVERYTHING, digest, fit, make_trainer
 
 import cyconv
 from cyconv.backend import threads
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 
 
-@pytest.fixture(autouse=True)
-def restored(monkeypatch):
-    monkeypatch.setattr(threads, "_chosen", None)
-
+pytestmark = pytest.mark.usefixtures("restored_num_threads")
 
 # The default -------------------------------------------------------------------
 
 
 @pytest.fixture
 def four_processors(monkeypatch):
-    """A process that may use four processors, without a quota and with nothing said in the environment."""
+    """A process that may use four processors, without a quota or an environment variable that limits it."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "processors", lambda: 4)
-    monkeypatch.setattr(threads, "_quota_lately", lambda: float("inf"))
-    monkeypatch.setattr(threads, "_in_worker", lambda: False)
+    monkeypatch.setattr(threads, "quota", lambda: float("inf"))
 
 
-def test_default_is_what_this_process_may_use(four_processors, monkeypatch):
-    assert cyconv.get_num_threads() == 4
-    monkeypatch.setattr(threads, "_quota_lately", lambda: 2)
-    assert cyconv.get_num_threads() == 2
-    monkeypatch.setattr(threads, "processors", lambda: 1)
-    assert cyconv.get_num_threads() == 1
+@pytest.mark.parametrize(
+    "processors, quota, expected", [(4, float("inf"), 4), (4, 2, 2), (1, 2, 1), (1, float("inf"), 1)]
+)
+def test_default_follows_processors_and_quota(four_processors, monkeypatch, processors, quota, expected):
+    monkeypatch.setattr(threads, "processors", lambda: processors)
+    monkeypatch.setattr(threads, "quota", lambda: quota)
+    assert threads.default_threads() == expected
 
 
-def test_quota_is_read_again_after_a_while(monkeypatch):
-    now, quotas = [100.0], iter((3, 5))
-    monkeypatch.setattr(threads, "_last_quota", (-float("inf"), float("inf")))
-    monkeypatch.setattr(threads, "_quota", lambda: next(quotas))
-    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
-    assert [threads._quota_lately(), threads._quota_lately()] == [3, 3]
-    now[0] += 2 * threads.QUOTA_HOLDS
-    assert [threads._quota_lately(), threads._quota_lately()] == [5, 5]
+def test_quota_is_read_again_after_a_while():
+    assert run_program("processes.py", "quota_read_again") == [3, 3, 5, 5]
 
 
-def test_worker_of_a_pool_takes_one(four_processors, monkeypatch):
-    monkeypatch.setattr(threads, "_in_worker", lambda: True)
-    assert cyconv.get_num_threads() == 1
+def test_workers_of_a_pool_default_to_one_thread(four_processors, monkeypatch):
+    monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: "a process")
+    assert threads.default_threads() == 1
     cyconv.set_num_threads(3)
     assert cyconv.get_num_threads() == 3
 
@@ -76,7 +68,7 @@ def test_worker_of_a_pool_takes_one(four_processors, monkeypatch):
 )
 def test_environment_variable(four_processors, monkeypatch, text, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
-    assert cyconv.get_num_threads() == expected
+    assert threads.default_threads() == expected
 
 
 @linux
@@ -104,12 +96,12 @@ def test_affinity_mask():
 def test_default_follows_the_openmp_runtime(environment, expected):
     pytest.importorskip("threadpoolctl")
     allowed = sorted(os.sched_getaffinity(0))
-    expected = min(len(allowed), threads._quota()) if expected == "all" else expected
+    expected = min(len(allowed), threads.read_quota()) if expected == "all" else expected
     names = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_PROC_BIND", "OMP_PLACES")
     given = {name: value.replace("%d", str(allowed[0])) for name, value in environment.items()}
     environment = {**dict.fromkeys(names), **given}
     limit = int(environment["OMP_THREAD_LIMIT"] or 256)
-    assert run_program("processes.py", "default_threads", **environment) == [expected, 1, min(3, limit), expected]
+    assert run_program("processes.py", "default_threads", **environment) == [expected, 1, expected, min(3, limit)]
 
 
 # How threads wait ---------------------------------------------------------------
@@ -117,32 +109,23 @@ def test_default_follows_the_openmp_runtime(environment, expected):
 
 @linux
 @pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
-def test_openmps_own_spin_is_short_in_the_running_library():
-    """The runtime itself tells what it was loaded with."""
+@pytest.mark.parametrize("given, expected", [(None, "1000"), ("7", "7")])
+def test_openmp_spins_for_a_short_time_unless_told_otherwise(given, expected):
+    """By what the runtime itself prints."""
     if "libgomp" not in Path("/proc/self/maps").read_text():
         pytest.skip("not GNU's runtime")
-    for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
-        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"],
-            capture_output=True,
-            text=True,
-            env={
-                **environment,
-                "PYTHONPATH": str(Path(cyconv.__file__).parents[1]),
-                "OMP_DISPLAY_ENV": "verbose",
-                **given,
-            },
-        )
-        assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr, done.stderr
-        assert done.stdout.strip() == given.get("GOMP_SPINCOUNT", "None")  # no child inherits ours
+    command = [sys.executable, "-P", "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"]
+    environment = subprocess_environment(OMP_WAIT_POLICY=None, OMP_DISPLAY_ENV="verbose", GOMP_SPINCOUNT=given)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr, done.stderr
+    assert done.stdout.strip() == str(given)  # no child inherits ours
 
 
 @linux
 @pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
 @pytest.mark.parametrize("environment", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "infinite"}])
 def test_threads_that_share_a_processor_sleep_for_each_other(environment):
-    """Whatever the runtime was told, as it is where another package has loaded it first."""
+    """Whatever the runtime's settings, which another package may have loaded first."""
     found = run_program("processes.py", "shared_processor", **environment)
     assert found["asleep"] > 0 and found["found"][0] == found["found"][1]
 
@@ -151,14 +134,14 @@ def test_threads_that_share_a_processor_sleep_for_each_other(environment):
 @pytest.mark.parametrize(
     "environment", [{"OMP_DYNAMIC": "true"}, {"OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_THREAD_LIMIT": "2"}]
 )
-def test_teams_may_be_smaller_than_was_asked(environment):
-    """Nobody waits for threads that the runtime did not start."""
+def test_teams_may_be_smaller_than_requested(environment):
+    """No thread waits for one that the runtime did not start."""
     found = run_program("processes.py", "python_threads", OMP_NUM_THREADS="4", **environment)
     assert found["found"] == found["expected"]
 
 
 def work(team, seconds, paces, crowded):
-    """Calls of 5 ms at a pace for each way to share the work; which ways were used, for how long each."""
+    """Simulate calls of 5 ms, with a speed for each (size, spins) of the team; return what it used in each call."""
     used, duration = [], 0.005
     for _ in range(round(seconds / duration)):
         way = team.size, team.spins > 0
@@ -176,14 +159,14 @@ def test_a_team_alone_keeps_its_size():
 
 
 @pytest.mark.parametrize("fastest", [ALL, ALL_ASLEEP, ONE])
-def test_a_crowded_team_does_what_is_faster(fastest):
+def test_a_crowded_team_chooses_the_fastest_way(fastest):
     paces = {ALL: 50, ALL_ASLEEP: 60, ONE: 70} | {fastest: 100}
     used = work(threads.Team(2), 10, paces, crowded=True)
     assert used.count(fastest) > 0.9 * len(used)
     assert set(used[500:]) == set(paces)  # the others are tried now and then
 
 
-def test_a_team_follows_what_becomes_faster():
+def test_a_team_adapts_to_changing_speeds():
     team = threads.Team(2)
     work(team, 3, {ALL: 50, ALL_ASLEEP: 60, ONE: 100}, crowded=True)
     assert team.size == 1
@@ -226,37 +209,37 @@ def write(path, text):
 def test_quota_of_version_2(tmp_path, text, expected):
     write(tmp_path / "fs/a/b/cpu.max", text)
     write(tmp_path / "membership", "0::/a/b\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == expected
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == expected
 
 
 @pytest.mark.parametrize("place", ["fs/cpu.max", "fs/a/cpu.max", "fs/a/b/cpu.max"])
-def test_smallest_quota_on_the_way_up_counts(tmp_path, place):
+def test_smallest_quota_of_all_parent_groups_counts(tmp_path, place):
     for name in ("fs/cpu.max", "fs/a/cpu.max", "fs/a/b/cpu.max"):
         write(tmp_path / name, "800000 100000")
     write(tmp_path / place, "300000 100000")
     write(tmp_path / "cpu.max", "100000 100000")  # above the root: not ours
     write(tmp_path / "membership", "0::/a/b\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == 3
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == 3
 
 
 def test_quota_of_version_1(tmp_path):
     write(tmp_path / "fs/cpu/a/cpu.cfs_quota_us", "250000\n")
     write(tmp_path / "fs/cpu/a/cpu.cfs_period_us", "100000\n")
     write(tmp_path / "membership", "5:memory:/a\n4:cpu,cpuacct:/a\n0::/\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == 3
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == 3
     write(tmp_path / "fs/cpu/a/cpu.cfs_quota_us", "-1\n")
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
 
 
 @pytest.mark.parametrize("membership", [None, "", "0::\n", "::::", "0::/../../..\n", "nonsense\n\n"])
-def test_quota_where_there_is_none(tmp_path, membership):
+def test_without_a_quota_there_is_no_limit(tmp_path, membership):
     if membership is not None:
         write(tmp_path / "membership", membership)
-    assert threads._quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
+    assert threads.read_quota(tmp_path / "fs", tmp_path / "membership") == float("inf")
 
 
 def test_quota_of_this_machine():
-    assert threads._quota() >= 1
+    assert threads.read_quota() >= 1
 
 
 # Processes and Python threads --------------------------------------------------
@@ -288,7 +271,7 @@ def test_workers_do_not_oversubscribe(case):
 
 
 @linux
-def test_forked_workers_stay_alone_whatever_is_asked():
+def test_forked_workers_use_one_thread_whatever_is_requested():
     found = run_program("processes.py", "fork_pool", OMP_NUM_THREADS="3")
     assert found["found"] == [[bits, 1, 0] for bits in found["expected"]]
 
@@ -301,47 +284,30 @@ def test_networks_in_python_threads(omp_num_threads):
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_two_trainers_in_two_python_threads(n_threads):
     cyconv.set_num_threads(n_threads)
+
+    def digest_of_run(options):
+        trainer = make_trainer(**options)
+        fit(trainer)
+        return digest(trainer)
+
     options = [EVERYTHING, {"momentum": 0.5}]
-    expected, found = [], [None, None]
-    for each in options:
-        trainer = make_trainer(**each)
-        fit(trainer)
-        expected.append(digest(trainer))
-
-    def run(i):
-        trainer = make_trainer(**options[i])
-        fit(trainer)
-        found[i] = digest(trainer)
-
-    running = [threading.Thread(target=run, args=(i,)) for i in range(2)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    assert found == expected
+    expected = [digest_of_run(each) for each in options]
+    assert in_threads(digest_of_run, options) == expected
 
 
 def test_one_network_in_several_python_threads(make_network, rng):
-    """Calls take turns; what each returns is as if it were alone."""
+    """Each call returns what it returns alone."""
     cyconv.set_num_threads(2)
     network = make_network(n_hidden=40)
     X = [rng.standard_normal((n, 3, 32, 32)).astype("float32") for n in (7, 30, 101)]
     labels = [rng.integers(0, 10, len(images)) for images in X]
-    expected = [(network.predict_proba(x).tobytes(), network.loss_and_gradients(x, y)[0]) for x, y in zip(X, labels)]
-    wrong = []
 
-    def run(i):
-        for _ in range(20):
-            got = (network.predict_proba(X[i]).tobytes(), network.loss_and_gradients(X[i], labels[i])[0])
-            if got != expected[i]:
-                wrong.append(i)
+    def results(i):
+        return network.predict_proba(X[i]).tobytes(), network.loss_and_gradients(X[i], labels[i])[0]
 
-    running = [threading.Thread(target=run, args=(i,)) for i in range(3)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    assert wrong == []
+    expected = [results(i) for i in range(3)]
+    found = in_threads(lambda i: [results(i) for _ in range(20)], range(3))
+    assert found == [20 * [each] for each in expected]
 
 
 def test_threadpoolctl_sees_the_runtime():

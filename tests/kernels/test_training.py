@@ -20,7 +20,7 @@ EVERYTHING = {
 
 
 def assert_trajectory(network, rng, assert_close, batch_size, settings, pixels, n_steps=10):
-    """Ten updates by the network and by the reference end in the same place, by the same costs."""
+    """Updates by the network and by the reference give the same costs and parameters."""
     n = max(2 * batch_size + 3, 20)
     images, labels = pixels(n, network.image_shape, network.n_classes)
     normalizer = cyconv.Normalizer.fit(images)
@@ -107,7 +107,7 @@ def test_steps_may_be_split_over_calls(make_network, rng, pixels, dtype):
         assert np.array_equal(twice.parameters[name], values)
 
 
-def test_no_learning_rates_no_updates(make_network, pixels):
+def test_without_learning_rates_there_are_no_updates(make_network, pixels):
     network = make_network()
     images, labels = pixels(5)
     before = network.parameters
@@ -133,7 +133,7 @@ def test_velocity_is_kept_and_can_be_set(make_network, pixels):
 
 
 @pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (16, 40)])
-def test_tiny_set_is_learnt_by_heart(pixels, dtype, filter_size, n_filters):
+def test_a_tiny_set_is_memorised(pixels, dtype, filter_size, n_filters):
     images, labels = pixels(40)
     network = cyconv.Network(filter_size, n_filters, n_hidden=50, seed=1, dtype=dtype)
     source = network.prepare(images, labels, cyconv.Normalizer.fit(images))
@@ -149,8 +149,8 @@ def shapes():
 
 
 @pytest.mark.parametrize("filter_size, n_filters", [(2, 3), (4, 10), (8, 40), (16, 160)])
-def test_training_never_stands_still(shapes, filter_size, n_filters):
-    """The notebook this package comes from stood still at loss 2.3022 = ln 10 and accuracy 10 %."""
+def test_training_makes_progress_on_every_architecture(shapes, filter_size, n_filters):
+    """The notebook from which this package began was stuck at a loss of ln 10 and an accuracy of 10 %."""
     network = cyconv.Network(filter_size, n_filters, n_hidden=50, seed=0)
     schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-1, step_size=500, n_cycles=1)
     trainer = cyconv.CyclicTrainer(network, schedule, batch_size=100, l2=0.003, seed=0)

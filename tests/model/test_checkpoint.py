@@ -1,4 +1,4 @@
-"""Checkpoints: resumed runs equal uninterrupted ones bit for bit; bad files and full disks are survived."""
+"""Checkpoints: resumed runs equal uninterrupted ones bit for bit, also after failed writes; bad files are refused."""
 
 import io
 import os
@@ -7,7 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer
+from full_disk import disk_full, file_size_limit
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
 import cyconv
 from cyconv._files import load_arrays, save_arrays
@@ -20,17 +21,19 @@ class Stop(Exception):
     """A crash between two updates."""
 
 
-def crash_at(trainer, step, monkeypatch):
-    """Let the process "die" before the update at ``step``."""
-    original = type(trainer.network).train_steps
+def fit_until_crash(trainer, step, **options):
+    """Fit, but crash before the update at ``step``."""
+    original = cyconv.Network.train_steps
 
     def train_steps(self, source, order, learning_rates, first_step, **options):
         if first_step >= step:
             raise Stop
         return original(self, source, order, learning_rates, first_step=first_step, **options)
 
-    monkeypatch.setattr(type(trainer.network), "train_steps", train_steps)
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", 0.0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(cyconv.Network, "train_steps", train_steps)
+        set_call_seconds(patch, 0)
+        fit(trainer, **options)
 
 
 @KINDS
@@ -52,34 +55,26 @@ def test_resumed_anywhere_equals_uninterrupted(options, tmp_path, monkeypatch):
 
 @KINDS
 @pytest.mark.parametrize("every, step", [(5, 13), (8, 23), (1, 6)])
-def test_crashed_between_checkpoints(options, every, step, tmp_path, monkeypatch):
+def test_crashed_between_checkpoints(options, every, step, tmp_path):
     uninterrupted, trainer = make_trainer(**options), make_trainer(**options)
     fit(uninterrupted)
     path = tmp_path / "c.npz"
-    with monkeypatch.context() as patch:
-        crash_at(trainer, step, patch)
-        with pytest.raises(Stop):
-            fit(trainer, checkpoint=path, checkpoint_every=every)
+    fit_until_crash(trainer, step, checkpoint=path, checkpoint_every=every)
     resumed = cyconv.CyclicTrainer.resume(path)
     assert resumed.step == step - step % every
     fit(resumed)
     assert digest(resumed) == digest(uninterrupted)
 
 
-def test_resumed_again_and_again(tmp_path, monkeypatch):
+def test_resumed_again_and_again(tmp_path):
     uninterrupted = make_trainer(**EVERYTHING)
     fit(uninterrupted)
     path = tmp_path / "c.npz"
     trainer = make_trainer(**EVERYTHING)
-    for step in (3, 4, 11, 12, 13, 30, 36):
-        with monkeypatch.context() as patch:
-            crash_at(trainer, step, patch)
-            if step < 36:
-                with pytest.raises(Stop):
-                    fit(trainer, checkpoint=path, checkpoint_every=1)
-            else:
-                fit(trainer, checkpoint=path)
+    for step in (3, 4, 11, 12, 13, 30):
+        fit_until_crash(trainer, step, checkpoint=path, checkpoint_every=1)
         trainer = cyconv.CyclicTrainer.resume(path)
+    fit(trainer)
     assert digest(trainer) == digest(uninterrupted)
     assert os.listdir(tmp_path) == ["c.npz"]
 
@@ -107,13 +102,10 @@ def test_resume_restores_settings_and_times(tmp_path):
     assert 0 < resumed.history["training_time"] <= history["training_time"]
 
 
-def test_training_time_adds_up(tmp_path, monkeypatch):
+def test_training_time_adds_up(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer()
-    with monkeypatch.context() as patch:
-        crash_at(trainer, 20, patch)
-        with pytest.raises(Stop):
-            fit(trainer, checkpoint=path, checkpoint_every=1)
+    fit_until_crash(trainer, 20, checkpoint=path, checkpoint_every=1)
     resumed = cyconv.CyclicTrainer.resume(path)
     before = dict(resumed.history)
     assert before["training_time"] > 0
@@ -134,13 +126,10 @@ def test_a_finished_run_resumes_to_its_history_at_once(tmp_path, monkeypatch):
         assert history.complete and digest(resumed) == digest(trainer)
 
 
-def test_resuming_writes_nowhere_unless_told(tmp_path, monkeypatch):
+def test_resuming_writes_no_checkpoint_unless_requested(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer()
-    with monkeypatch.context() as patch:
-        crash_at(trainer, 20, patch)
-        with pytest.raises(Stop):
-            fit(trainer, checkpoint=path, checkpoint_every=5)
+    fit_until_crash(trainer, 20, checkpoint=path, checkpoint_every=5)
     before = path.read_bytes()
     fit(cyconv.CyclicTrainer.resume(path))
     assert path.read_bytes() == before
@@ -178,7 +167,7 @@ def test_another_instruction_set_warns(tmp_path):
 
 
 class Cosine(cyconv.CyclicSchedule):
-    """One half-wave: what a user may bring."""
+    """A user's own schedule: half a cosine wave."""
 
     def __init__(self, *arguments, lowest=0.0):
         super().__init__(*arguments)
@@ -189,16 +178,13 @@ class Cosine(cyconv.CyclicSchedule):
         return float(rates) if np.ndim(step) == 0 else rates
 
 
-def test_a_schedule_of_one_s_own_goes_on_where_it_is_given_again(tmp_path, monkeypatch):
+def test_a_custom_schedule_must_be_given_again_on_resume(tmp_path):
     def trainer():
         return cyconv.CyclicTrainer(make_network(), Cosine(1e-4, 0.05, 6, 2), batch_size=20, l2=0.01, seed=1)
 
     uninterrupted, cut, path = trainer(), trainer(), tmp_path / "c.npz"
     fit(uninterrupted)
-    with monkeypatch.context() as patch:
-        crash_at(cut, 13, patch)
-        with pytest.raises(Stop):
-            fit(cut, checkpoint=path, checkpoint_every=5)
+    fit_until_crash(cut, 13, checkpoint=path, checkpoint_every=5)
     with pytest.raises(ValueError, match="^schedule must be given where .* 'Cosine'$"):
         cyconv.CyclicTrainer.resume(path)
     for other in (
@@ -217,7 +203,7 @@ def test_a_schedule_of_one_s_own_goes_on_where_it_is_given_again(tmp_path, monke
     assert digest(resumed) == digest(uninterrupted)
 
 
-def test_a_plain_schedule_may_be_given_again(path):
+def test_a_cyclic_schedule_may_be_given_again(path):
     schedule = cyconv.CyclicTrainer.resume(path).schedule
     assert cyconv.CyclicTrainer.resume(path, schedule=schedule).schedule == schedule
     with pytest.raises(ValueError, match="^schedule must be that of the run"):
@@ -227,7 +213,7 @@ def test_a_plain_schedule_may_be_given_again(path):
 # Other settings from here on --------------------------------------------------------
 
 
-def test_a_run_goes_on_with_another_schedule_and_other_settings(tmp_path):
+def test_a_run_continues_with_another_schedule_and_other_settings(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer(snapshots=True)
     fit(trainer, checkpoint=path)
@@ -252,7 +238,7 @@ def test_a_run_goes_on_with_another_schedule_and_other_settings(tmp_path):
     assert digest(resumed) == digest(whole)
 
 
-def test_a_run_goes_on_under_its_own_schedule_with_another_batch_size(tmp_path):
+def test_a_run_continues_its_schedule_with_another_batch_size(tmp_path):
     path = tmp_path / "c.npz"
     trainer = make_trainer()
     fit(trainer, checkpoint=path, callbacks=[lambda event: event.step == 7])
@@ -264,7 +250,7 @@ def test_a_run_goes_on_under_its_own_schedule_with_another_batch_size(tmp_path):
     assert digest(exact) != digest(wide)
 
 
-def test_a_schedule_of_one_s_own_is_not_needed_for_another(tmp_path):
+def test_a_custom_schedule_is_not_needed_to_resume_with_another(tmp_path):
     path = tmp_path / "c.npz"
     trainer = cyconv.CyclicTrainer(make_network(), Cosine(1e-4, 0.05, 6, 1), batch_size=20)
     fit(trainer, checkpoint=path)
@@ -284,7 +270,7 @@ def test_a_schedule_of_one_s_own_is_not_needed_for_another(tmp_path):
         ({"schedule": cyconv.ConstantSchedule(0.1, 5), "rate": 1}, "^changes must be among .* 'rate'"),
     ],
 )
-def test_changes_that_are_none_get_one_sentence(tmp_path, changes, sentence):
+def test_bad_changes_get_one_sentence(tmp_path, changes, sentence):
     path = tmp_path / "c.npz"
     fit(make_trainer(), checkpoint=path)
     before = path.read_bytes()
@@ -304,20 +290,13 @@ def test_an_unknown_schedule_in_a_checkpoint(tmp_path):
 # Writing that fails ------------------------------------------------------------------
 
 
-def test_stale_leftovers_do_no_harm(tmp_path):
+def test_stale_partial_files_do_no_harm(tmp_path):
     path = tmp_path / "c.npz"
     leftover = tmp_path / ".c.npz.abcdefgh.part"
     leftover.write_bytes(b"half a checkpoint")
     fit(make_trainer(), checkpoint=path)
     assert cyconv.CyclicTrainer.resume(path).history.complete
     assert sorted(os.listdir(tmp_path)) == [leftover.name, "c.npz"]
-
-
-def limit_file_size(limit):
-    """A real failing write, in the middle of the file, that needs no rights: like a disk that is full."""
-    resource = pytest.importorskip("resource")
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit if limit is not None else hard, hard))
 
 
 @pytest.mark.parametrize("limit", [0, 100, 5000])
@@ -328,32 +307,25 @@ def test_disk_full_while_writing(tmp_path, limit):
     before = path.read_bytes()
     assert len(before) > 5000
     other = make_trainer(seed=2)
-    limit_file_size(limit)
-    try:
-        with pytest.raises(OSError, match="cannot write .*c.npz"):
-            fit(other, checkpoint=path)
-    finally:
-        limit_file_size(None)
+    with file_size_limit(limit), pytest.raises(OSError, match="cannot write .*c.npz"):
+        fit(other, checkpoint=path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.npz"]
     assert other.step == 12 and not other.history.complete
-    fit(other, checkpoint=path)  # there is space again: the same trainer goes on
+    fit(other, checkpoint=path)  # there is space again: the same trainer continues
     assert cyconv.CyclicTrainer.resume(path).history.complete
 
 
 def test_disk_full_at_the_last_moment(tmp_path, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
     path = tmp_path / "c.npz"
     fit(make_trainer(), checkpoint=path)
     before = path.read_bytes()
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(OSError, match="cannot write .*c.npz: No space left on device"):
         fit(make_trainer(seed=2), checkpoint=path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.npz"]
 
 
-def test_folder_is_looked_at_before_any_work(tmp_path, monkeypatch):
+def test_the_folder_is_checked_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(cyconv.Network, "prepare", None)
     with pytest.raises(FileNotFoundError, match="^checkpoint must lie in an existing folder"):
         fit(make_trainer(), checkpoint=tmp_path / "nowhere" / "c.npz")
@@ -372,7 +344,7 @@ def test_folder_is_looked_at_before_any_work(tmp_path, monkeypatch):
         fit(make_trainer(), checkpoint=tmp_path / "c.npz")
 
 
-# Files from strangers ----------------------------------------------------------------
+# Untrusted files ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -397,7 +369,7 @@ def assert_refused(path):
     assert str(path) in message and "\n" not in message
 
 
-def test_missing_and_foreign_files(path, tmp_path):
+def test_missing_files_and_files_of_other_kinds_are_refused(path, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         cyconv.CyclicTrainer.resume(tmp_path / "nothing.npz")
     with pytest.raises(FileNotFoundError):
@@ -538,7 +510,7 @@ def set_array(name, make):
         set_array("normalizer.mean", lambda a: a[:, :4]),
         set_array("history.acc_val", lambda a: a[:3]),
         set_array("history.update_steps", lambda a: a + 100),
-        set_array("stranger", lambda a: np.zeros(3)),
+        set_array("unknown", lambda a: np.zeros(3)),
         lambda header, arrays: arrays.pop("parameters.conv.bias"),
         lambda header, arrays: arrays.pop("history.acc_val"),
         lambda header, arrays: arrays.pop("normalizer.std"),
@@ -551,7 +523,7 @@ def test_inconsistent_contents_are_refused(path, change):
     assert_refused(path)
 
 
-def test_checkpoint_of_another_network_is_not_mistaken(path):
+def test_parameters_of_another_network_are_refused(path):
     other = make_network(n_filters=4).parameters
     tamper(path, lambda header, arrays: arrays.update({f"parameters.{k}": v for k, v in other.items()}))
     assert_refused(path)

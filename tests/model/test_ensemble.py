@@ -1,4 +1,4 @@
-"""Ensemble: the mean of probabilities, from networks or snapshots; what it says to bad input."""
+"""Ensemble: the mean of probabilities of networks or snapshots, and bad input."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ def test_probabilities_are_the_mean_of_the_networks(networks, images, dtype):
     assert np.array_equal(ensemble.predict(images), expected.argmax(axis=1))
 
 
-def test_it_can_disagree_with_every_vote_count(make_network):
-    """Two networks lean slightly to class 0, one strongly to class 1: the mean goes with the one."""
+def test_the_mean_of_probabilities_can_disagree_with_the_majority(make_network):
+    """Two networks slightly favour class 0, one strongly favours class 1, and so does the mean."""
     networks = [make_network() for _ in range(3)]
     for network, bias in zip(networks, ([0.1, 0], [0.1, 0], [0, 9])):
         parameters = {name: np.zeros_like(values) for name, values in network.parameters.items()}
@@ -50,7 +50,7 @@ def test_evaluation_of_arrays_and_sources(networks, images, rng):
     assert ensemble.evaluate(networks[0].prepare(images, labels)) == found
 
 
-def test_one_network_is_its_own_ensemble(networks, images, rng):
+def test_an_ensemble_of_one_equals_its_network(networks, images, rng):
     labels = rng.integers(0, 10, len(images))
     alone, ensemble = networks[0].evaluate(images, labels), Ensemble(networks[:1]).evaluate(images, labels)
     assert ensemble.loss == pytest.approx(alone.loss, rel=1e-5)
@@ -108,40 +108,45 @@ def test_snapshots_of_a_training(pixels):
         ([cyconv.Network(8, 1, 1), cyconv.Network(8, 1, 1, image_shape=(1, 8, 8))], ValueError, r"\(1, 8, 8\)"),
     ],
 )
-def test_networks_that_cannot_vote(networks, error, says):
+def test_networks_that_cannot_form_an_ensemble(networks, error, says):
     with pytest.raises(error, match=says):
         Ensemble(networks)
 
 
-def test_bad_snapshots(make_network):
-    network = make_network()
-    with pytest.raises(ValueError, match="snapshots must hold at least one set of parameters"):
-        Ensemble.from_snapshots(network, [])
-    with pytest.raises(TypeError, match="snapshots must be a sequence of dicts"):
-        Ensemble.from_snapshots(network, network.parameters)
-    with pytest.raises(ValueError, match="mapping must have the names"):
-        Ensemble.from_snapshots(network, [{}])
-    with pytest.raises(TypeError, match="network must be a Network"):
-        Ensemble.from_snapshots(None, [network.parameters])
+@pytest.mark.parametrize(
+    "network, snapshots, error, sentence",
+    [
+        ("a network", [], ValueError, "snapshots must hold at least one set of parameters"),
+        ("a network", "its parameters", TypeError, "snapshots must be a sequence of dicts"),
+        ("a network", [{}], ValueError, "mapping must have the names"),
+        (None, [{}], TypeError, "network must be a Network"),
+    ],
+)
+def test_bad_snapshots(make_network, network, snapshots, error, sentence):
+    network = make_network() if network == "a network" else network
+    snapshots = network.parameters if snapshots == "its parameters" else snapshots
+    with pytest.raises(error, match=f"^{sentence}"):
+        Ensemble.from_snapshots(network, snapshots)
 
 
-def test_bad_images_and_labels(make_network):
-    ensemble = Ensemble([make_network()])
-    X = np.zeros((2, 3, 32, 32), np.float32)
-    with pytest.raises(ValueError, match="labels must have shape"):
-        ensemble.evaluate(X, [0])
-    with pytest.raises(ValueError, match="labels must lie in 0..9, but got 10"):
-        ensemble.evaluate(X, [0, 10])
-    with pytest.raises(ValueError, match="labels must be given"):
-        ensemble.evaluate(X)
-    with pytest.raises(ValueError, match="X must have shape"):
-        ensemble.predict(X[:, :1])
+@pytest.mark.parametrize(
+    "shape, labels, sentence",
+    [
+        ((2, 3, 32, 32), [0], "labels must have shape"),
+        ((2, 3, 32, 32), [0, 10], "labels must lie in 0..9, but got 10"),
+        ((2, 3, 32, 32), None, "labels must be given"),
+        ((2, 1, 32, 32), [0, 1], "X must have shape"),
+    ],
+)
+def test_bad_images_and_labels(make_network, shape, labels, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        Ensemble([make_network()]).evaluate(np.zeros(shape, np.float32), labels)
 
 
 # Files ------------------------------------------------------------------------------
 
 
-def test_an_ensemble_is_the_same_after_saving_and_loading(tmp_path, pixels):
+def test_a_saved_ensemble_returns_the_same(tmp_path, pixels):
     images, labels = pixels(30)
     networks = [cyconv.Network(8, n, 10, seed=n, dtype="float64") for n in (2, 3)]
     networks[1].normalizer = cyconv.Normalizer.fit(images)
@@ -154,7 +159,7 @@ def test_an_ensemble_is_the_same_after_saving_and_loading(tmp_path, pixels):
     assert loaded.evaluate(images, labels) == ensemble.evaluate(images, labels)
 
 
-def test_a_file_of_something_else_is_no_ensemble(tmp_path):
+def test_files_of_other_kinds_are_refused(tmp_path):
     network, path = cyconv.Network(8, 2, 10), tmp_path / "file.npz"
     network.save(path)
     with pytest.raises(ValueError, match="^path must be a cyconv ensemble file, but .* holds 'network'"):

@@ -1,4 +1,4 @@
-"""History: what was appended comes back, from memory and from files; bad files are refused."""
+"""History: appended points can be read from memory and from files; bad files are refused."""
 
 import copy
 import csv
@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from full_disk import disk_full
 
 from cyconv import History
+from cyconv._files import save_arrays
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_curves_and_times(history):
         history["accuracy"]
 
 
-def test_is_a_full_mapping(history):
+def test_a_history_is_a_mapping(history):
     assert isinstance(history, Mapping) and len(history) == len(list(history)) == len(dict(history)) == 11
     assert [key for key, _ in history.items()] == list(history.keys()) == list(history)
     assert [np.shape(value) for value in history.values()] == 8 * [(2,)] + 3 * [()]
@@ -72,14 +74,14 @@ def test_a_copy_does_not_follow_the_original(history, duplicate):
     assert history.n_points == 3 and other.n_points == 2
 
 
-def test_json_holds_every_bit(history):
+def test_json_preserves_every_bit(history):
     read = json.loads(json.dumps(history.to_dict()))
     assert read["complete"] is False and {**read, "complete": False} == history.to_dict()
     assert all(np.asarray(read[key]).tobytes() == np.asarray(history[key]).tobytes() for key in history)
 
 
 @pytest.mark.optional
-def test_pandas_takes_the_curves_as_columns(history):
+def test_pandas_reads_the_curves_as_columns(history):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(history)
     assert frame.shape == (2, 8) and frame["update_steps"].dtype == np.int64
@@ -114,7 +116,7 @@ def test_saved_history_returns_the_same_bits(history, tmp_path, complete):
     assert os.listdir(tmp_path) == ["history"]
 
 
-def test_csv_keeps_every_bit(history, tmp_path):
+def test_csv_preserves_every_bit(history, tmp_path):
     history.to_csv(tmp_path / "h.csv")
     with open(tmp_path / "h.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -124,7 +126,7 @@ def test_csv_keeps_every_bit(history, tmp_path):
         assert values.tobytes() == history[key].astype(np.float64).tobytes()
 
 
-def test_csv_can_name_its_data(history, tmp_path):
+def test_csv_can_name_the_data_set(history, tmp_path):
     history.to_csv(tmp_path / "h.csv", data_set="shapes, drawn")
     with open(tmp_path / "h.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -144,13 +146,13 @@ def test_csv_can_name_its_data(history, tmp_path):
         (51, (1.0, 1.0, "all")),
     ],
 )
-def test_a_bad_point_is_refused_whole(history, step, train):
+def test_a_bad_point_changes_nothing(history, step, train):
     with pytest.raises((TypeError, ValueError)):
         history.append(step, 0.1, train, (1.0, 1.0, 0.5))
     assert {len(history[key]) for key in list(history)[:8]} == {2}
 
 
-def test_missing_foreign_and_damaged_files(history, tmp_path):
+def test_missing_unrelated_and_damaged_files_are_refused(history, tmp_path):
     path = tmp_path / "history.npz"
     with pytest.raises(FileNotFoundError, match="history.npz"):
         History.load(path)
@@ -195,8 +197,6 @@ def spoil(**changes):
     ],
 )
 def test_inconsistent_contents_are_refused(history, tmp_path, change):
-    from cyconv._files import save_arrays
-
     header, curves = history.header(), {key: history[key] for key in list(history)[:8]}
     change(header, curves)
     save_arrays(tmp_path / "h.npz", "history", 1, {"history": header}, curves)
@@ -205,22 +205,17 @@ def test_inconsistent_contents_are_refused(history, tmp_path, change):
 
 
 def test_newer_format_is_refused(history, tmp_path):
-    from cyconv._files import save_arrays
-
     save_arrays(tmp_path / "h.npz", "history", 2, {"history": history.header()}, {})
     with pytest.raises(ValueError, match="version 1..1, but .* is of version 2"):
         History.load(tmp_path / "h.npz")
 
 
-def test_a_failed_write_leaves_what_stood_there(history, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(history, tmp_path, monkeypatch):
     path = tmp_path / "history.npz"
     history.save(path)
     before = path.read_bytes()
 
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     history.append(60, 0.1, (1.0, 1.0, 0.5), (1.0, 1.0, 0.5))
     for write in (history.save, history.to_csv):
         with pytest.raises(OSError, match="cannot write .*history.npz: No space left on device"):

@@ -1,4 +1,4 @@
-"""The learning-rate range test: the rule, the copy, the end where the cost diverges."""
+"""The learning-rate range test: its costs, what it suggests, and where it stops."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def make(**settings):
     return cyconv.Network(**{"filter_size": 8, "n_filters": 6, "n_hidden": 12, **settings})
 
 
-def test_the_network_is_left_as_it_was(data):
+def test_the_network_is_not_changed(data):
     network = make(seed=3)
     before = {name: array.tobytes() for name, array in network.parameters.items()}
     lr_range_test(network, data.train, n_steps=40, batch_size=20)
@@ -35,21 +35,8 @@ def test_costs_are_those_of_training_at_these_rates(data):
     np.testing.assert_array_equal(found.costs, costs)
     assert not found.diverged
 
-    again = lr_range_test(
-        network,
-        make().prepare(data.train.images, data.train.labels, source_normalizer(data)),
-        1e-4,
-        1e-2,
-        n_steps=70,
-        batch_size=20,
-        l2=0.01,
-        seed=5,
-    )
+    again = lr_range_test(network, source, 1e-4, 1e-2, n_steps=70, batch_size=20, l2=0.01, seed=5)
     np.testing.assert_array_equal(again.costs, costs)
-
-
-def source_normalizer(data):
-    return cyconv.Normalizer.fit(data.train.images)
 
 
 def test_a_networks_own_normaliser_is_used(data):
@@ -70,7 +57,7 @@ def test_it_stops_where_the_cost_diverges(data):
         lr_range_test(make(), data.train, 1e4, 1e5, n_steps=100, batch_size=20)
 
 
-def test_the_rule_on_a_curve_that_is_known():
+def test_the_suggestion_for_a_known_curve():
     rates = np.geomspace(1e-5, 1.0, 500)
     # Flat at 3 to the rate 1e-3, then down a straight line to 1 at 1e-1, then up.
     costs = np.interp(np.log10(rates), [-5, -3, -1, 0], [3, 3, 1, 5])
@@ -79,7 +66,7 @@ def test_the_rule_on_a_curve_that_is_known():
     assert np.log10(eta_max) == pytest.approx(-3 + 0.95 * 2, abs=0.02)
 
 
-def test_nothing_is_suggested_where_nothing_falls(rng):
+def test_nothing_is_suggested_where_the_cost_does_not_fall(rng):
     rates = np.geomspace(1e-5, 1.0, 500)
     rising = 3 + rates + 0.1 * rng.standard_normal(500)
     assert _suggest(rates, rising, _smooth(rising, 25), window=25) == (None, None)
@@ -117,7 +104,7 @@ def test_smoothing_is_a_mean_around_each_step(rng):
     np.testing.assert_allclose(_smooth(line, 8), line)  # no lag
 
 
-def test_divergence_is_infinity_or_four_times_the_lowest_mean():
+def test_divergence_means_infinity_or_four_times_the_lowest_mean():
     flat = np.ones(40)
     assert _divergence(flat, 5) is None
     assert _divergence(np.append(flat, [np.inf, 1.0]), 5) == 40

@@ -1,4 +1,4 @@
-"""Network: parameters, predictions, evaluation, prepared sources, files; and what it says to bad input."""
+"""Network: parameters, predictions, evaluation, prepared data, files, and bad input."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ TOLERANCE = {"float32": 5e-6, "float64": 1e-13}
 # Parameters ------------------------------------------------------------------
 
 
-def test_names_and_layouts_are_pytorchs():
+def test_names_and_layouts_are_those_of_pytorch():
     network = cyconv.Network(filter_size=4, n_filters=10, n_hidden=50, seed=0)
     assert {name: values.shape for name, values in network.parameters.items()} == {
         "conv.weight": (10, 3, 4, 4),
@@ -99,7 +99,7 @@ def test_copy_is_independent(make_network, pixels):
         {"filter_size": 3, "image_shape": (2, 6, 9), "n_classes": 3},
     ],
 )
-def test_predictions_are_the_references(make_network, rng, assert_close, dtype, settings, n):
+def test_predictions_agree_with_the_reference(make_network, rng, assert_close, dtype, settings, n):
     network = make_network(dtype=dtype, **settings)
     X = rng.standard_normal((n, *network.image_shape)).astype(dtype)
     expected = reference.forward(network.parameters, X)["probabilities"]
@@ -109,7 +109,7 @@ def test_predictions_are_the_references(make_network, rng, assert_close, dtype, 
 
 
 @pytest.mark.parametrize("settings", [{}, {"filter_size": (16, 4), "n_filters": (3, 5), "n_hidden": (9, 6)}])
-def test_evaluation_is_the_references(make_network, rng, dtype, settings):
+def test_evaluation_agrees_with_the_reference(make_network, rng, dtype, settings):
     network = make_network(dtype=dtype, **settings)
     X, labels = rng.standard_normal((211, 3, 32, 32)).astype(dtype), rng.integers(0, 10, 211)
     logits = reference.forward(network.parameters, X)["output"]
@@ -144,7 +144,7 @@ def test_training_leaves_nothing_in_the_padding_that_a_penalty_would_count(make_
 
 
 @pytest.mark.parametrize("filter_size", [1, 2, 4, 8, 16, 32])
-def test_pixels_of_every_width_mean_the_same_as_normalised_images(
+def test_pixels_and_normalised_images_agree_for_every_filter_size(
     make_network, pixels, assert_close, dtype, filter_size
 ):
     images, _ = pixels(23)
@@ -154,7 +154,7 @@ def test_pixels_of_every_width_mean_the_same_as_normalised_images(
     assert_close(network.predict_proba(images), expected, 1e-5)
 
 
-def test_pixels_and_normalised_images_mean_the_same(make_network, pixels, assert_close, dtype):
+def test_pixels_and_normalised_images_agree(make_network, pixels, assert_close, dtype):
     """Pixels are normalised while a batch is gathered; the result is that of normalised floats."""
     images, labels = pixels(150)
     normalizer = cyconv.Normalizer.fit(images[:100])
@@ -192,7 +192,7 @@ def test_saved_network_returns_the_same(make_network, pixels, tmp_path, dtype, s
     assert np.array_equal(loaded.predict_proba(images), network.predict_proba(images))
 
 
-def test_file_that_is_no_network_is_refused(tmp_path):
+def test_a_file_that_does_not_hold_a_network_is_refused(tmp_path):
     path = tmp_path / "network.npz"
     with pytest.raises(FileNotFoundError, match="network.npz"):
         cyconv.Network.load(path)
@@ -382,7 +382,7 @@ def test_bad_regularisation(make_network, name, value):
         assert_sentence(caught, "l2")
 
 
-def test_label_smoothing_needs_classes_and_leaves_some_to_them(make_network):
+def test_label_smoothing_is_below_one_and_needs_class_labels(make_network):
     network = make_network()
     with pytest.raises(ValueError, match="^label_smoothing"):
         network.loss_and_gradients(GOOD_X, GOOD_LABELS, label_smoothing=1.5)
@@ -390,23 +390,14 @@ def test_label_smoothing_needs_classes_and_leaves_some_to_them(make_network):
         network.loss_and_gradients(GOOD_X, np.full((4, 10), 0.1), label_smoothing=0.1)
 
 
-def test_empty_input_is_no_crash(make_network):
-    """No images: either nothing comes back, or a sentence; a mean over nothing is never a number."""
-    network = make_network()
-    empty = GOOD_X[:0]
-    try:
-        assert network.predict_proba(empty).shape == (0, 10)
-        assert network.predict(empty).shape == (0,)
-    except ValueError as error:
-        assert str(error).startswith("X")
-    for call in (network.loss_and_gradients, network.evaluate):
-        with pytest.raises(ValueError, match="^X"):
-            call(empty, GOOD_LABELS[:0])
-    with pytest.raises(ValueError, match="^images"):
-        network.prepare(empty, GOOD_LABELS[:0])
+@pytest.mark.parametrize("method", ["predict_proba", "predict", "evaluate", "loss_and_gradients", "prepare"])
+def test_empty_input_is_refused(make_network, method):
+    arguments = [GOOD_X[:0]] if method.startswith("predict") else [GOOD_X[:0], GOOD_LABELS[:0]]
+    with pytest.raises(ValueError, match=f"^{'images' if method == 'prepare' else 'X'} must hold at least one image"):
+        getattr(make_network(), method)(*arguments)
 
 
-def test_costs_are_put_where_they_are_wanted(make_network):
+def test_costs_are_written_to_out(make_network):
     found, twin = [], make_network()
     for out in (None, np.full(2, -np.inf)):
         network = twin.copy()
@@ -474,7 +465,7 @@ def test_bad_training_arguments_change_nothing(make_network, name, value):
     assert all(np.array_equal(network.parameters[key], before[key]) for key in before)
 
 
-def test_source_serves_every_network_of_its_images(make_network, pixels):
+def test_prepared_data_serve_networks_of_any_filter_size(make_network, pixels):
     images, labels = pixels(30)
     one, other = make_network(filter_size=8), make_network(filter_size=4)
     normalizer = cyconv.Normalizer.fit(images)
@@ -483,7 +474,7 @@ def test_source_serves_every_network_of_its_images(make_network, pixels):
 
 
 @pytest.mark.parametrize("settings", [{"image_shape": (3, 16, 16)}, {"dtype": "float64"}, {"n_classes": 5}])
-def test_source_of_other_images(make_network, settings):
+def test_prepared_data_of_other_images_are_refused(make_network, settings):
     source = make_network().prepare(GOOD_X, GOOD_LABELS)
     network = make_network(**settings)
     for call in (
@@ -495,7 +486,7 @@ def test_source_of_other_images(make_network, settings):
             call()
 
 
-def test_source_without_labels(make_network):
+def test_prepared_data_without_labels(make_network):
     network = make_network()
     source = network.prepare(GOOD_X, None)
     assert np.array_equal(network.predict(source), network.predict(GOOD_X))

@@ -1,4 +1,4 @@
-"""Learning rates against closed forms and PyTorch's; and what schedules say to bad input."""
+"""Learning rates against closed forms and PyTorch's, and bad input."""
 
 import json
 import math
@@ -182,7 +182,7 @@ def test_cosine_schedule_is_as_long_as_the_triangles():
 
 
 @pytest.mark.parametrize("anneal", ["cos", "linear"])
-def test_one_cycle_rises_once_and_ends_far_below_its_beginning(anneal):
+def test_one_cycle_rises_once_and_ends_far_below_its_start(anneal):
     schedule = OneCycleSchedule(eta_max=0.5, total_steps=100, anneal=anneal)
     rates = schedule(np.arange(101))
     assert rates[0] == 0.5 / 25 and rates.max() == rates[29] == 0.5
@@ -190,7 +190,7 @@ def test_one_cycle_rises_once_and_ends_far_below_its_beginning(anneal):
     assert (np.diff(rates[:30]) > 0).all() and (np.diff(rates[29:100]) < 0).all()
 
 
-def test_warm_up_leads_to_where_the_schedule_begins():
+def test_warm_up_ends_at_the_schedules_first_rate():
     schedule = CosineSchedule(0.0, 1.0, 5, 2)
     warm = WarmupSchedule(schedule, n_steps=4, eta_start=0.2)
     assert warm([0, 1, 2, 3, 4]) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
@@ -208,7 +208,7 @@ ALL = [
 
 
 @pytest.mark.parametrize("schedule", ALL, ids=lambda schedule: type(schedule).__name__)
-def test_every_schedule_is_told_by_its_settings(schedule):
+def test_schedules_are_recreated_from_repr_and_settings(schedule):
     assert isinstance(schedule, Schedule)
     assert eval(repr(schedule)) == schedule and hash(eval(repr(schedule))) == hash(schedule)
     described = json.loads(json.dumps(describe_schedule(schedule)))
@@ -241,7 +241,7 @@ def test_every_schedule_is_told_by_its_settings(schedule):
         (lambda: WarmupSchedule(ConstantSchedule(0.1, 30), 3, np.nan), "eta_start"),
     ],
 )
-def test_bad_settings_of_the_others_get_one_sentence(make, name):
+def test_bad_settings_of_other_schedules_get_one_sentence(make, name):
     with pytest.raises((TypeError, ValueError), match=rf"^{name} must [^\n]*$"):
         make()
 
@@ -292,7 +292,7 @@ def test_bad_settings_of_the_others_get_one_sentence(make, name):
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_pytorch_has_the_same_learning_rates(schedule, initial, theirs):
+def test_learning_rates_agree_with_pytorch(schedule, initial, theirs):
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=initial, momentum=0.9)
     scheduler = theirs(torch.optim.lr_scheduler, optimizer)
@@ -304,11 +304,11 @@ def test_pytorch_has_the_same_learning_rates(schedule, initial, theirs):
     np.testing.assert_allclose(schedule(np.arange(len(found))), found, rtol=0, atol=1e-12)
 
 
-# Of one's own -----------------------------------------------------------------------
+# Custom schedules --------------------------------------------------------------------
 
 
 class Staircase:
-    """A schedule that is no subclass of anything, and takes one step at a time."""
+    """A schedule that is no subclass and accepts one step at a time."""
 
     total_steps, boundaries = 20, np.array([8, 20])
 
@@ -350,13 +350,13 @@ def test_a_schedule_from_outside_the_package_trains_and_resumes(tmp_path):
         ({"__call__": lambda self, step: "high"}, "^the learning rates of schedule must "),
     ],
 )
-def test_a_schedule_that_says_nonsense_is_refused(changes, sentence):
+def test_schedules_with_bad_values_are_refused(changes, sentence):
     strange = type("Strange", (Staircase,), {"__init__": lambda self: None, "settings": {}, **changes})
     with pytest.raises((TypeError, ValueError), match=sentence):
         cyconv.CyclicTrainer(make_network(), strange())
 
 
-def test_a_learning_rate_that_turns_nan_later_is_refused_and_nothing_is_lost(tmp_path):
+def test_a_learning_rate_that_becomes_nan_is_refused_and_nothing_is_lost(tmp_path):
     class Late(Staircase):
         broken = False
 

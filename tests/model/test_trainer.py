@@ -1,13 +1,13 @@
 """CyclicTrainer: what a run computes, logs and refuses."""
 
-import concurrent.futures
 import copy
 import pickle
 import threading
 
 import numpy as np
 import pytest
-from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer
+from concurrency import in_threads
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
 import cyconv
 
@@ -20,8 +20,8 @@ def data():
 
 
 @pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
-def test_fit_is_its_updates(data, options):
-    """The loop is shuffled_order, the schedule and train_steps, and nothing else."""
+def test_fit_equals_separate_updates(data, options):
+    """The loop consists of shuffled_order, the schedule and train_steps."""
     train, validation = data
     trainer = make_trainer(**options)
     history = fit(trainer)
@@ -58,11 +58,11 @@ def test_logged_steps(log_every, steps):
 
 
 @pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
-def test_logging_saving_and_chunks_change_nothing(options, tmp_path, monkeypatch):
+def test_logging_and_checkpoints_do_not_change_results(options, tmp_path, monkeypatch):
     reference = make_trainer(**options)
     curves = fit(reference, log_every=1)
-    for seconds in (0.0, 1e9):  # one update a call; as many as can be
-        monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    for seconds in (0.0, 1e9):
+        set_call_seconds(monkeypatch, seconds)
         for log_every, every in ((1, None), (7, 3), (13, None), (36, 10)):
             trainer = make_trainer(**options)
             checkpoint = None if every is None else tmp_path / "c.npz"
@@ -75,7 +75,7 @@ def test_logging_saving_and_chunks_change_nothing(options, tmp_path, monkeypatch
 
 
 def test_calls_are_short_and_grow(monkeypatch):
-    """Chunks start at one update, grow with what was measured, and cross no epoch."""
+    """They start at one update, grow with the measured speed, and never span two epochs."""
     lengths = []
     original = cyconv.Network.train_steps
 
@@ -145,8 +145,7 @@ def test_a_finished_trainer_refuses():
 
 def test_two_trainers_in_two_threads():
     expected = [digest_of_run(seed) for seed in (1, 2)]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(digest_of_run, (1, 2))) == expected
+    assert in_threads(digest_of_run, (1, 2)) == expected
     assert expected[0] != expected[1]
 
 
@@ -173,7 +172,7 @@ def test_progress_bar_only_where_wanted(capsys):
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_divergence_is_seen_without_logging(monkeypatch, seconds):
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    set_call_seconds(monkeypatch, seconds)
     trainer = make_trainer(eta_max=1e20)
     with pytest.raises(cyconv.DivergenceError, match="the cost is not finite") as caught:
         fit(trainer, log_every=1000)
@@ -183,7 +182,7 @@ def test_divergence_is_seen_without_logging(monkeypatch, seconds):
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkeypatch, seconds):
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", seconds)
+    set_call_seconds(monkeypatch, seconds)
     path = tmp_path / "c.npz"
     trainer = make_trainer(eta_max=1e20)
     with pytest.raises(cyconv.DivergenceError) as caught:
@@ -206,7 +205,7 @@ def test_divergence_names_step_and_rate_and_keeps_what_was_good(tmp_path, monkey
 
 
 def test_checkpoint_is_never_overwritten_by_a_diverged_state(tmp_path):
-    """Even where parameters overflow in the very update before a checkpoint is due."""
+    """Not even if the parameters overflow in the update right before a checkpoint is due."""
     path = tmp_path / "c.npz"
     trainer = make_trainer()
     spoil_at(trainer, 10)
@@ -215,7 +214,7 @@ def test_checkpoint_is_never_overwritten_by_a_diverged_state(tmp_path):
     assert cyconv.CyclicTrainer.resume(path).step == 5
 
 
-def test_a_diverged_state_is_no_snapshot():
+def test_a_diverged_state_is_not_kept_as_a_snapshot():
     trainer = make_trainer(snapshots=True)
     spoil_at(trainer, 36)
     with pytest.raises(cyconv.DivergenceError, match="step 36 "):
@@ -224,7 +223,7 @@ def test_a_diverged_state_is_no_snapshot():
 
 
 def spoil_at(trainer, step):
-    """Let the update before ``step`` end in infinite parameters while its cost is still finite."""
+    """Let the update before ``step`` give infinite parameters while its cost is still finite."""
     spoilt = []
 
     class Spoilt(cyconv.Network):
@@ -244,7 +243,7 @@ def spoil_at(trainer, step):
     trainer.network.__class__ = Spoilt
 
 
-def test_errors_survive_the_way_from_another_process():
+def test_errors_survive_pickling():
     trainer = make_trainer(eta_max=1e20)
     with pytest.raises(cyconv.DivergenceError) as caught:
         fit(trainer)
@@ -285,7 +284,7 @@ def test_bad_settings(name, value):
 
 
 @pytest.mark.parametrize("learning_rates", [[0.1], [np.nan] * 36, "rates", [[0.1] * 36]])
-def test_a_schedule_of_one_s_own_gives_learning_rates(learning_rates):
+def test_a_custom_schedule_must_give_learning_rates(learning_rates):
     class Strange(cyconv.CyclicSchedule):
         def __call__(self, step):
             return learning_rates
@@ -294,7 +293,7 @@ def test_a_schedule_of_one_s_own_gives_learning_rates(learning_rates):
         cyconv.CyclicTrainer(make_network(), Strange(1e-4, 0.05, 6, 2))
 
 
-def test_network_and_schedule_are_what_they_should_be():
+def test_network_and_schedule_of_wrong_types():
     schedule = cyconv.CyclicSchedule(0, 1, 1, 1)
     with pytest.raises(TypeError, match="^network must be a Network"):
         cyconv.CyclicTrainer("network", schedule)
@@ -322,28 +321,41 @@ def test_bad_options_of_fit_change_nothing(name, value):
     assert digest(trainer) == before and trainer.network.normalizer is None
 
 
-def test_data_that_do_not_fit():
-    train, validation = make_data()
-    wide = cyconv.Split(np.zeros((40, 3, 8, 12), np.uint8), np.zeros(40, int))
-    eleven = cyconv.Split(train.images, np.full(len(train), 10))
-    few = cyconv.Split(train.images[:19], train.labels[:19])
-    for splits, sentence in [
-        ((train.images, validation), "^train must be a Split"),
-        ((train, validation.images), "^validation must be a Split"),
-        ((wide, validation), r"^train must hold images of the network's shape \(3, 8, 8\)"),
-        ((train, wide), r"^validation must hold images of the network's shape \(3, 8, 8\)"),
-        ((eleven, validation), r"^train must hold labels in 0..9, but got 10"),
-        ((train, eleven), r"^validation must hold labels in 0..9, but got 10"),
-        ((few, validation), "^train must hold at least batch_size = 20 images, but got 19"),
-    ]:
-        with pytest.raises((TypeError, ValueError), match=sentence):
-            fit(make_trainer(), data=splits)
+def other_splits(kind):
+    """Splits that do not match the network of make_trainer."""
+    train, _ = make_data()
+    return {
+        "array": train.images,
+        "none": None,
+        "wide": cyconv.Split(np.zeros((40, 3, 8, 12), np.uint8), np.zeros(40, int)),
+        "eleven classes": cyconv.Split(train.images, np.full(len(train), 10)),
+        "less than a batch": cyconv.Split(train.images[:19], train.labels[:19]),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "name, kind, sentence",
+    [
+        ("train", "array", "must be a Split"),
+        ("train", "none", "must be a Split"),
+        ("validation", "array", "must be a Split"),
+        ("train", "wide", r"must hold images of the network's shape \(3, 8, 8\)"),
+        ("validation", "wide", r"must hold images of the network's shape \(3, 8, 8\)"),
+        ("train", "eleven classes", "must hold labels in 0..9, but got 10"),
+        ("validation", "eleven classes", "must hold labels in 0..9, but got 10"),
+        ("train", "less than a batch", "must hold at least batch_size = 20 images, but got 19"),
+    ],
+)
+def test_data_that_do_not_match_the_network(name, kind, sentence):
+    data = dict(zip(("train", "validation"), make_data()))
+    with pytest.raises((TypeError, ValueError), match=f"^{name} {sentence}"):
+        fit(make_trainer(), data=list({**data, name: other_splits(kind)}.values()))
 
 
 # Attributes ------------------------------------------------------------------------
 
 
-def test_settings_are_read_and_not_assigned():
+def test_settings_are_read_only():
     trainer = make_trainer(**EVERYTHING)
     names = ["batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout"]
     assert all(getattr(trainer, name) == trainer.settings[name] for name in names)
@@ -353,39 +365,52 @@ def test_settings_are_read_and_not_assigned():
             setattr(trainer, name, getattr(trainer, name))
 
 
-def test_nothing_is_set_in_silence():
-    split = make_data()[0]
-    network, trainer = make_network(), make_trainer()
-    normalizer, ensemble = cyconv.Normalizer.fit(split.images), cyconv.Ensemble([network])
-    source = network.prepare(split.images, split.labels, normalizer)
-    for thing in (
-        trainer,
-        trainer.history,
-        trainer.schedule,
-        network,
-        source,
-        cyconv.Augmentation(),
-        normalizer,
-        ensemble,
-        split,
-    ):
-        with pytest.raises(AttributeError, match="normaliser"):
-            thing.normaliser = None
-    for thing, name in [
-        (trainer.schedule, "eta_max"),
-        (trainer.schedule, "total_steps"),
-        (network, "parameters"),
-        (network, "n_hidden"),
-        (normalizer, "mean"),
-        (normalizer, "scale"),
-        (ensemble, "networks"),
-    ]:
-        with pytest.raises(AttributeError, match=name):
-            setattr(thing, name, getattr(thing, name))
+@pytest.fixture(scope="module")
+def objects():
+    """An object of every class whose attributes are checked."""
+    split, network, trainer = make_data()[0], make_network(), make_trainer()
+    normalizer = cyconv.Normalizer.fit(split.images)
+    return {
+        "trainer": trainer,
+        "history": trainer.history,
+        "schedule": trainer.schedule,
+        "network": network,
+        "source": network.prepare(split.images, split.labels, normalizer),
+        "augmentation": cyconv.Augmentation(),
+        "normalizer": normalizer,
+        "ensemble": cyconv.Ensemble([network]),
+        "split": split,
+    }
+
+
+CHECKED = ("trainer", "history", "schedule", "network", "source", "augmentation", "normalizer", "ensemble", "split")
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_unknown_attributes_cannot_be_set(objects, kind):
+    with pytest.raises(AttributeError, match="normaliser"):
+        objects[kind].normaliser = None
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        ("schedule", "eta_max"),
+        ("schedule", "total_steps"),
+        ("network", "parameters"),
+        ("network", "n_hidden"),
+        ("normalizer", "mean"),
+        ("normalizer", "scale"),
+        ("ensemble", "networks"),
+    ],
+)
+def test_fixed_attributes_cannot_be_set(objects, kind, name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(objects[kind], name, getattr(objects[kind], name))
 
 
 @pytest.mark.parametrize("kind", ["network", "schedule", "trainer", "history"])
-def test_subclasses_have_attributes_of_their_own(kind):
+def test_subclasses_may_have_their_own_attributes(kind):
     trainer = make_trainer()
     thing = trainer if kind == "trainer" else getattr(trainer, kind)
     own = type("Own", (type(thing),), {})

@@ -1,4 +1,4 @@
-"""Every example in the package's docstrings gives what it says."""
+"""The examples in the package's docstrings."""
 
 import doctest
 import importlib
@@ -14,15 +14,9 @@ MODULES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def same_number_of_threads():
-    before = cyconv.get_num_threads()
-    yield
-    cyconv.set_num_threads(before)
-
-
+@pytest.mark.usefixtures("restored_num_threads")
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of(name, tmp_path, monkeypatch):
+def test_docstring_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(name))
     assert not result.failed

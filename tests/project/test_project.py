@@ -1,4 +1,4 @@
-"""The project's pages and settings say the same, and name what there is."""
+"""The project's pages and settings agree with each other and with the source tree."""
 
 import re
 import tomllib
@@ -20,7 +20,7 @@ def test_one_version():
     assert re.search(r"^version: (.*)$", read("CITATION.cff"), re.MULTILINE)[1] == cyconv.__version__
 
 
-def test_the_readmes_layers_are_the_contract_that_is_enforced():
+def test_the_readmes_layers_match_the_enforced_contract():
     contract = PROJECT["tool"]["importlinter"]["contracts"][0]
     enforced = [set(re.split(r" [:|] ", layer)) for layer in contract["layers"]]
     rows = re.findall(r"^\| \d \| (.*?) \|", read("README.md"), re.MULTILINE)
@@ -28,7 +28,7 @@ def test_the_readmes_layers_are_the_contract_that_is_enforced():
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])
-def test_pages_name_files_groups_and_extras_that_exist(page):
+def test_pages_name_only_existing_files_groups_and_extras(page):
     text = read(page)
     for name in re.findall(r"\b(?:cyconv|scripts|tests)/[\w./]*\w\.\w+\b", text):
         assert (ROOT / name).is_file(), name

@@ -1,11 +1,11 @@
-"""The README: its Python is run as it stands, and it is as short as a newcomer wants it."""
+"""The README is short, and its Python code runs unchanged."""
 
 from pages import README, blocks
 
 import cyconv
 
 
-def test_python_runs_as_it_stands(tmp_path, monkeypatch):
+def test_the_readmes_python_runs_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("python"):

@@ -1,4 +1,4 @@
-"""What type checkers tell a user of the package, and that the kernels' stubs say what is compiled."""
+"""The package's types as a user's type checker sees them, and the kernels' stubs."""
 
 import os
 import re
@@ -127,7 +127,7 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def mypy(tmp_path_factory):
-    """mypy(module, arguments): what a module of mypy's prints, and its exit code."""
+    """mypy(module, *arguments) -> output, exit code: run a module of mypy."""
     pytest.importorskip("mypy", reason="mypy is not installed")
     folder = tmp_path_factory.mktemp("mypy")
     (folder / "mypy.ini").write_text(f"[mypy]\ncache_dir = {folder / 'cache'}\nignore_missing_imports = true\n")
@@ -156,7 +156,7 @@ def checked(mypy, folder, script):
 
 @pytest.fixture(scope="module")
 def found(mypy, tmp_path_factory):
-    """What mypy says of a script with all the mistakes, by the line."""
+    """mypy's message for each line of a script with all the mistakes."""
     said, code = checked(mypy, tmp_path_factory.mktemp("mistakes"), GIVEN + "\n".join(MISTAKES))
     assert code == 1, said
     lines = (GIVEN + "\n".join(MISTAKES)).splitlines()
@@ -165,19 +165,19 @@ def found(mypy, tmp_path_factory):
 
 
 @pytest.mark.optional
-def test_a_script_of_the_public_names_is_clean(mypy, tmp_path):
+def test_mypy_accepts_a_script_that_uses_the_public_names(mypy, tmp_path):
     said, code = checked(mypy, tmp_path, CONTRACT)
     assert code == 0, said
 
 
 @pytest.mark.optional
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(found, mistake):
+def test_mypy_finds_the_mistake(found, mistake):
     assert MISTAKES[mistake] in found[mistake]
 
 
 @pytest.mark.optional
-def test_nothing_else_is_called_a_mistake(found):
+def test_mypy_reports_nothing_else(found):
     assert set(found) == set(MISTAKES)
 
 
@@ -198,7 +198,7 @@ def test_lazy_modules_are_not_imported_with_the_package():
 
 
 @pytest.mark.optional
-def test_stubs_of_the_kernels_say_what_is_compiled(mypy, tmp_path):
+def test_the_kernels_stubs_match_the_compiled_modules(mypy, tmp_path):
     (tmp_path / "allowed").write_text(r".*\.__test__")  # which Cython adds
     said, code = mypy(
         "mypy.stubtest",

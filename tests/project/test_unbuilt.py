@@ -1,4 +1,4 @@
-"""A source tree whose kernels are not built says so in one sentence."""
+"""A source tree whose kernels are not built can be imported only to say so in one sentence."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ def import_in(folder):
     )
 
 
-def test_an_unbuilt_tree_says_what_to_do(tmp_path):
+def test_an_unbuilt_source_tree_explains_how_to_build(tmp_path):
     built = shutil.ignore_patterns("*.so", "*.pyd", "*.c", "__pycache__")
     shutil.copytree(Path(cyconv.__file__).parent, tmp_path / "cyconv", ignore=built)
     done = import_in(tmp_path)
@@ -29,7 +29,7 @@ def test_an_unbuilt_tree_says_what_to_do(tmp_path):
     assert "pip install . " in last and "pip install -e ." in last and "partially initialized" not in last
 
 
-def test_a_build_that_does_not_load_is_not_called_missing(tmp_path):
+def test_a_build_that_fails_to_load_is_not_reported_as_missing(tmp_path):
     shutil.copytree(Path(cyconv.__file__).parent, tmp_path / "cyconv", ignore=shutil.ignore_patterns("__pycache__"))
     for library in (tmp_path / "cyconv" / "_kernels").glob("processor.*.so"):
         library.write_bytes(b"no library")

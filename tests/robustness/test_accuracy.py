@@ -13,7 +13,7 @@ WIDTHS = (1, 2, 4, 8, 16, 32)
 
 
 def images_of(case):
-    """1,000 images whose pixels are random but for some that hardly vary, and what normalises them."""
+    """1,000 images of random pixels, some of which hardly vary, and their normaliser."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (1000, 3, 32, 32), dtype=np.uint8)
     if case == "white border":  # one pixel value off in one image of many
@@ -34,7 +34,7 @@ CASES = ["white border", "dead pixels", "bright pixels", "constant 1e-2", "const
 
 
 def errors():
-    """For each case and width, the largest error of a log-probability: of pixels, and of what the normaliser makes."""
+    """The largest error of a log-probability in each case, for each filter size, of pixels and normalised images."""
     found = {}
     for case in CASES:
         images, normalizer = images_of(case)
@@ -47,7 +47,7 @@ def errors():
             expected = np.log(twin.predict_proba(normalized[:100]))
             for what, X in (("pixels", images), ("floats", normalizer(images))):
                 actual = np.log(np.maximum(network.predict_proba(X[:100]).astype(float), 1e-30))
-                close = expected > -60  # smaller ones underflow, and say nothing of the inputs
+                close = expected > -60  # smaller ones underflow and do not depend on the inputs
                 found[f"{case}, f={f}, {what}"] = float(np.abs(actual - expected)[close].max())
     return found
 
@@ -60,7 +60,7 @@ def test_pixels_that_hardly_vary(instruction_set):
 
 
 def test_training_on_pixels_that_hardly_vary():
-    """A step on pixels is the step on what is normalised in double precision."""
+    """A step on pixels agrees with one on images normalised in double precision."""
     images, normalizer = images_of("bright pixels")
     labels = np.arange(1000) % 10
     found = []
@@ -91,7 +91,7 @@ def test_probabilities_of_many_classes_sum_to_one():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("place", [0, 5])
-def test_what_is_not_finite_stays_visible(value, place, dtype):
+def test_nonfinite_logits_give_nan_losses(value, place, dtype):
     logits = np.zeros((1, 10), dtype)
     logits[0, place] = value
     _, losses = ops.softmax_cross_entropy_forward(logits, [3])

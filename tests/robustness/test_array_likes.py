@@ -1,4 +1,4 @@
-"""Images and labels as people hand them in: lists, tensors, splits, channels last, one-hot, never normalised."""
+"""Images and labels in the forms users have them: lists, tensors, splits, channels last, one-hot, not normalised."""
 
 import linecache
 import warnings
@@ -13,7 +13,7 @@ N = 6
 
 
 class Tensor:
-    """What a tensor of PyTorch is to NumPy: an ``__array__``, and a dtype that is not NumPy's."""
+    """Like a tensor of PyTorch: it has ``__array__`` and a dtype that is not NumPy's."""
 
     def __init__(self, array):
         self.array, self.dtype, self.shape = array, f"torch.{array.dtype}", array.shape
@@ -26,7 +26,7 @@ class Tensor:
 
 
 class Interface:
-    """An array of another library, by its address."""
+    """An array of another library that has only ``__array_interface__``."""
 
     def __init__(self, array):
         self.array = array
@@ -37,7 +37,7 @@ class Interface:
 
 
 class Exported:
-    """What only DLPack can hand over."""
+    """An array that only DLPack can convert."""
 
     def __init__(self, array):
         self.array = array
@@ -105,9 +105,18 @@ def ensemble(make_network, network, images):
     return cyconv.Ensemble(made)
 
 
+FLOAT_ENTRIES = [
+    *("Network.prepare", "Network.predict_proba", "Network.predict", "Network.evaluate", "Network.loss_and_gradients"),
+    *("Ensemble.predict_proba", "Ensemble.predict", "Ensemble.evaluate", "Network.forward"),
+]
+ENTRIES = ["Split", "Normalizer.fit", "Normalizer", *FLOAT_ENTRIES[:-1]]
+each_entry = pytest.mark.parametrize("entry", ENTRIES)
+each_float_entry = pytest.mark.parametrize("entry", FLOAT_ENTRIES)
+
+
 @pytest.fixture
-def entries(network, ensemble, labels):
-    """Every call that takes images: pixels, or in ``floats`` only normalised ones."""
+def call(entry, network, ensemble, labels):
+    """A call that takes images: pixels in ENTRIES, normalised ones in FLOAT_ENTRIES."""
     return {
         "Split": lambda X: cyconv.Split(X, labels).images,
         "Normalizer.fit": lambda images: cyconv.Normalizer.fit(images).mean,
@@ -120,20 +129,21 @@ def entries(network, ensemble, labels):
         "Ensemble.predict_proba": ensemble.predict_proba,
         "Ensemble.predict": ensemble.predict,
         "Ensemble.evaluate": lambda X: ensemble.evaluate(X, labels),
-    }
+        "Network.forward": network.forward,
+    }[entry]
 
 
 # Other arrays ------------------------------------------------------------------
 
 
+@each_entry
 @pytest.mark.parametrize("like", LIKES)
-def test_pixels_may_be_anything_that_stands_for_an_array(entries, images, like):
-    for name, call in entries.items():
-        np.testing.assert_array_equal(call(LIKES[like](images)), call(images), err_msg=name)
+def test_pixels_may_be_any_array_like(call, images, like):
+    np.testing.assert_array_equal(call(LIKES[like](images)), call(images))
 
 
 @pytest.mark.parametrize("like", LIKES)
-def test_floats_and_labels_may_be_so_too(network, ensemble, images, labels, like):
+def test_floats_and_labels_may_be_any_array_like(network, ensemble, images, labels, like):
     X = network.normalizer(images)
     like = LIKES[like]
     np.testing.assert_array_equal(network.predict_proba(like(X)), network.predict_proba(X))
@@ -144,53 +154,58 @@ def test_floats_and_labels_may_be_so_too(network, ensemble, images, labels, like
     assert cyconv.Split(images, like(labels)).labels.tolist() == labels.tolist()
 
 
+@each_entry
 @pytest.mark.parametrize("dtype", ["i2", "u4", "i8", ">i4", "u8"])
-def test_pixels_may_be_other_integers_if_they_are_pixels(entries, images, dtype):
-    for name, call in entries.items():
-        np.testing.assert_array_equal(call(images.astype(dtype)), call(images), err_msg=name)
-        wrong = images.astype(dtype)
-        wrong[2, 1, 0, 3] = 256
-        with pytest.raises(ValueError, match=r"^(X|images) must hold pixels in 0\.\.255 .* but got 256"):
-            call(wrong)
+def test_pixels_may_be_of_other_integer_types(call, images, dtype):
+    np.testing.assert_array_equal(call(images.astype(dtype)), call(images))
+    wrong = images.astype(dtype)
+    wrong[2, 1, 0, 3] = 256
+    with pytest.raises(ValueError, match=r"^(X|images) must hold pixels in 0\.\.255 .* but got 256"):
+        call(wrong)
+
+
+def test_negative_pixels_are_refused(images):
     signed = images.astype("i2")
     signed[0, 0, 0, 0] = -1
     with pytest.raises(ValueError, match="but got -1"):
         cyconv.Split(signed, range(N))
 
 
-@pytest.mark.parametrize(
+NO_GRADIENT = "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+NOT_ON_CPU = (
+    "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+)
+each_refusal = pytest.mark.parametrize(
     "like, reason",
     [
-        (
-            failing(
-                RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-            ),
-            "Use tensor.detach",
-        ),
-        (
-            failing(
-                TypeError(
-                    "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to "
-                    "host memory first."
-                )
-            ),
-            r"Use Tensor.cpu\(\) to copy the tensor to host memory first",
-        ),
+        (failing(RuntimeError(NO_GRADIENT)), "Use tensor.detach"),
+        (failing(TypeError(NOT_ON_CPU)), r"Use Tensor.cpu\(\) to copy the tensor to host memory first"),
         (OnTheGpu, "Unsupported device|on a GPU"),
     ],
+    ids=["requires grad", "on a GPU, by __array__", "on a GPU, by DLPack"],
 )
-def test_the_reason_of_a_tensor_that_cannot_be_handed_over_is_passed_on(entries, network, images, labels, like, reason):
-    for call in (*entries.values(), network.forward):
-        with pytest.raises(TypeError, match=f"^(X|images) must be an array, but got .*: .*({reason})"):
-            call(like(images))
+
+
+@each_refusal
+@pytest.mark.parametrize("entry", [*ENTRIES, "Network.forward"])
+def test_the_reason_why_images_cannot_be_converted_is_shown(call, images, like, reason):
+    with pytest.raises(TypeError, match=f"^(X|images) must be an array, but got .*: .*({reason})"):
+        call(like(images))
+
+
+@each_refusal
+def test_the_reason_why_labels_cannot_be_converted_is_shown(network, images, labels, like, reason):
     with pytest.raises(TypeError, match=f"^labels must be an array, but got .*: .*({reason})"):
         network.evaluate(images, like(labels))
 
 
-def test_what_stands_for_no_array_is_named(entries, network, images):
-    for call in entries.values():
-        with pytest.raises(TypeError, match=r"^(X|images) must be an array of numbers, but got <.*> \(zip\)"):
-            call(zip())
+@each_entry
+def test_images_that_are_not_arrays_are_refused(call):
+    with pytest.raises(TypeError, match=r"^(X|images) must be an array of numbers, but got <.*> \(zip\)"):
+        call(zip())
+
+
+def test_labels_that_are_not_arrays_are_refused(network, images):
     with pytest.raises(TypeError, match=r"^labels must be an array of numbers, but got <.*> \(zip\)"):
         network.evaluate(images, zip())
 
@@ -220,17 +235,17 @@ def test_a_split_is_evaluated_with_its_own_labels(network, ensemble, images, lab
 # Channels last -----------------------------------------------------------------
 
 
-def test_channels_last_are_recognised_wherever_images_enter(entries, images):
-    for call in entries.values():
-        with pytest.raises(ValueError, match=r"^(\w+) must have shape .* come last: \1\.transpose\(0, 3, 1, 2\)"):
-            call(images.transpose(0, 2, 3, 1))
-        call(images.transpose(0, 2, 3, 1).transpose(0, 3, 1, 2))
+@each_entry
+def test_channels_last_are_recognised_everywhere(call, images):
+    with pytest.raises(ValueError, match=r"^(\w+) must have shape .* come last: \1\.transpose\(0, 3, 1, 2\)"):
+        call(images.transpose(0, 2, 3, 1))
+    call(images.transpose(0, 2, 3, 1).transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(
     "shape", [(32, 32, 3), (28, 28, 1), (8, 8, 4), (5, 5, 3), (48, 64, 3), (64, 48, 4), (224, 224, 3)]
 )
-def test_shapes_of_which_the_channels_are_last(shape):
+def test_shapes_with_channels_last(shape):
     for call in (cyconv.Normalizer.fit, lambda images: cyconv.Split(images, [0, 0])):
         with pytest.raises(ValueError, match="channels come last"):
             call(np.zeros((2, *shape), np.uint8))
@@ -263,7 +278,7 @@ def test_shapes_of_which_the_channels_are_last(shape):
         (2, 8, 8),
     ],
 )
-def test_shapes_of_which_the_channels_may_be_first(shape):
+def test_shapes_whose_channels_may_come_first(shape):
     images = np.zeros((2, *shape), np.uint8)
     assert cyconv.Split(images, [0, 0]).images.shape == images.shape
     assert cyconv.Normalizer.fit(images)(images).shape == images.shape
@@ -347,10 +362,10 @@ def test_labels_of_a_single_image_and_of_two_classes(make_network):
         np.zeros((N, 2), int),
     ],
 )
-def test_labels_that_are_none(network, images, wrong):
+def test_invalid_labels(network, images, wrong):
     for call in (cyconv.Split, network.prepare, network.evaluate):
         if call == cyconv.Split and wrong.shape == (N, 3):
-            continue  # it knows of no number of classes
+            continue  # it does not know the number of classes
         with pytest.raises((TypeError, ValueError), match="^labels must "):
             call(images, wrong)
 
@@ -365,28 +380,24 @@ def warnings_of(call, X):
     return caught
 
 
-@pytest.fixture
-def takes_floats(entries, network):
-    entries = {name: call for name, call in entries.items() if name.startswith(("Network", "Ensemble"))}
-    return {**entries, "Network.forward": network.forward}
-
-
-def test_pixels_as_floats_are_told_once(takes_floats, images, rng):
-    raw = images.astype(np.float32)
-    given = [
-        raw,
-        raw / 255,
-        raw.astype(float)[:1].repeat(N, 0),
-        raw / 256 + 0.001,
-        rng.random(raw.shape),
-        (raw > 127).astype(float),
-    ]
-    for name, call in takes_floats.items():
-        for X in given:
-            caught = warnings_of(call, X)
-            assert [warning.category for warning in caught] == [UserWarning], name
-            assert str(caught[0].message).startswith(("X must be normalised", "images must be normalised"))
-            assert caught[0].filename == __file__
+@each_float_entry
+@pytest.mark.parametrize(
+    "raw",
+    [
+        lambda raw, rng: raw,
+        lambda raw, rng: raw / 255,
+        lambda raw, rng: raw.astype(float)[:1].repeat(N, 0),
+        lambda raw, rng: raw / 256 + 0.001,
+        lambda raw, rng: rng.random(raw.shape),
+        lambda raw, rng: (raw > 127).astype(float),
+    ],
+    ids=["as they are", "to 1", "float64", "above 0", "random", "black and white"],
+)
+def test_pixels_as_floats_give_one_warning(call, images, rng, raw):
+    caught = warnings_of(call, raw(images.astype(np.float32), rng))
+    assert [warning.category for warning in caught] == [UserWarning]
+    assert str(caught[0].message).startswith(("X must be normalised", "images must be normalised"))
+    assert caught[0].filename == __file__
 
 
 def test_the_warning_names_the_callers_line(network, ensemble, images, labels):
@@ -398,14 +409,15 @@ def test_the_warning_names_the_callers_line(network, ensemble, images, labels):
         assert len(lines) == 2 and all("# this line" in line for line in lines)
 
 
-def test_without_a_normaliser_only_large_values_are_told(make_network, images, labels):
+def test_without_a_normaliser_only_large_values_give_a_warning(make_network, images, labels):
     network = make_network(image_shape=SHAPE, n_classes=4)
     for X, n_warnings in ((images.astype(float), 1), (images / 255.0, 0), (images / 100.0, 0)):
         for call in (network.predict, lambda X: network.prepare(X, labels), lambda X: network.evaluate(X, labels)):
             assert len(warnings_of(call, X)) == n_warnings
 
 
-def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
+@each_float_entry
+def test_normalised_images_give_no_warning(call, network, images):
     normalizer = network.normalizer
     bright = (normalizer.mean + 0.4 * normalizer.std).round().clip(0, 255).astype(np.uint8)[None].repeat(N, 0)
     above_the_mean = (np.floor(normalizer.mean) + 1).astype(np.uint8)[None].repeat(N, 0)
@@ -416,11 +428,10 @@ def test_normalised_images_raise_no_false_alarm(takes_floats, network, images):
         normalizer(images).astype(float),
         *(np.full(images.shape, value) for value in (0.0, 1.0, 1e6)),
     ):
-        for name, call in takes_floats.items():
-            assert not warnings_of(call, X), name
+        assert not warnings_of(call, X)
 
 
-def test_prepared_images_are_not_looked_at_again(network, images, labels):
+def test_prepared_images_are_not_checked_again(network, images, labels):
     with pytest.warns(UserWarning, match="^images must be normalised"):
         source = network.prepare(images / 255, labels)
 
@@ -436,7 +447,7 @@ def test_prepared_images_are_not_looked_at_again(network, images, labels):
 
 @pytest.mark.parametrize("excess", [1.0009, 0.9992])
 def test_cost_and_gradient_agree_where_probabilities_sum_nearly_to_one(make_network, rng, excess):
-    """By central differences: a gradient that takes the sum for 1 is wrong by the excess."""
+    """By central differences: a gradient that assumes a sum of 1 would be wrong by the excess."""
     network = make_network(filter_size=4, image_shape=SHAPE, n_classes=4, dtype="float64")
     X, targets = rng.standard_normal((N, *SHAPE)), rng.dirichlet(np.ones(4), N)
     _, gradients = network.loss_and_gradients(X, excess * targets)

@@ -1,7 +1,7 @@
-"""Every public call against hostile arguments: refused in one sentence, or right.
+"""Every public function with hostile arguments: it refuses them in one sentence or computes the right result.
 
-Hypothesis draws the arguments; what is accepted must give what plain NumPy gives on sound copies of them. A crash
-or a hang would end the test run. CYCONV_DOOR_EXAMPLES sets how many examples each call gets, at random then.
+Hypothesis draws the arguments. What is accepted must give the result of plain NumPy on plain copies of them. A crash
+or a hang ends the test run. CYCONV_EXAMPLES sets how many examples each function gets, which are then drawn at random.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ import warnings
 
 import numpy as np
 import pytest
-from test_kernels import NAMES, draw_arguments
 
 import cyconv
 from cyconv import _checks, experiments, reference
@@ -28,18 +27,19 @@ from cyconv.lr_range import lr_range_test
 
 pytest.importorskip("hypothesis")
 
-from hostile_arguments import bits, hostile, near, plain
+from hostile_arguments import bits, hostile, nearby, plain
 from hypothesis import HealthCheck, given, settings
+from kernel_arguments import NAMES, draw_arguments
 
-EXAMPLES = int(os.environ.get("CYCONV_DOOR_EXAMPLES", "0"))
+EXAMPLES = int(os.environ.get("CYCONV_EXAMPLES", "0"))
 REFUSALS = (TypeError, ValueError, MemoryError)
-TOLERANCE = 5e-5  # single precision; how exact the kernels are is for other tests to say
+TOLERANCE = 5e-5  # single precision; other tests check how exact the kernels are
 SECONDS = 20  # of processor time for one call
 IMAGE_SHAPE = (3, 8, 8)
 
 
 def hostile_settings(name):
-    """More examples for those whose arguments reach the kernels."""
+    """More examples for functions whose arguments reach the kernels."""
     examples = EXAMPLES or (150 if name.startswith(("ops", "Network.")) else 60)
     return settings(
         max_examples=examples,
@@ -51,34 +51,37 @@ def hostile_settings(name):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def somewhere_small(tmp_path_factory):
-    """A size that is too large for one machine is too large for every one; and files land in a folder of their own."""
+def small_memory_and_own_folder(tmp_path_factory):
+    """The same memory limit on every machine, one thread, and a working folder for what is written."""
+    n_threads = cyconv.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:  # more gain nothing on calls so small, and wait on a busy machine
+        cyconv.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
         patch.setattr(_checks, "available_memory", lambda: 2**27)
-        if "OMP_NUM_THREADS" not in os.environ:  # more gain nothing on calls so small, and wait on a busy machine
-            patch.setattr(cyconv.backend.threads, "_chosen", 1)
         yield
+    cyconv.set_num_threads(n_threads)
 
 
-# What is called ----------------------------------------------------------------
+# Entry points ------------------------------------------------------------------
 
-DOORS = {}
+ENTRY_POINTS = {}
 
 
-class Door:
-    """A public call: sound arguments, and what sound copies of accepted ones must give.
+class EntryPoint:
+    """A public function, what draws valid arguments for it, and the result that plain copies of them must give.
 
-    ``rounded`` is how large what is rounded may be where the results are differences of it.
+    A sentence that refuses arguments names one of them, or one of ``words``. ``changes`` is the argument that the
+    function changes in place. ``rounded`` is the size of rounded values of which results are differences.
     """
 
-    def __init__(self, name, function, sound, expected=None, words=(), refusals=(), changes=None, rounded=1e-30):
-        self.name, self.function, self.sound, self.expected = name, function, sound, expected
+    def __init__(self, name, function, valid, expected=None, words=(), refusals=(), changes=None, rounded=1e-30):
+        self.name, self.function, self.valid, self.expected = name, function, valid, expected
         self.words, self.refusals, self.changes, self.rounded = words, refusals, changes, rounded
-        DOORS[name] = self
+        ENTRY_POINTS[name] = self
 
     def check(self, arguments):
-        """Whether the call accepted them."""
+        """Call the function; whether it accepted the arguments."""
         before = bits({name: value for name, value in arguments.items() if name != self.changes})
         changed = arguments.get(self.changes)
         changed = {self.changes: changed.copy()} if isinstance(changed, np.ndarray) and changed.nbytes < 10**7 else {}
@@ -100,12 +103,12 @@ class Door:
         assert not any(isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value) for value in arguments.values())
         if self.expected:
             with np.errstate(all="ignore"):
-                sound = {name: plain(value) for name, value in {**arguments, **changed}.items()}
-                assert_same(actual, self.expected(**sound), self.rounded)
+                valid = {name: plain(value) for name, value in {**arguments, **changed}.items()}
+                assert_same(actual, self.expected(**valid), self.rounded)
         return True
 
     def check_sentence(self, error, arguments):
-        """It names one of the arguments, and is one line that says what came."""
+        """The error is one line that names one of the arguments."""
         sentence = str(error)
         for value in arguments.values():
             if isinstance(value, str) and len(value) > 100:
@@ -116,7 +119,7 @@ class Door:
 
 
 def assert_same(actual, expected, rounded, place="result"):
-    """Nested results, numbers up to rounding; where the expected is not finite, so must the other be."""
+    """Compare nested results, numbers up to rounding; what is not expected to be finite must not be."""
     if isinstance(expected, dict):
         assert list(actual) == list(expected), place
         for name in expected:
@@ -151,15 +154,15 @@ def assert_close(actual, expected, rounded, place):
 def kernel_arguments(name):
     names = list(inspect.signature(getattr(ops, name)).parameters)
 
-    def sound(rng):
+    def valid(rng):
         dtype = str(rng.choice(["float32", "float64"]))
         return dict(zip(names, draw_arguments(name, rng, dtype)))
 
-    return sound
+    return valid
 
 
 def in_double(function):
-    """The twin in double precision, whatever it is given."""
+    """The reference function in double precision, whatever its arguments are."""
 
     def call(**arguments):
         floats = {
@@ -181,7 +184,7 @@ def updated(function):
 
 
 def selecting(function, gradient, activations):
-    """Where a unit is off, no gradient passes, not even one that is not finite."""
+    """Where a unit is inactive, no gradient passes, not even NaN or infinity."""
 
     def call(**arguments):
         if arguments[activations] is not None:
@@ -192,7 +195,7 @@ def selecting(function, gradient, activations):
 
 
 def classes_in_order(labels, n):
-    """Class indices as a vector, where they came in a column, a row or as one-hot rows."""
+    """Class indices as a vector, also where they are given as a column, a row or one-hot rows."""
     if np.ndim(labels) == 2 and labels.dtype.kind != "f":
         return labels.reshape(-1) if labels.shape in ((n, 1), (1, n)) else labels.argmax(axis=1)
     return labels
@@ -206,7 +209,7 @@ def with_vectors(function):
 
 
 def gathered(order, **arguments):
-    """The twin cannot cut up no images at all."""
+    """The reference function needs at least one image."""
     return reference.gather_batch(order=np.append(order.astype(int), 0), **arguments)[:-1]
 
 
@@ -227,7 +230,7 @@ def twin_of(name):
 
 
 for name in NAMES:
-    Door(
+    EntryPoint(
         f"ops.{name}",
         updated(ops.sgd_update) if name == "sgd_update" else getattr(ops, name),
         kernel_arguments(name),
@@ -242,7 +245,7 @@ def measured(dtype, seconds):
     return type(dispatch.measure_peak_flops(dtype, 0.01 if long else seconds))
 
 
-Door(
+EntryPoint(
     "dispatch.measure_peak_flops",
     measured,
     lambda rng: {"dtype": "float32", "seconds": 0.001},
@@ -283,7 +286,7 @@ def double_parameters(network):
 
 
 def unchanged(network, call):
-    """What the call gives, if the network has kept its parameters."""
+    """The result of the call, which must not change the network's parameters."""
     before = bits(network.parameters)
     try:
         return call()
@@ -296,19 +299,19 @@ NORMALIZER = cyconv.Normalizer.fit(pixels_of(np.random.default_rng(0)))
 
 
 def any_network(rng):
-    """The number of one of the networks: hostile values stay away from who is asked."""
+    """A network that is not itself an argument, so that Hypothesis does not replace it."""
     return NETWORKS[int(rng.integers(len(NETWORKS)))]
 
 
-def on_network(name, call, sound, expected=None, **options):
-    """A door of a method: which network is drawn with the arguments, and is not among them."""
+def on_network(name, call, valid, expected=None, **options):
+    """An entry point for a method: a network is drawn together with the arguments."""
     chosen = []
 
     def draw(rng):
         chosen[:] = [any_network(rng)]
-        return sound(rng, chosen[0])
+        return valid(rng, chosen[0])
 
-    Door(
+    EntryPoint(
         f"Network.{name}",
         lambda **arguments: unchanged(chosen[0], lambda: call(chosen[0], **arguments)),
         draw,
@@ -324,7 +327,7 @@ def built(**arguments):
     return sum(values.size for values in network.parameters.values()) == network.n_parameters
 
 
-Door("Network", built, architecture, lambda **arguments: True, words=["a network"])
+EntryPoint("Network", built, architecture, lambda **arguments: True, words=["a network"])
 
 
 def reference_probabilities(network, X):
@@ -350,7 +353,7 @@ def predicted(network, X):
     return probabilities
 
 
-def looked_at(network, X):
+def probabilities_of_forward(network, X):
     return network.forward(X)["probabilities"]
 
 
@@ -363,7 +366,7 @@ def expected_evaluation(network, X, labels, l2):
 
 
 on_network("predict_proba", predicted, lambda rng, network: {"X": images_of(rng)}, reference_probabilities)
-on_network("forward", looked_at, lambda rng, network: {"X": images_of(rng)}, reference_probabilities)
+on_network("forward", probabilities_of_forward, lambda rng, network: {"X": images_of(rng)}, reference_probabilities)
 on_network(
     "evaluate",
     evaluated,
@@ -402,7 +405,9 @@ on_network("set_velocity", round_trip("set_velocity", "velocity"), random_parame
 
 
 def prepared(network, images, labels, normalizer):
-    source = network.prepare(images, labels, normalizer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "images must be normalised")  # pixels as floats, without a normaliser
+        source = network.prepare(images, labels, normalizer)
     return network.predict_proba(source), np.array(source.labels) if source.labels is not None else None
 
 
@@ -506,20 +511,20 @@ def expected_vote(networks, X, labels):
     return mean, float(-np.log(mean[np.arange(len(X)), classes_in_order(labels, len(X))]).mean())
 
 
-Door(
+EntryPoint(
     "Ensemble",
     voted,
     lambda rng: {"networks": ALIKE[: int(rng.integers(1, 4))], "X": images_of(rng), "labels": rng.integers(0, 4, 7)},
     expected_vote,
 )
-Door(
+EntryPoint(
     "Ensemble.from_snapshots",
     lambda network, snapshots: len(Ensemble.from_snapshots(network, snapshots)),
     lambda rng: {"network": ALIKE[0], "snapshots": [network.parameters for network in ALIKE]},
     lambda network, snapshots: len(snapshots),
     words=["mapping"],
 )
-Door(
+EntryPoint(
     "lr_range_test",
     lambda **arguments: len(lr_range_test(**arguments).costs) > 0,
     lambda rng: {
@@ -562,13 +567,13 @@ def expected_rates(eta_min, eta_max, step_size, n_cycles, growth, eta_max_decay,
                 top = eta_max * eta_max_decay**cycle
                 return eta_min + (top - eta_min) * min(t - start, start + 2 * half - t) / half
             start += 2 * half
-        raise AssertionError(f"step {t} was taken")
+        raise AssertionError(f"step {t} was accepted")
 
     values = np.array([rate(int(t)) for t in np.ravel(step)], np.float64).reshape(np.shape(step))
     return values if np.ndim(step) else float(values)
 
 
-Door("CyclicSchedule", rates, schedule_arguments, expected_rates)
+EntryPoint("CyclicSchedule", rates, schedule_arguments, expected_rates)
 
 SCHEDULE = cyconv.CyclicSchedule(1e-3, 0.05, 2, 1)
 
@@ -605,7 +610,7 @@ def fitted(
     return bool(history.complete and np.isfinite(history["cost_val"]).all())
 
 
-Door(
+EntryPoint(
     "CyclicTrainer",
     fitted,
     trainer_arguments,
@@ -617,7 +622,7 @@ Door(
 
 # Data --------------------------------------------------------------------------
 
-Door(
+EntryPoint(
     "Normalizer",
     lambda mean, std, images: cyconv.Normalizer(mean, std)(images),
     lambda rng: {
@@ -627,7 +632,7 @@ Door(
     },
     lambda mean, std, images: (images - mean.astype(float)) / std,
 )
-Door(
+EntryPoint(
     "Normalizer.fit",
     lambda images: (cyconv.Normalizer.fit(images).mean, cyconv.Normalizer.fit(images).std),
     lambda rng: {"images": pixels_of(rng)},
@@ -641,7 +646,7 @@ def splits(images, labels):
     return split.images, split.labels
 
 
-Door(
+EntryPoint(
     "Split",
     splits,
     lambda rng: {"images": pixels_of(rng), "labels": rng.integers(0, 4, 9)},
@@ -654,7 +659,7 @@ def data_set(**arguments):
     return len(data.class_names) > max(split.labels.max() for split in (data.train, data.validation, data.test))
 
 
-Door(
+EntryPoint(
     "Dataset",
     data_set,
     lambda rng: {
@@ -664,13 +669,13 @@ Door(
     },
     lambda **arguments: True,
 )
-Door(
+EntryPoint(
     "make_shapes",
     lambda **arguments: len(cyconv.make_shapes(**arguments).train),
     lambda rng: {"n_train": 2, "n_validation": 1, "n_test": 1, "seed": int(rng.integers(100))},
     lambda n_train, **others: int(n_train),
 )
-Door(
+EntryPoint(
     "Augmentation",
     lambda **arguments: vars(cyconv.Augmentation(**arguments)),
     lambda rng: {"flip": True, "shift": 3, "cutout": 4},
@@ -706,8 +711,8 @@ def batches(rng):
     return chosen if rng.random() < 0.5 else {**chosen, "validation_size": None, "validation_batches": [4]}
 
 
-Door("load_cifar10", loaded, batches, expected_length, refusals=[OSError])
-Door(
+EntryPoint("load_cifar10", loaded, batches, expected_length, refusals=[OSError])
+EntryPoint(
     "find_cifar10",
     lambda data: cyconv.find_cifar10(data) is not None if data is not None else True,
     lambda rng: {"data": few_images.folder},
@@ -725,7 +730,7 @@ def logged(**arguments):
     return history["loss_train"][0], history["acc_val"][0]
 
 
-Door(
+EntryPoint(
     "History.append",
     logged,
     lambda rng: {"step": 3, "learning_rate": 0.1, "train": (2.3, 2.4, 0.1), "validation": [2.5, 2.6, 0.2]},
@@ -741,33 +746,35 @@ def curves(rng):
     return {"header": history.header(), "curves": {key: history[key] for key in list(history.keys())[:8]}}
 
 
-Door(
+EntryPoint(
     "History.from_arrays",
     lambda header, curves: cyconv.History.from_arrays(header, curves).n_points,
     curves,
     lambda header, curves: len(curves["acc_val"]),
     words=["a history", "step", *cyconv.history.CURVES, *cyconv.history.TIMES, "complete", "learning_rate"],
 )
-Door("History[]", lambda key: cyconv.History()[key], lambda rng: {"key": "acc_val"}, refusals=[KeyError])
+EntryPoint("History[]", lambda key: cyconv.History()[key], lambda rng: {"key": "acc_val"}, refusals=[KeyError])
 
 
 def threads_set(n):
-    before = cyconv.backend.threads._chosen
+    before = cyconv.get_num_threads()
     try:
         cyconv.set_num_threads(n)
         return cyconv.get_num_threads()
     finally:
-        cyconv.backend.threads._chosen = before
+        cyconv.set_num_threads(before)
 
 
-Door("set_num_threads", threads_set, lambda rng: {"n": int(rng.integers(1, 9))}, lambda n: int(n))
+EntryPoint("set_num_threads", threads_set, lambda rng: {"n": int(rng.integers(1, 9))}, lambda n: int(n))
 
 for name, save in {
     "Network.save": ALIKE[0].save,
     "History.save": cyconv.History().save,
     "History.to_csv": cyconv.History().to_csv,
 }.items():
-    Door(name, save, lambda rng: {"path": "nowhere/at/all"}, words=["folder of", "name too long"], refusals=[OSError])
+    EntryPoint(
+        name, save, lambda rng: {"path": "nowhere/at/all"}, words=["folder of", "name too long"], refusals=[OSError]
+    )
 for name, load in {
     "Network.load": cyconv.Network.load,
     "History.load": cyconv.History.load,
@@ -775,43 +782,43 @@ for name, load in {
     "Result.load": experiments.Result.load,
     "course_layout.read_debug_file": course_layout.read_debug_file,
 }.items():
-    Door(name, load, lambda rng: {"path": "nowhere/at/all"}, words=["name too long"], refusals=[OSError])
+    EntryPoint(name, load, lambda rng: {"path": "nowhere/at/all"}, words=["name too long"], refusals=[OSError])
 
 
 # Layouts of the course, experiments, searches ----------------------------------
 
 
-Door(
+EntryPoint(
     "images_from_columns",
     course_layout.images_from_columns,
     lambda rng: {"columns": rng.standard_normal((192, 4)), "image_shape": IMAGE_SHAPE},
     lambda columns, image_shape: columns.T.reshape(-1, *(int(n) for n in image_shape)),
 )
-Door(
+EntryPoint(
     "images_to_columns",
     course_layout.images_to_columns,
     lambda rng: {"images": images_of(rng)},
     lambda images: images.reshape(len(images), math.prod(images.shape[1:])).T,
 )
-Door(
+EntryPoint(
     "filters_from_course",
     course_layout.filters_from_course,
     lambda rng: {"filters": rng.standard_normal((4, 4, 3, 5))},
     lambda filters: filters.transpose(3, 2, 0, 1),
 )
-Door(
+EntryPoint(
     "filters_to_course",
     course_layout.filters_to_course,
     lambda rng: {"weight": rng.standard_normal((5, 3, 4, 4))},
     lambda weight: weight.transpose(2, 3, 1, 0),
 )
-Door(
+EntryPoint(
     "maps_to_course",
     course_layout.maps_to_course,
     lambda rng: {"maps": rng.standard_normal((5, 2, 4, 3))},
     lambda maps: maps.transpose(2, 3, 1, 0),
 )
-Door(
+EntryPoint(
     "patches_to_course",
     course_layout.patches_to_course,
     lambda rng: {"patches": rng.standard_normal((4, 12, 5)), "channels": int(rng.choice([1, 3]))},
@@ -821,13 +828,13 @@ Door(
         .reshape(patches.shape[2], patches.shape[1], len(patches))
     ),
 )
-Door(
+EntryPoint(
     "hidden_from_course",
     course_layout.hidden_from_course,
     lambda rng: {"weight": rng.standard_normal((5, 12)), "n_filters": 3},
     lambda weight, n_filters: np.stack([weight[:, i::n_filters] for i in range(n_filters)], 1).reshape(weight.shape),
 )
-Door(
+EntryPoint(
     "hidden_to_course",
     course_layout.hidden_to_course,
     lambda rng: {"weight": rng.standard_normal((5, 12)), "n_filters": 3},
@@ -842,7 +849,7 @@ def course_arrays(rng):
     return {"arrays": {name: rng.standard_normal(shape) for name, shape in shapes.items()}}
 
 
-Door(
+EntryPoint(
     "parameters_from_course",
     lambda arrays: course_layout.parameters_from_course(arrays)["output.weight"],
     course_arrays,
@@ -856,7 +863,7 @@ def some_gradients(rng):
     return {"gradients": ALIKE[0].loss_and_gradients(images_of(rng), np.zeros(7, int))[1]}
 
 
-Door(
+EntryPoint(
     "gradients_to_course",
     lambda gradients: course_layout.gradients_to_course(gradients)["grad_W2"],
     some_gradients,
@@ -876,26 +883,26 @@ def run_settings(rng):
     return {name: tuple(run[name]) if isinstance(run[name], list) else run[name] for name in {"name", *names}}
 
 
-Door(
+EntryPoint(
     "experiments.Run",
     lambda **arguments: experiments.Run.from_dict(experiments.Run(**arguments).check().to_dict()).name,
     run_settings,
     lambda name, **others: str(name),
     words=["a network", "settings", "batch_size"],
 )
-Door(
+EntryPoint(
     "experiments.DataSource",
     lambda **arguments: hash(experiments.DataSource(**arguments)) is None,
     lambda rng: {"folder": None, "protocol": "full", "small": True},
     lambda **arguments: False,
 )
-Door(
+EntryPoint(
     "experiments.over_seeds",
     lambda **arguments: len(experiments.over_seeds(**arguments)),
     lambda rng: {"runs": [experiments.Run("a"), experiments.Run("b")], "n_seeds": 2, "first": 3},
     lambda runs, n_seeds, first: len(runs) * int(n_seeds),
 )
-Door(
+EntryPoint(
     "search.Search",
     lambda **arguments: len(search.Search(**arguments).values(0, [])) > 0,
     lambda rng: {
@@ -913,35 +920,33 @@ Door(
 
 # The tests ---------------------------------------------------------------------
 
-accepted = dict.fromkeys(DOORS, 0)
 
-
-@pytest.mark.parametrize("name", DOORS)
-def test_refused_in_one_sentence_or_right(name):
-    door = DOORS[name]
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_hostile_arguments_are_refused_or_give_right_results(name):
+    entry_point = ENTRY_POINTS[name]
 
     @hostile_settings(name)
-    @given(hostile(door.sound))
+    @given(hostile(entry_point.valid))
     def check(arguments):
-        accepted[name] += door.check(arguments)
+        entry_point.check(arguments)
 
     check()
 
 
-@pytest.mark.parametrize("name", DOORS)
-def test_sound_arguments_are_accepted(name):
-    """Else the test above would have nothing to compare."""
-    if "nowhere" in str(DOORS[name].sound(np.random.default_rng(0))):
-        pytest.skip("reads or writes a file, and here there is none")
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_valid_arguments_are_accepted(name):
+    """Otherwise the test above would compare nothing."""
+    if "nowhere" in str(ENTRY_POINTS[name].valid(np.random.default_rng(0))):
+        pytest.skip("reads or writes a file that does not exist here")
     for seed in range(3):
-        assert DOORS[name].check(DOORS[name].sound(np.random.default_rng(seed)))
+        assert ENTRY_POINTS[name].check(ENTRY_POINTS[name].valid(np.random.default_rng(seed)))
 
 
-@pytest.mark.parametrize("name", DOORS)
-def test_each_argument_a_little_wrong(name):
-    """One after the other, in every way that hostile_arguments knows."""
-    door = DOORS[name]
-    arguments = door.sound(np.random.default_rng(1))
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_each_argument_slightly_wrong(name):
+    """One argument at a time, in every way of hostile_arguments.nearby."""
+    entry_point = ENTRY_POINTS[name]
+    arguments = entry_point.valid(np.random.default_rng(1))
     for argument, value in arguments.items():
-        for spoilt in near(value):
-            door.check({**door.sound(np.random.default_rng(1)), argument: spoilt})
+        for wrong in nearby(value):
+            entry_point.check({**entry_point.valid(np.random.default_rng(1)), argument: wrong})

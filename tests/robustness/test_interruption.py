@@ -1,4 +1,4 @@
-"""Ctrl-C, termination and SIGKILL: nothing is lost, and the run goes on with the same bits."""
+"""Ctrl-C, termination and SIGKILL: nothing is lost, and the run resumes with the same bits."""
 
 import os
 import random
@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import tiny_run
-from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_trainer
+from builds import subprocess_environment
+from full_disk import disk_full
+from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_trainer, set_call_seconds
 
 import cyconv
 
@@ -21,12 +22,12 @@ SIGNALS = pytest.mark.parametrize("signum", STOP)
 
 pytestmark = [
     pytest.mark.usefixtures("on_one_thread"),
-    pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's"),
+    pytest.mark.skipif(os.name != "posix", reason="signals need POSIX"),
 ]
 
 
 def signal_in(monkeypatch, name, signum, count=1, when=lambda *args, **options: True):
-    """Send ourselves a signal from inside the first call of a Network method that meets a condition."""
+    """Send this process a signal from inside the first call of a Network method that meets a condition."""
     original = getattr(cyconv.Network, name)
     sent = []
 
@@ -38,7 +39,7 @@ def signal_in(monkeypatch, name, signum, count=1, when=lambda *args, **options: 
         return original(self, *args, **options)
 
     monkeypatch.setattr(cyconv.Network, name, method)
-    monkeypatch.setattr("cyconv.trainer._CALL_SECONDS", 0.0)
+    set_call_seconds(monkeypatch, 0)
 
 
 def at_step(step):
@@ -72,7 +73,7 @@ def test_a_signal_stops_between_two_updates(signum, options, tmp_path, monkeypat
     assert [signal.getsignal(each) for each in STOP] == handlers
 
 
-def test_without_a_checkpoint_the_trainer_itself_goes_on(monkeypatch):
+def test_without_a_checkpoint_the_trainer_itself_can_continue(monkeypatch):
     uninterrupted, trainer = make_trainer(), make_trainer()
     fit(uninterrupted)
     with monkeypatch.context() as patch:
@@ -88,7 +89,7 @@ def test_without_a_checkpoint_the_trainer_itself_goes_on(monkeypatch):
 
 @SIGNALS
 @pytest.mark.parametrize("name", ["evaluate", "prepare"])
-def test_a_signal_cuts_evaluation_and_preparation_short(signum, name, tmp_path, monkeypatch):
+def test_a_signal_interrupts_evaluation_and_preparation(signum, name, tmp_path, monkeypatch):
     uninterrupted, trainer = make_trainer(), make_trainer()
     fit(uninterrupted)
     path = tmp_path / "c.npz"
@@ -106,7 +107,7 @@ def test_a_signal_cuts_evaluation_and_preparation_short(signum, name, tmp_path, 
     assert digest(trainer) == digest(uninterrupted)
 
 
-def test_impatience_while_the_checkpoint_is_written(tmp_path, monkeypatch):
+def test_more_signals_while_the_checkpoint_is_written(tmp_path, monkeypatch):
     import cyconv.trainer
 
     path, trainer, write = tmp_path / "c.npz", make_trainer(), cyconv.trainer.write_checkpoint
@@ -128,7 +129,7 @@ def test_impatience_while_the_checkpoint_is_written(tmp_path, monkeypatch):
 
 
 def test_a_signal_in_the_last_update_is_not_swallowed(tmp_path, monkeypatch):
-    """A script that trains many networks must learn of it."""
+    """A script that trains many networks must notice it."""
     path, trainer = tmp_path / "c.npz", make_trainer()
     with monkeypatch.context() as patch:
         signal_in(patch, "evaluate", signal.SIGINT, when=lambda *args, **options: trainer.step == 36)
@@ -138,13 +139,10 @@ def test_a_signal_in_the_last_update_is_not_swallowed(tmp_path, monkeypatch):
     assert fit(cyconv.CyclicTrainer.resume(path)).complete
 
 
-def test_a_checkpoint_that_fails_on_interruption_is_told(tmp_path, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
+def test_a_checkpoint_that_fails_on_interruption_is_reported(tmp_path, monkeypatch):
     trainer = make_trainer()
     signal_in(monkeypatch, "train_steps", signal.SIGTERM, when=at_step(3))
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     sentence = "after 4 of 36 .*the checkpoint is missing: .*No space"
     with pytest.raises(cyconv.Interrupted, match=sentence) as caught:
         fit(trainer, checkpoint=tmp_path / "c.npz")
@@ -153,7 +151,7 @@ def test_a_checkpoint_that_fails_on_interruption_is_told(tmp_path, monkeypatch):
 
 @SIGNALS
 def test_ignored_signals_stay_ignored(monkeypatch, signum):
-    """nohup, and shells that start a program in the background, ask for that."""
+    """As nohup and shells that start a program in the background request."""
     previous = signal.signal(signum, signal.SIG_IGN)
     try:
         trainer = make_trainer()
@@ -176,7 +174,7 @@ def test_more_signals_can_be_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGNIFICANT", "KILL", "9", "SIGSTOP"])
-def test_what_is_no_signal_or_cannot_be_handled_is_refused(monkeypatch, name):
+def test_unknown_signals_and_those_that_cannot_be_handled_are_refused(monkeypatch, name):
     monkeypatch.setenv("CYCONV_STOP_SIGNALS", f"SIGUSR1,{name}")
     before, trainer = signal.getsignal(signal.SIGINT), make_trainer()
     with pytest.raises(ValueError, match=f"^CYCONV_STOP_SIGNALS must name signals .*, but got '{name}'$"):
@@ -185,7 +183,7 @@ def test_what_is_no_signal_or_cannot_be_handled_is_refused(monkeypatch, name):
 
 
 def test_a_signal_is_not_lost_with_another_error(monkeypatch):
-    """Ctrl-C in the update that diverges: a script must not begin the next run."""
+    """Ctrl-C in the update that diverges: a script must not start its next run."""
     trainer = make_trainer(eta_max=1e20)
     signal_in(monkeypatch, "train_steps", signal.SIGINT, when=at_step(2))
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -193,7 +191,7 @@ def test_a_signal_is_not_lost_with_another_error(monkeypatch):
     assert isinstance(caught.value.__context__, cyconv.DivergenceError) and caught.value.__context__.step == 2
 
 
-def test_other_threads_leave_signals_alone(monkeypatch):
+def test_fit_in_another_thread_leaves_signals_alone(monkeypatch):
     handlers = []
     original = cyconv.Network.train_steps
 
@@ -213,22 +211,20 @@ def test_other_threads_leave_signals_alone(monkeypatch):
 
 
 def start(path, step_size, every):
-    """tiny_run.py as a process, once it is about to train."""
-    root = str(Path(cyconv.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    """Start tiny_run.py as a process and wait until it is about to train."""
     process = subprocess.Popen(
         [sys.executable, tiny_run.__file__, str(path), str(step_size), str(every)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=subprocess_environment(),
     )
     assert process.stdout.readline() == "ready\n", process.communicate()[1]
     return process
 
 
 @SIGNALS
-def test_a_signalled_process_ends_by_the_signal(signum, tmp_path):
+def test_a_process_dies_by_the_signal_it_received(signum, tmp_path):
     path = tmp_path / "c.npz"
     process = start(path, step_size=10**7, every=100)
     while not path.exists() and process.poll() is None:
@@ -246,8 +242,8 @@ def test_a_signalled_process_ends_by_the_signal(signum, tmp_path):
 
 
 @pytest.mark.parametrize("script", [False, True], ids=["program", "script"])
-def test_ctrl_c_ends_a_shell_s_loop_too(script, tmp_path):
-    """All of the terminal's processes get the signal; the shell goes on if the program does not die by it."""
+def test_ctrl_c_also_ends_a_shell_loop(script, tmp_path):
+    """All processes of the terminal get the signal; the shell continues unless the program dies by it."""
     call = "cli.exit_with(cli.run_script(main))" if script else "main()"
     (tmp_path / "job.py").write_text(f"""
 import os, signal, sys
@@ -266,14 +262,13 @@ def main(argv=None):
 {call}
 """)
     loop = f"for i in 1 2; do '{sys.executable}' job.py; echo went on; done"
-    folders = [str(Path(cyconv.__file__).parents[1]), str(Path(tiny_run.__file__).parent)]
     done = subprocess.run(
         ["bash", "-c", loop],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        env=subprocess_environment(),
     )
     assert done.returncode == -signal.SIGINT and done.stdout == "", done.stderr
     assert "after 1 of 36 update steps" in done.stderr or script
@@ -281,7 +276,7 @@ def main(argv=None):
 
 @pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
-    """SIGKILL at random moments, many while a checkpoint is written: always readable, same bits."""
+    """By SIGKILL at random moments, often while a checkpoint is written: it is always readable, with the same bits."""
     step_size = 60
     uninterrupted = make_trainer(step_size=step_size, **EVERYTHING)
     fit(uninterrupted, log_every=50)
@@ -297,7 +292,7 @@ def test_killed_again_and_again(tmp_path):
         process.kill()
         out, err = process.communicate(timeout=60)
         assert err == ""
-        if process.returncode == 0:  # it was done before; begin anew
+        if process.returncode == 0:  # it had finished; start again
             assert out.strip() == digest(uninterrupted)
             path.unlink()
             step = 0
@@ -322,5 +317,5 @@ def test_killed_again_and_again(tmp_path):
 
 
 def stamp(path):
-    """Which file it is that stands at ``path``."""
+    """What identifies the file that is at ``path`` now."""
     return (os.stat(path).st_ino, os.stat(path).st_mtime_ns) if path.exists() else None

@@ -1,14 +1,14 @@
-"""Memory: it does not grow, and it holds the data once. (In processes of their own, by what Linux tells.)"""
+"""Memory does not grow and holds the data once: measured in separate processes, by what Linux reports."""
 
 import sys
 
 import pytest
 from builds import run_program
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 
 
-def test_memory_does_not_grow_over_10000_steps():
+def test_memory_does_not_grow_over_update_steps():
     before, after = run_program("memory_use.py", "steps", OMP_NUM_THREADS="2")
     assert after - before < 2
 

@@ -1,4 +1,4 @@
-"""What this process may hold, by machine and control group; and what exceeds it is refused before it is taken."""
+"""The memory limit of machine and control group; what exceeds it is refused before it is allocated."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cyconv.backend import ops
 
 @pytest.fixture
 def groups(tmp_path):
-    """groups(membership, {file: text}): where _group_limit is to look."""
+    """groups(membership, {file: text}): the folders that control_group_limit reads."""
 
     def make(membership, files):
         (tmp_path / "membership").write_text(membership)
@@ -40,15 +40,14 @@ def groups(tmp_path):
     ],
 )
 def test_limit_of_the_control_group(groups, membership, files, expected):
-    assert _memory._group_limit(**groups(membership, files)) == expected
+    assert _memory.control_group_limit(**groups(membership, files)) == expected
 
 
-def test_the_smaller_limit_counts(monkeypatch):
-    monkeypatch.setattr(_memory, "_physical", lambda: 10_000)
-    monkeypatch.setattr(_memory, "_group_limit", lambda: 7_000)
-    assert _memory.available_memory.__wrapped__() == 7_000
-    monkeypatch.setattr(_memory, "_group_limit", lambda: 2**62)
-    assert _memory.available_memory.__wrapped__() == 10_000
+@pytest.mark.parametrize("physical, group, expected", [(10_000, 7_000, 7_000), (10_000, 2**62, 10_000)])
+def test_the_smaller_limit_counts(monkeypatch, physical, group, expected):
+    monkeypatch.setattr(_memory, "physical_memory", lambda: physical)
+    monkeypatch.setattr(_memory, "control_group_limit", lambda: group)
+    assert _memory.available_memory.__wrapped__() == expected
 
 
 @pytest.fixture
@@ -93,7 +92,7 @@ ONES = np.broadcast_to(np.float32(1), (1, 1))
         (lambda: cyconv.CyclicSchedule(0, 1, 10, 1)(range(10**5)), "step"),
     ],
 )
-def test_what_needs_more_is_refused_before_it_is_taken(little_memory, call, what):
+def test_too_large_requests_are_refused_before_allocation(little_memory, call, what):
     with pytest.raises(MemoryError, match=rf"^({what})") as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Paths as people type them: ~ and environment variables, wherever a path is taken."""
+"""Paths as people type them: ~ and environment variables, wherever a path is accepted."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ NOBODY = "~nobody-of-this-name/x"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """The home folder, beside the working folder; $PLACE names a third."""
+    """The home folder, next to the working folder; $PLACE names a third."""
     for name in ("home", "here", "place"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -47,7 +47,7 @@ def home(tmp_path, monkeypatch):
         (Path("./x"), "here/x"),
     ],
 )
-def test_what_is_meant(typed, meant, tmp_path, monkeypatch):
+def test_paths_are_expanded(typed, meant, tmp_path, monkeypatch):
     monkeypatch.setenv("NAME", "name")
     monkeypatch.delenv("UNKNOWN", raising=False)
     found = _files.check_path("path", typed)
@@ -55,7 +55,7 @@ def test_what_is_meant(typed, meant, tmp_path, monkeypatch):
     assert _files.check_path("path", found) == found  # it may be passed on
 
 
-def test_a_folder_called_tilde_is_meant_where_it_is_written_so(home):
+def test_a_folder_named_tilde_can_be_written_as_a_relative_path(home):
     os.mkdir("~")
     data = cyconv.make_shapes(60, 20, 20)
     run = Run("tiny", filter_size=8, n_filters=2, n_hidden=4, step_size=2, n_cycles=1, batch_size=10)
@@ -65,7 +65,7 @@ def test_a_folder_called_tilde_is_meant_where_it_is_written_so(home):
 
 
 @pytest.mark.parametrize("typed", [NOBODY, Path(NOBODY)])
-def test_a_home_folder_that_nobody_knows_is_one_sentence(typed):
+def test_an_unknown_home_folder_is_one_sentence(typed):
     for call in (
         make_network().save,
         cyconv.Network.load,
@@ -80,7 +80,7 @@ def test_a_home_folder_that_nobody_knows_is_one_sentence(typed):
     assert os.listdir() == []
 
 
-def test_without_a_home_folder_nothing_is_looked_for_there(monkeypatch, tmp_path):
+def test_without_a_home_folder_it_is_not_searched(monkeypatch, tmp_path):
     monkeypatch.delenv("CYCONV_DATA", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where HOME is unset and the user has no entry
     for cache in ("", "~/cache", "relative"):

@@ -1,22 +1,19 @@
-"""Progress bars: one that cannot be drawn is left out, and training goes on; other errors are not swallowed."""
+"""Progress bars: training continues without one that cannot be drawn; other errors are not swallowed."""
 
 import io
-import os
 import signal
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import tqdm
+from builds import subprocess_environment
 from tiny_run import digest, fit, make_trainer
-
-import cyconv
 
 
 class Stream(io.StringIO):
-    """A stderr that takes ``good`` writes and then fails."""
+    """A stderr that fails after ``good`` writes."""
 
     def __init__(self, good, error):
         super().__init__()
@@ -47,7 +44,7 @@ def closed():
         lambda: Stream(3, RuntimeError("lost")),
     ],
 )
-def test_a_stderr_that_takes_nothing_ends_no_training(monkeypatch, stream, progress):
+def test_training_survives_an_unusable_stderr(monkeypatch, stream, progress):
     uninterrupted, trainer = make_trainer(), make_trainer()
     fit(uninterrupted)
     with monkeypatch.context() as patch, warnings.catch_warnings():
@@ -59,7 +56,7 @@ def test_a_stderr_that_takes_nothing_ends_no_training(monkeypatch, stream, progr
 
 
 @pytest.mark.parametrize("method", ["__init__", "update", "close", "set_postfix_str"])
-def test_a_bar_that_fails_ends_no_training(monkeypatch, capsys, method):
+def test_training_survives_a_failing_progress_bar(monkeypatch, capsys, method):
     def fail(self, *arguments, **options):
         raise RuntimeError("no bar today")
 
@@ -68,7 +65,7 @@ def test_a_bar_that_fails_ends_no_training(monkeypatch, capsys, method):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs POSIX's alarm")
-def test_a_time_limit_that_ends_while_the_bar_is_drawn_is_not_swallowed(monkeypatch, capsys):
+def test_an_exception_of_a_signal_handler_while_drawing_is_not_swallowed(monkeypatch, capsys):
     def limit(signum, frame):
         raise TimeoutError("enough")
 
@@ -89,18 +86,14 @@ import sys, types
 shell = types.SimpleNamespace(config={"IPKernelApp": {}})
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
 sys.modules["ipywidgets"] = None
+from builds import subprocess_environment
 from tiny_run import fit, make_trainer
 fit(make_trainer(), progress=None)
 """
 
 
-def test_a_notebook_sees_a_bar_unasked():
-    """As text, where the notebook's widgets are not installed; and no word about them."""
-    folders = [Path(cyconv.__file__).parents[1], Path(__file__).parents[1] / "helpers"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", NOTEBOOK],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
-    )
+def test_a_notebook_shows_a_bar_by_default():
+    """As text and without a warning where the notebook's widgets are not installed."""
+    command = [sys.executable, "-P", "-c", NOTEBOOK]
+    done = subprocess.run(command, capture_output=True, text=True, env=subprocess_environment())
     assert done.returncode == 0 and "36/36" in done.stderr and "Warning" not in done.stderr

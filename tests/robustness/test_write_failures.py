@@ -1,4 +1,4 @@
-"""Whatever writes a file: on a full disk or without permission one sentence, and what stood there stays.
+"""Every function that writes a file: a full disk or a missing permission is one sentence, and the old file stays.
 
 Only a regular file is replaced, and it keeps its links, mode and owner; writers of the same file, killed ones as
 well, do not get in each other's way.
@@ -12,17 +12,19 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
+from builds import subprocess_environment
+from concurrency import in_threads
+from full_disk import disk_full, file_size_limit
 from tiny_run import fit, make_network, make_trainer
 
 import cyconv
 from cyconv import _files
 from cyconv.experiments import Result, Run, course_layout, plots, run_experiment
 
-resource = pytest.importorskip("resource")
+pytest.importorskip("resource")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def write(request, writers):
 
 @pytest.fixture
 def path(tmp_path):
-    """A file of ours that stands there already."""
+    """A file that exists already."""
     path = tmp_path / "file.png"
     path.write_bytes(b"what stood there")
     return path
@@ -64,29 +66,21 @@ def assert_nothing_changed(path, error):
     assert isinstance(error, OSError) and str(path) in str(error) and "\n" not in str(error)
 
 
-def test_writes_where_it_can(write, path):
+def test_an_existing_file_is_replaced(write, path):
     write(path)
     assert path.stat().st_size > 16 and os.listdir(path.parent) == [path.name]
 
 
 @pytest.mark.parametrize("limit", [0, 100, 300])
 def test_a_disk_that_fills_up(write, path, limit):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(OSError, match="cannot write") as caught:
-            write(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with file_size_limit(limit), pytest.raises(OSError, match="cannot write") as caught:
+        write(path)
     assert_nothing_changed(path, caught.value)
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace", "chmod"])
 def test_a_failure_at_the_last_moment(write, path, function, monkeypatch):
-    def fail(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, function, fail)
+    monkeypatch.setattr(os, function, disk_full)
     with pytest.raises(OSError, match="cannot write .*: No space left on device") as caught:
         write(path)
     assert_nothing_changed(path, caught.value)
@@ -94,7 +88,7 @@ def test_a_failure_at_the_last_moment(write, path, function, monkeypatch):
 
 @pytest.fixture
 def closed_folder():
-    """A folder that may be read and not written; who runs the tests as root is somebody else meanwhile."""
+    """A folder that may be read but not written; root becomes another user meanwhile."""
     folder = Path(tempfile.mkdtemp())
     (folder / "file.png").write_bytes(b"what stood there")
     (folder / "file.png").chmod(0o666)
@@ -117,7 +111,7 @@ def test_a_folder_without_permission(write, closed_folder):
 
 
 def test_a_file_without_permission(write, closed_folder):
-    """A folder that may be written lets one replace anybody's files; who protects one means it."""
+    """Even in a writable folder, where it could be replaced, a protected file is respected."""
     user = os.geteuid()
     os.seteuid(os.getuid())
     closed_folder.chmod(0o777)
@@ -127,7 +121,7 @@ def test_a_file_without_permission(write, closed_folder):
     assert (closed_folder / "closed.npz").stat().st_size == 0 and len(os.listdir(closed_folder)) == 2
 
 
-def test_a_folder_that_is_not_there_and_a_file_that_is_one(write, tmp_path):
+def test_a_missing_folder_and_a_folder_in_place_of_a_file(write, tmp_path):
     with pytest.raises(FileNotFoundError, match="folder"):
         write(tmp_path / "nowhere" / "file.png")
     with pytest.raises(IsADirectoryError, match="must be a file"):
@@ -139,13 +133,13 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_one(write, tmp_path):
     "load",
     [cyconv.Network.load, cyconv.History.load, cyconv.CyclicTrainer.resume, Result.load, course_layout.read_debug_file],
 )
-def test_a_file_that_may_not_be_read(load, closed_folder):
+def test_a_file_without_read_permission(load, closed_folder):
     with pytest.raises(PermissionError, match="closed.npz"):
         load(closed_folder / "closed.npz")
 
 
-def test_order_of_what_reaches_the_disk(write, path, monkeypatch):
-    """The file's bytes, then its name, then the folder: a power cut leaves the old file or the new one."""
+def test_file_name_and_folder_are_synced_in_this_order(write, path, monkeypatch):
+    """So that a power failure leaves the old file or the new one."""
     done, fsync, replace = [], os.fsync, os.replace
 
     def note_fsync(handle):
@@ -184,7 +178,7 @@ def make_device(path):
 
 @pytest.mark.parametrize("make", [make_pipe, make_socket, make_device])
 @pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
-def test_what_is_no_regular_file_is_refused_and_stays(write, tmp_path, make, linked):
+def test_special_files_are_refused_and_stay(write, tmp_path, make, linked):
     path = tmp_path / "special"
     make(path)
     before = os.lstat(path)
@@ -226,7 +220,7 @@ def test_links_that_lead_nowhere(write, tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
-def test_the_mode_is_kept(write, path, mode):
+def test_the_mode_is_preserved(write, path, mode):
     path.chmod(mode)
     write(path)
     assert stat.S_IMODE(path.stat().st_mode) == mode and path.stat().st_size > 16
@@ -242,7 +236,7 @@ def test_a_new_file_has_the_mode_that_the_umask_leaves(write, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_owner_and_group_are_kept(write, path):
+def test_owner_and_group_are_preserved(write, path):
     os.chown(path, 1234, 4321)
     path.chmod(0o600)
     write(path)
@@ -251,7 +245,7 @@ def test_owner_and_group_are_kept(write, path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_an_owner_that_may_not_be_kept_hinders_nobody(write, path, monkeypatch):
+def test_writing_succeeds_where_the_owner_cannot_be_preserved(write, path, monkeypatch):
     def forbidden(*args):
         raise PermissionError(1, "Operation not permitted")
 
@@ -262,7 +256,7 @@ def test_an_owner_that_may_not_be_kept_hinders_nobody(write, path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "ä" * 127, "-", "[a-z]*"])
-def test_any_name_that_the_file_system_takes(write, tmp_path, name):
+def test_any_name_that_the_file_system_accepts(write, tmp_path, name):
     for _ in range(2):
         write(tmp_path / name)
         assert os.listdir(tmp_path) == [name] and (tmp_path / name).stat().st_size > 16
@@ -272,18 +266,17 @@ def test_any_name_that_the_file_system_takes(write, tmp_path, name):
 
 
 def kill_while_writing(path):
-    """A process that is killed in the middle of writing ``path``."""
+    """Run a process that is killed while it writes ``path``."""
     code = (
         "import os, sys; from cyconv._files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
     )
-    places = [str(Path(cyconv.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    assert subprocess.run([sys.executable, "-P", "-c", code, path], env=environment).returncode == -signal.SIGKILL
+    done = subprocess.run([sys.executable, "-P", "-c", code, path], env=subprocess_environment())
+    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_the_next_writer_clears_away_what_a_killed_one_left(write, path):
+def test_the_next_writer_removes_what_a_killed_one_left(write, path):
     other = path.with_name("other")
     for killed in (path, path, other):
         kill_while_writing(killed)
@@ -291,12 +284,12 @@ def test_the_next_writer_clears_away_what_a_killed_one_left(write, path):
     left = set(os.listdir(path.parent)) - {path.name}
     assert 2 <= len(left) <= 3 and all(name.startswith(".") and len(name) < 50 for name in left)
     write(path)
-    assert path.stat().st_size > 16 and len(os.listdir(path.parent)) == 2  # the other file's is not ours to judge
+    assert path.stat().st_size > 16 and len(os.listdir(path.parent)) == 2  # what belongs to the other file stays
     _files.write_text(other, "")
     assert sorted(os.listdir(path.parent)) == [path.name, "other"]
 
 
-def test_a_writer_leaves_another_that_lives_alone(write, path):
+def test_a_writer_does_not_disturb_another_one(write, path):
     with _files.atomic_write(path) as file:
         file.write(b"the slower one's")
         file.flush()
@@ -307,20 +300,11 @@ def test_a_writer_leaves_another_that_lives_alone(write, path):
 
 
 def test_many_writers_of_one_file(path):
-    errors = []
+    def write_and_read(number):
+        for _ in range(40):
+            _files.write_text(path, str(number) * 5000)
+            text = path.read_text()
+            assert len(text) == 5000 and len(set(text)) == 1
 
-    def work(number):
-        try:
-            for _ in range(40):
-                _files.write_text(path, str(number) * 5000)
-                text = path.read_text()
-                assert len(text) == 5000 and len(set(text)) == 1
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == [] and os.listdir(path.parent) == [path.name]
+    in_threads(write_and_read, range(6))
+    assert os.listdir(path.parent) == [path.name]
