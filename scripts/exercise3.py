@@ -87,7 +87,7 @@ def write_part(part, results, data, folder, arguments):
     """Draw the figures of one part; return its section of the summary."""
     schedule = results[0].run.schedule()
     origin = "\n" + report.describe_origin(data, arguments.quick, all(result.complete for result in results))
-    cycles, boundaries = report.describe_cycles(schedule), schedule.cycle_boundaries
+    cycles, boundaries = report.describe_cycles(schedule), schedule.boundaries
     finished = [result for result in results if result.complete]
     by_label = report.by_label(finished or results)
     histories = {label: [result.history for result in group] for label, group in by_label.items()}

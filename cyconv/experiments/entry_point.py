@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from .._signals import Handled, die_at_exit_by
+from .._signals import SignalHandler, terminate_at_exit
 from .results import RunInterrupted
 from .usage import UsageError, explain, usage
 
@@ -51,7 +51,7 @@ def run_script(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] 
     try:
         with contextlib.ExitStack() as stack:
             with usage():
-                stack.enter_context(Handled(stop))
+                stack.enter_context(SignalHandler(stop))
             return main(argv)
     except UsageError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
@@ -74,7 +74,7 @@ def exit_with(code: int) -> NoReturn:
     A loop in a shell stops at Ctrl-C only if the program it ran was killed by SIGINT; ``$?`` is still 128 + its number.
     """
     if code > 128:
-        die_at_exit_by(code - 128)
+        terminate_at_exit(code - 128)
     sys.exit(code)
 
 

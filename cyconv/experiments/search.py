@@ -337,7 +337,9 @@ class Journal:
             document = json.loads(text)
             if document["kind"] != _KIND or document["version"] != _VERSION:
                 raise ValueError(f"it is of kind {document['kind']!r}, version {document['version']!r}")
-            search, splits = Search.from_dict(document["search"]), document["data"]
+            search = Search.from_dict(document["search"])
+            # Data are compared by their fingerprints, since earlier versions gave them other names.
+            splits = {**document["data"], "name": self.splits["name"]}
             measurements = [Measurement(**fields) for fields in document["measurements"]]
             if len({m.key for m in measurements}) < len(measurements):
                 raise ValueError("it contains a measurement twice")
