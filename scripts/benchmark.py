@@ -1,19 +1,20 @@
-"""How fast cyconv is, and how fast other libraries are at the same work.
+"""Measure the speed of cyconv and of other libraries at the same work.
 
-One process per library and number of threads takes its turn, a chunk of
-updates at a time, all others asleep; so whatever the machine does meanwhile
-falls on all alike. Times are medians over the rounds with the lowest and
-highest; ratios are medians of the ratios within a round. The peak that shares
-refer to is measured in the same rounds by a loop of fused multiply-adds.
+Each library runs in a process of its own for each number of threads. The
+processes take turns, a chunk of updates at a time, while all others sleep, so
+that other activity on the machine affects all of them alike. Times are medians
+over the rounds, with the lowest and highest; ratios are medians of the ratios
+within a round. The peak performance, for the shares of it that are reported, is
+measured in the same rounds by a loop of fused multiply-adds.
 
     python scripts/benchmark.py --output results/benchmark
     python scripts/benchmark.py --sections steps --architectures A1 8,40,50 --peers cyconv numpy --threads 2
 
-Sections: ``steps`` (time of an update, evaluation, float64, threads),
-``shapes`` (how the throughput holds between the tuned shapes), ``extras`` (what
-augmentation, dropout and momentum cost), ``memory``, ``imports``, and, only when
-named, since they take minutes, ``busy`` (updates beside other busy processes)
-and ``exercise`` (the whole of Exercise 3 against PyTorch).
+Sections: ``steps`` (time of an update, evaluation, float64, threads), ``shapes``
+(throughput with shapes other than the tuned ones), ``extras`` (the cost of
+augmentation, dropout and momentum), ``memory`` and ``imports``. Two more take
+minutes and run only on request: ``busy`` (updates while other processes are
+busy) and ``exercise`` (the whole of Exercise 3, compared with PyTorch).
 """
 
 import argparse
@@ -24,7 +25,7 @@ import peers
 from peers.case import ARCHITECTURES
 
 SECTIONS = ("steps", "shapes", "extras", "memory", "imports", "busy", "exercise")
-LONG = ("busy", "exercise")
+SLOW_SECTIONS = ("busy", "exercise")
 N_IMAGES = 10_000
 
 
@@ -52,7 +53,7 @@ def measure(options, command):
         return folder.report()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > 0.5:
-        print(f"Other programs are running (load {load:.1f}): times will scatter.", file=sys.stderr)
+        print(f"Other programs are running (load {load:.1f}): times will vary.", file=sys.stderr)
     results = {
         "complete": False,
         "configuration": configuration,
@@ -65,7 +66,7 @@ def measure(options, command):
         results[name] = getattr(sections, f"measure_{name}")(options)
         folder.write(BENCHMARK, results)
     if "steps" in results:
-        from peers.picture import draw_steps
+        from peers.chart import draw_steps
 
         draw_steps(results, folder / "benchmark.png")
     text = tables.describe(results)
@@ -81,9 +82,9 @@ def parse(arguments):
         "--sections",
         nargs="+",
         choices=SECTIONS,
-        default=[name for name in SECTIONS if name not in LONG],
+        default=[name for name in SECTIONS if name not in SLOW_SECTIONS],
         metavar="SECTION",
-        help=f"which of {', '.join(SECTIONS)} (default: all but {' and '.join(LONG)})",
+        help=f"what to measure: {', '.join(SECTIONS)} (default: all but {' and '.join(SLOW_SECTIONS)})",
     )
     parser.add_argument(
         "--peers",
@@ -91,7 +92,7 @@ def parse(arguments):
         choices=list(peers.PEERS),
         default=peers.installed(),
         metavar="PEER",
-        help=f"which of {', '.join(peers.PEERS)} (default: those installed, without the GPU's)",
+        help=f"what to compare: {', '.join(peers.PEERS)} (default: those installed, except on a GPU)",
     )
     parser.add_argument(
         "--architectures",
@@ -99,7 +100,7 @@ def parse(arguments):
         type=architecture,
         default=list(ARCHITECTURES.items()),
         metavar="NAME",
-        help=f"of {', '.join(ARCHITECTURES)}, or f,nf,nh (default: all)",
+        help=f"networks: {', '.join(ARCHITECTURES)}, or others as f,nf,nh (default: all that have a name)",
     )
     parser.add_argument(
         "--threads",
@@ -111,27 +112,29 @@ def parse(arguments):
     )
     parser.add_argument("--batch-size", type=positive(int), default=100, metavar="N")
     parser.add_argument(
-        "--rounds", type=positive(int), default=9, metavar="N", help="turns that each takes (default: 9)"
+        "--rounds", type=positive(int), default=9, metavar="N", help="number of turns of each process (default: 9)"
     )
     parser.add_argument(
-        "--seconds", type=positive(float), default=0.2, metavar="S", help="length of a turn (default: 0.2)"
+        "--seconds", type=positive(float), default=0.2, metavar="S", help="duration of a turn (default: 0.2)"
     )
     parser.add_argument(
         "--images",
         type=positive(int),
         default=N_IMAGES,
         metavar="N",
-        help=f"images resident in memory (default: {N_IMAGES})",
+        help=f"number of images in memory (default: {N_IMAGES})",
     )
-    parser.add_argument("--data", default=None, metavar="FOLDER", help="CIFAR-10, for the section exercise")
+    parser.add_argument("--data", default=None, metavar="FOLDER", help="folder with CIFAR-10, for the section exercise")
     parser.add_argument(
         "--output",
         default="results/benchmark",
         metavar="FOLDER",
-        help="where benchmark.json, .md and .png go (default: results/benchmark)",
+        help="where to write benchmark.json, .md and .png (default: results/benchmark)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace what the output folder holds, once all is measured"
+        "--overwrite",
+        action="store_true",
+        help="replace what the output folder contains, once the new results are complete",
     )
     parser.add_argument("--worker", choices=list(peers.PEERS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -141,14 +144,14 @@ def parse(arguments):
     if options.images < options.batch_size:
         parser.error(f"--images must be at least the batch size {options.batch_size}, but got {options.images}")
     if any(peers.PEERS[name].gpu for name in options.peers) and not options.worker and not peers.finds_gpu():
-        parser.error("--peers must name peers of the CPU here, but got one of the GPU, and PyTorch finds no GPU")
+        parser.error("--peers must be peers on the CPU here, but got one on the GPU, and PyTorch finds no GPU")
     if "exercise" in options.sections and "torch" not in peers.installed():
         parser.error("the section exercise needs PyTorch, but torch is not installed")
     return options
 
 
 def architecture(text):
-    """``"A1"`` or ``"f,nf,nh"`` as (name, (filter_size, n_filters, (n_hidden,)))."""
+    """For argparse: convert ``"A1"`` or ``"f,nf,nh"`` to (name, (filter_size, n_filters, (n_hidden,)))."""
     if text in ARCHITECTURES:
         return text, ARCHITECTURES[text]
     try:
@@ -162,16 +165,16 @@ def architecture(text):
     return text, (filter_size, n_filters, (n_hidden,))
 
 
-def positive(kind):
-    """A parser of positive numbers of this kind, for argparse."""
+def positive(type_):
+    """For argparse: a function that converts text to a positive number of this type."""
 
     def parse_number(text):
         try:
-            number = kind(text)
+            number = type_(text)
         except ValueError:
             number = 0
         if not 0 < number < 1e6:
-            raise argparse.ArgumentTypeError(f"must be a positive {kind.__name__}, but got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a positive {type_.__name__}, but got {text!r}")
         return number
 
     return parse_number

@@ -1,9 +1,9 @@
-"""Check the sources, as CI does: lint of Python and Cython, spelling, the layers of imports, types.
+"""Check the sources as CI does: linting of Python and Cython, formatting, spelling, import layers, types.
 
     python scripts/check.py
 
-The tools are those of pyproject.toml, which also holds their settings: pip install --group checks (pip 25.1 or newer).
-The exit code is 0 when none finds anything.
+The tools and their settings are listed in pyproject.toml; install them with pip install --group checks (pip 25.1 or
+newer). The exit code is 0 if no tool finds a problem.
 """
 
 import argparse
@@ -28,14 +28,14 @@ CHECKS = [
 
 def main():
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    # This environment's tools come first, also those that a tool starts, whether or not the environment is activated.
+    # Prefer the tools of this environment, even if it is not activated, also for tools that start others.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     failed = []
     for command in CHECKS:
         print("==", *command[:2], flush=True)
         tool = shutil.which(command[0], path=path)
         if tool is None:
-            return f"{command[0]} is missing: run pip install --group checks"
+            return f"{command[0]} is not installed: run pip install --group checks"
         if subprocess.run([tool, *command[1:]], cwd=ROOT, env={**os.environ, "PATH": path}).returncode:
             failed.append(command[0])
     print("failed: " + ", ".join(failed) if failed else "all clean")

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Exercise 3 as ``exercise3.py`` runs it, but trained by PyTorch: conv2d, autograd, torch.optim.SGD.
+"""Exercise 3 as in ``exercise3.py``, but trained by PyTorch with conv2d, autograd and torch.optim.SGD.
 
-For the comparison of whole runs in ``benchmark.py``: the same options, runs,
-data, points of the history, tables and pictures; nothing of cyconv's kernels.
+``benchmark.py`` uses this script to compare whole runs. It has the same
+options, runs, data, histories, tables and figures, but uses none of cyconv's
+kernels.
 """
 
 import sys
@@ -26,7 +27,7 @@ OUTPUT = "results/exercise3-pytorch"
 
 def main(argv=None):
     arguments = exercise3.parse(["--output", OUTPUT, *(sys.argv[1:] if argv is None else argv)], resumable=False)
-    source, data = cli.open_data(arguments)
+    source, data = cli.load_data(arguments)
     parts = exercise3.chosen_parts(arguments)
     with usage(n_seeds="--seeds"):
         runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
@@ -34,9 +35,9 @@ def main(argv=None):
     folder = OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
     if folder.results:
         return folder.report()
-    begun, make_executor, threads = cli.plan_workers(runs, arguments)
+    ordered, make_executor, threads = cli.plan_workers(runs, arguments)
     results = []
-    for _, result in map_unordered(train_here, [(run, source, threads) for run in begun], make_executor):
+    for _, result in map_unordered(load_and_train, [(run, source, threads) for run in ordered], make_executor):
         results.append(result)
         print(
             f"{result.run.label}, seed {result.run.seed}: test accuracy {100 * result.test['accuracy']:.2f} %, "
@@ -45,40 +46,35 @@ def main(argv=None):
         )
     results.sort(key=lambda result: runs.index(result.run))
     sections = exercise3.write_parts(parts, results, data, folder, arguments)
-    return cli.write_report(
-        "Exercise 3 in PyTorch", configuration, sections, results, data, source, folder, 0, cli.time_remarks(arguments)
-    )
+    remarks = cli.timing_remarks(arguments)
+    return cli.write_report("Exercise 3 in PyTorch", configuration, sections, results, data, source, folder, 0, remarks)
 
 
-def train_here(run, source, threads):
-    """`train`, in whichever process this is."""
+def load_and_train(run, source, threads):
+    """Load the data in the current process and train one run."""
     if threads is not None:
         torch.set_num_threads(threads)
     return train(run, source.load())
 
 
 def train(run, data):
-    """One run, logged where `cyconv.CyclicTrainer` logs it."""
+    """Train one run, and log it at the same steps as `cyconv.CyclicTrainer`."""
     started = time.perf_counter()
     schedule, history = run.schedule(), History()
     case = Case(run.filter_size, run.n_filters, (run.n_hidden,), run.batch_size)
     normalizer = Normalizer.fit(data.train.images)
-    model = AutogradPeer(
-        case,
-        Data(data.train.images, data.train.labels.astype(np.int64), normalizer),
-        channels_last=False,
-        precision="highest",
-    )
+    training = Data(data.train.images, data.train.labels.astype(np.int64), normalizer)
+    model = AutogradPeer(case, training, channels_last=False, precision="highest")
     model.set_parameters(case.starting_parameters(run.seed))
     validation, test = (tensors(split, normalizer) for split in (data.validation, data.test))
-    judged = (model.images[: run.n_train_evaluated], model.labels[: run.n_train_evaluated]), validation
+    evaluated = (model.images[: run.n_train_evaluated], model.labels[: run.n_train_evaluated]), validation
     generator = np.random.default_rng(run.seed)
     n, per_epoch = len(data.train), len(data.train) // run.batch_size
     rates = schedule(np.arange(schedule.total_steps))
     step = 0
     while True:
         if step % run.log_every == 0 or step == schedule.total_steps:
-            log(history, step, schedule(step), model, judged, run.l2)
+            log(history, step, schedule(step), model, evaluated, run.l2)
         if step == schedule.total_steps:
             break
         if step % per_epoch == 0:
@@ -114,13 +110,13 @@ def tensors(split, normalizer):
     return torch.from_numpy(images), torch.from_numpy(split.labels.astype(np.int64))
 
 
-def log(history, step, rate, model, judged, l2):
+def log(history, step, rate, model, evaluated, l2):
     before = time.perf_counter()
     weights = [tensor.detach() for name, tensor in model.tensors.items() if name.endswith("weight")]
     penalty = l2 * sum(weight.square().sum().item() for weight in weights)
     points = [
         (loss, loss + penalty, accuracy)
-        for loss, accuracy in (evaluate(model.forward, *images_and_labels) for images_and_labels in judged)
+        for loss, accuracy in (evaluate(model.forward, *images_and_labels) for images_and_labels in evaluated)
     ]
     history.append(step, float(rate), *points)
     history.evaluation_time += time.perf_counter() - before

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """DD2424, Assignment 3, Exercise 4: a larger network, with and without label smoothing.
 
-Trains f=4, nf=40, nh=300 over four doubling cycles of the learning rate, with
-λ = 0.0025, once on the labels as they are and once on smoothed ones: ε of the
-probability goes in equal parts to the wrong classes. Compares curves, test
-accuracy, and the gap between validation and training loss, both of them the
-cross-entropy of the true class. The networks at the four cycle ends make an
-ensemble, at no cost in training.
+Trains a network with f=4, nf=40 and nh=300 for four doubling cycles of the
+learning rate with λ = 0.0025, on the original labels and on smoothed ones,
+which distribute a probability of ε equally over the wrong classes. Compares
+the learning curves, the test accuracy, and the gap between validation and
+training loss, where both losses are the cross-entropy of the true class. The
+networks at the ends of the four cycles form an ensemble without further
+training.
 
-Published for comparison, on CIFAR-10: 66.0 and 65.9 % without, 65.7 and
-66.3 % with smoothing (ε = 0.1).
+For comparison, published accuracies on CIFAR-10 are 66.0 and 65.9 % without
+smoothing, and 65.7 and 66.3 % with smoothing (ε = 0.1).
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ PLAIN = Run(
     snapshots=True,
     log_every=200,
 )
-#: Which rows the conclusion compares, the second with the first.
+#: The pairs of rows that the conclusion compares, and the start of its sentence about each.
 COMPARED = {
     ("plain", "smoothed"): "Smoothing the labels",
     ("plain", "plain-ensemble"): "Without smoothing, the ensemble of the cycle ends",
@@ -43,8 +44,8 @@ QUICK = {"n_filters": 10, "n_hidden": 50, "step_size": 20, "log_every": 20}
 
 
 def parse(argv):
-    parser = cli.parser(__doc__, OUTPUT, SEEDS)
-    cli.add_workers(parser)
+    parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS)
+    cli.add_workers_option(parser)
     parser.add_argument(
         "--label-smoothing", metavar="E", type=cli.positive_number, default=0.1, help="ε (default: %(default)s)"
     )
@@ -56,7 +57,7 @@ def parse(argv):
 
 def main(argv=None):
     arguments = parse(argv)
-    source, data = cli.open_data(arguments)
+    source, data = cli.load_data(arguments)
     plain = dataclasses.replace(PLAIN, l2=arguments.l2, **(QUICK if arguments.quick else {}))
     epsilon = arguments.label_smoothing
     smoothed = dataclasses.replace(plain, name="smoothed", label=f"smoothing ε = {epsilon:g}", label_smoothing=epsilon)
@@ -72,44 +73,40 @@ def main(argv=None):
     results, code = cli.train_all(runs, source, folder, arguments)
 
     sections = [write_section(results, data, folder, arguments.quick)] if results else []
-    return cli.write_report(
-        "Exercise 4", configuration, sections, results, data, source, folder, code, cli.time_remarks(arguments)
-    )
+    remarks = cli.timing_remarks(arguments)
+    return cli.write_report("Exercise 4", configuration, sections, results, data, source, folder, code, remarks)
 
 
 def write_section(results, data, folder, quick):
-    """Draw the pictures; give back the section of the summary."""
+    """Draw the figures; return the section of the summary."""
     run, finished = results[0].run, [result for result in results if result.complete]
     schedule = run.schedule()
     cycles, boundaries = report.describe_cycles(schedule), schedule.boundaries
     network = f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}"
-    where = f": {network}, {cycles}\n" + report.describe_origin(data, quick, len(finished) == len(results))
+    origin = f": {network}, {cycles}\n" + report.describe_origin(data, quick, len(finished) == len(results))
     groups = report.by_label(finished or results)
     histories = {label: [result.history for result in group] for label, group in groups.items()}
     singles = report.summarise(results)
     ensembles = [report.ensemble_row(row, run.n_cycles) for row in singles if row.ensemble_accuracy]
     rows = [*(dataclasses.replace(row, ensemble_accuracy=[]) for row in singles), *ensembles]
 
-    pictures = {
-        "curves": plots.plot_comparison(histories, f"Learning curves{where}", boundaries),
-        "train-validation": plots.plot_train_validation(
-            histories, f"Training against validation{where}", dict.fromkeys(histories, boundaries)
-        ),
-        "gap": plots.plot_gap(histories, f"Gap between validation and training loss{where}", boundaries),
-        "learning-rate": plots.plot_learning_rate(schedule, f"Learning rate{where}"),
+    figures = {
+        "curves": plots.plot_comparison(histories, f"Learning curves{origin}", boundaries),
+        "train-validation": plots.plot_train_validation(histories, f"Training and validation{origin}", boundaries),
+        "gap": plots.plot_gap(histories, f"Gap between validation and training loss{origin}", boundaries),
+        "learning-rate": plots.plot_learning_rate(schedule, f"Learning rate{origin}"),
     }
     if finished:
         accuracy = {row.label: row.test_accuracy for row in rows if row.test_accuracy}
-        bars = plots.plot_bars(accuracy, f"Test accuracy{where}", "test accuracy (%)", percent=True)
-        pictures = {"accuracy": bars, **pictures}
+        bars = plots.plot_bars(accuracy, f"Test accuracy{origin}", "test accuracy (%)", percent=True)
+        figures = {"accuracy": bars, **figures}
     heading = f"{network}, {cycles}, λ = {run.l2:g}, {data.name}"
-    return report.Section(
-        heading, rows, plots.save_figures(pictures, folder), "labels", gap=True, conclusion=conclude(rows)
-    )
+    names = plots.save_figures(figures, folder)
+    return report.Section(heading, rows, names, first="labels", gap=True, conclusion=conclude(rows))
 
 
 def conclude(rows):
-    """What smoothing does to test accuracy and gap, and what the ensembles gain, each beside its noise."""
+    """The effect of smoothing on test accuracy and gap, and that of the ensembles, each compared with noise."""
     accuracies = {row.name: row.test_accuracy for row in rows}
     pairs = {(pair.first, pair.second): pair for pair in statistics.differences(accuracies)}
     sentences = []
@@ -125,7 +122,7 @@ def conclude(rows):
             f"{smoothed} with smoothing, which changes this gap by {-pair.value:+.3f}, "
             f"{pair.verdict(1, '', 3)}."
         )
-    return " ".join(sentences) or "With runs missing, there is nothing to compare."
+    return " ".join(sentences) or "Since runs are missing, there is nothing to compare."
 
 
 if __name__ == "__main__":

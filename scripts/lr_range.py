@@ -1,21 +1,18 @@
 #!/usr/bin/env python3
-"""The learning-rate range test: between which rates should the cycles of a network move?
+"""The learning-rate range test: which range of learning rates should the cycles of a network cover?
 
-Trains a copy of each of Exercise 3's networks for some hundred updates while
-the learning rate rises geometrically from --low to --high, and watches the
-cost of the batches (Smith, "Cyclical Learning Rates for Training Neural
-Networks", arXiv:1506.01186, 2015). Suggests as η_min the rate at which the
-cost starts to fall, and as η_max the rate at which it stops falling; over
-several seeds, their geometric means.
+Trains each network of Exercise 3 for a few hundred updates while the learning
+rate rises geometrically from --low to --high, and records the cost of each
+batch (Smith, "Cyclical Learning Rates for Training Neural Networks",
+arXiv:1506.01186, 2015). Suggests the rate at which the cost starts to fall as
+η_min, and the rate at which it stops falling as η_max; for several seeds, the
+geometric means of these.
 """
-
-import csv
-import io
 
 import numpy as np
 
 from cyconv import Normalizer, lr_range_test
-from cyconv.experiments import ARCHITECTURES, cli, describe_data, over_seeds, plots, report, statistics
+from cyconv.experiments import ARCHITECTURES, cli, over_seeds, plots, report, statistics
 from cyconv.experiments.output_folder import OutputFolder
 from cyconv.experiments.usage import usage
 from cyconv.lr_range import geometric_mean_range
@@ -25,39 +22,28 @@ SEEDS = 3
 N_STEPS = 500
 QUICK_STEPS = 100
 NETWORKS = {str(number): run for number, run in enumerate(ARCHITECTURES, 1)}
-CURVES, PICTURE = "curves.csv", "lr-range.png"
+CURVES, FIGURE = "curves.csv", "lr-range.png"
 ENDS = {"η_min": "eta_min", "η_max": "eta_max"}
 
 
 def parse(argv):
-    parser = cli.parser(__doc__, OUTPUT, SEEDS, resumable=False)
+    parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS, resumable=False)
     parser.add_argument(
         "--architectures",
         nargs="+",
         choices=tuple(NETWORKS),
         default=list(NETWORKS),
         metavar="N",
-        help=f"which of {', '.join(NETWORKS)} (default: all)",
+        help=f"numbers of the architectures, from {', '.join(NETWORKS)} (default: all)",
     )
-    parser.add_argument(
-        "--low",
-        metavar="ETA",
-        type=cli.positive_number,
-        default=1e-5,
-        help="learning rate to begin with (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--high",
-        metavar="ETA",
-        type=cli.positive_number,
-        default=1.0,
-        help="learning rate to end with (default: %(default)s)",
-    )
+    for name, default, what in (("--low", 1e-5, "initial"), ("--high", 1.0, "final")):
+        text = f"{what} learning rate (default: {default})"
+        parser.add_argument(name, metavar="ETA", type=cli.positive_number, default=default, help=text)
     parser.add_argument(
         "--steps",
         metavar="N",
         type=cli.positive_integer,
-        help=f"updates of a test (default: {N_STEPS}; {QUICK_STEPS} with --quick)",
+        help=f"number of updates of each test (default: {N_STEPS}; {QUICK_STEPS} with --quick)",
     )
     arguments = parser.parse_args(argv)
     arguments.steps = arguments.steps or (QUICK_STEPS if arguments.quick else N_STEPS)
@@ -70,7 +56,7 @@ def parse(argv):
 
 def main(argv=None):
     arguments = parse(argv)
-    source, data = cli.open_data(arguments)
+    source, data = cli.load_data(arguments)
     networks = [NETWORKS[name] for name in sorted(set(arguments.architectures))]
     with usage(n_seeds="--seeds"):
         runs = over_seeds(networks, cli.n_seeds(arguments))
@@ -82,11 +68,7 @@ def main(argv=None):
         "l2": runs[0].l2,
     }
     configuration = {
-        "script": "lr_range",
-        "quick": arguments.quick,
-        "protocol": arguments.protocol,
-        "data": describe_data(data),
-        "runs": [],
+        **cli.configuration("lr_range", arguments, [], data),
         "range_test": settings,
         "networks": [run.to_dict() for run in runs],
     }
@@ -94,18 +76,18 @@ def main(argv=None):
     if folder.results:
         return folder.report()
 
-    found = {}
-    for run, result in suggestions(runs, data, settings):
-        found.setdefault(run.label, {})[run.seed] = result
-        print(f"{run.label}, seed {run.seed}: {in_words(result)}", flush=True)
+    results = {}
+    for run, result in range_tests(runs, data, settings):
+        results.setdefault(run.label, {})[run.seed] = result
+        print(f"{run.label}, seed {run.seed}: {describe_result(result)}", flush=True)
 
-    write_results(found, settings, configuration, data, folder)
-    print("\n" + cli.last_line(data, source, folder))
+    write_results(results, settings, configuration, data, folder)
+    cli.print_paragraphs(cli.closing_line(data, source, folder))
     return 0
 
 
-def suggestions(runs, data, settings):
-    """Yield every run with the `LrRangeResult` of its network, not trained before."""
+def range_tests(runs, data, settings):
+    """Yield each run with the `LrRangeResult` of its untrained network."""
     normalizer = Normalizer.fit(data.train.images)
     sources = {}
     for run in runs:
@@ -116,68 +98,62 @@ def suggestions(runs, data, settings):
             yield run, lr_range_test(network, sources[run.name], seed=run.seed, **settings)
 
 
-def in_words(result):
-    """What one test suggests."""
+def describe_result(result):
+    """The range that one test suggests, in words."""
     ended = f"; the cost diverged after {len(result.costs)} updates" if result.diverged else ""
     if result.eta_min is None:
         return f"the cost did not fall{ended}"
     return f"{result.eta_min:.1e} to {result.eta_max:.1e}{ended}"
 
 
-def write_results(found, settings, configuration, data, folder):
-    """Write results.json, summary.md, the curves and their picture; print table and conclusion."""
+def write_results(results, settings, configuration, data, folder):
+    """Write results.json, summary.md, the curves and their figure; print table and conclusion."""
     quick = configuration["quick"]
-    about = (
+    description = (
         f"batch {settings['batch_size']}, λ = {settings['l2']:g}, {settings['n_steps']:,} updates from "
         f"η = {settings['eta_low']:g} to {settings['eta_high']:g}"
     )
-    title = f"Learning-rate range test: {about}\n{report.describe_origin(data, quick)}"
-    results = {label: list(tests.values()) for label, tests in found.items()}
-    plots.save_figure(plots.plot_lr_range(results, title), folder / PICTURE)
-    folder.write(CURVES, curves_csv(found, data))
-    heading = f"Suggested learning rates, {data.name}: {about}"
-    sentences = [conclude(found, data), *(noise(found, end) for end in ENDS)]
+    title = f"Learning-rate range test: {description}\n{report.describe_origin(data, quick)}"
+    by_label = {label: list(tests.values()) for label, tests in results.items()}
+    plots.save_figure(plots.plot_lr_range(by_label, title), folder / FIGURE)
+    folder.write(CURVES, curves_csv(results, data))
+    heading = f"Suggested learning rates, {data.name}: {description}"
+    sentences = [conclude(results, data), *(noise(results, end) for end in ENDS)]
     remarks = report.remarks(quick, complete=True)
+    introduction = (
+        "Each network was trained from its initialisation while the learning rate rose geometrically. η_min is "
+        "where the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard "
+        f"deviation over seeds as a factor. {report.NOISE_RULE}"
+    )
     folder.finish(
         {
-            "complete": True,
-            "data_set": data.name,
-            "configuration": configuration,
-            "versions": report.describe_versions(),
-            "machine": report.describe_machine(),
+            **report.results_header(configuration, complete=True),
             "conclusion": sentences[0],
             "noise": sentences[1:],
-            "networks": [describe_tests(label, tests) for label, tests in found.items()],
+            "networks": [describe_tests(label, tests) for label, tests in results.items()],
         },
-        "\n\n".join(
-            [
-                f"# Learning-rate range test: {data.name}",
-                *(f"**{remark}**" for remark in remarks),
-                (
-                    "Each network was trained from its start while the learning rate rose geometrically. η_min is "
-                    "where the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard "
-                    f"deviation over seeds as a factor. {report.NOISE_RULE}"
-                ),
-                report.machine_sentence(),
-                f"## {heading}",
-                table(found, markdown=True),
-                *sentences,
-                f"![cost against learning rate]({PICTURE})",
-            ]
-        )
-        + "\n",
+        report.markdown_document(
+            "Learning-rate range test",
+            data,
+            remarks,
+            introduction,
+            report.machine_sentence(),
+            f"## {heading}",
+            table(results, markdown=True),
+            *sentences,
+            f"![cost against learning rate]({FIGURE})",
+        ),
     )
-    for text in (heading, table(found), *sentences, *remarks):
-        print("\n" + text)
+    cli.print_paragraphs(heading, table(results), *sentences, *remarks)
 
 
 def logarithms(tests, end):
-    """log₁₀ of one end of the range, of every test that suggests any."""
+    """log₁₀ of one end of the range, for every test that suggests a range."""
     return [float(np.log10(getattr(test, ENDS[end]))) for test in tests.values() if test.eta_min is not None]
 
 
 def describe_tests(label, tests):
-    """What results.json says about one network."""
+    """The entry of one network in results.json."""
     suggested = {}
     for end, key in ENDS.items():
         logs = logarithms(tests, end)
@@ -195,37 +171,31 @@ def describe_tests(label, tests):
     }
 
 
-def table(found, markdown=False):
-    """Every seed's suggestion, and below them the geometric mean with its spread."""
+def table(results, markdown=False):
+    """The suggestion for every seed, and the geometric means with their deviations."""
     rows = []
-    for label, tests in found.items():
+    for label, tests in results.items():
         for seed, test in tests.items():
             ends = [f"{getattr(test, key):.1e}" if test.eta_min is not None else "–" for key in ENDS.values()]
             rows.append([label, f"{seed}", *ends, f"{test.smoothed.min():.3f}", f"{len(test.costs):,}"])
-        rows.append(
-            [
-                label,
-                "geometric mean",
-                *(mean_and_factor(logarithms(tests, end)) for end in ENDS),
-                report.format_mean([test.smoothed.min() for test in tests.values()], decimals=3),
-                "",
-            ]
-        )
+        means = [mean_and_factor(logarithms(tests, end)) for end in ENDS]
+        lowest = report.format_mean([test.smoothed.min() for test in tests.values()], decimals=3)
+        rows.append([label, "geometric mean", *means, lowest, ""])
     header = ["architecture", "seed", *ENDS, "lowest smoothed cost", "updates"]
     return report.format_table(header, rows, markdown)
 
 
 def mean_and_factor(logs):
-    """Geometric mean, and the standard deviation as a factor, of numbers given by their log₁₀."""
+    """Geometric mean, and the standard deviation as a factor, of numbers whose log₁₀ is given."""
     if not logs:
         return "–"
     mean, deviation = statistics.mean_and_deviation(logs)
     return f"{10**mean:.1e}" + (f" ×/÷ {10**deviation:.2f}" if deviation is not None else "")
 
 
-def conclude(found, data):
-    """The suggestion for each network in one sentence."""
-    ranges = {label: geometric_mean_range(tests.values()) for label, tests in found.items()}
+def conclude(results, data):
+    """One sentence with the suggestion for each network."""
+    ranges = {label: geometric_mean_range(tests.values()) for label, tests in results.items()}
     suggested = "; ".join(
         f"{label} from {ends[0]:.1e} to {ends[1]:.1e}" if ends else f"{label} none, the cost did not fall"
         for label, ends in ranges.items()
@@ -233,22 +203,22 @@ def conclude(found, data):
     return f"Suggested ranges on {data.name}: {suggested}."
 
 
-def noise(found, end):
-    """Which networks' ends are within noise of each other."""
-    groups = {label: logarithms(tests, end) for label, tests in found.items()}
+def noise(results, end):
+    """One sentence that says for which networks this end of the range is the same within noise."""
+    groups = {label: logarithms(tests, end) for label, tests in results.items()}
     return report.noise_sentence(groups, f"log₁₀ {end}", scale=1, unit=" decades")
 
 
-def curves_csv(found, data):
-    """The curves for other programs: a line for each update."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["data_set", "architecture", "seed", "update_step", "learning_rate", "cost", "smoothed_cost"])
-    for label, tests in found.items():
-        for seed, test in tests.items():
-            rows = zip(test.learning_rates.tolist(), test.costs.tolist(), test.smoothed.tolist())
-            writer.writerows([data.name, label, seed, step, *row] for step, row in enumerate(rows))
-    return file.getvalue()
+def curves_csv(results, data):
+    """The curves as CSV, with one line per update."""
+    header = ["data_set", "architecture", "seed", "update_step", "learning_rate", "cost", "smoothed_cost"]
+    rows = (
+        [data.name, label, seed, step, *values]
+        for label, tests in results.items()
+        for seed, test in tests.items()
+        for step, values in enumerate(zip(test.learning_rates.tolist(), test.costs.tolist(), test.smoothed.tolist()))
+    )
+    return report.format_csv(header, rows)
 
 
 if __name__ == "__main__":

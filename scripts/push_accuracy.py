@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""DD2424, Assignment 3, Exercise 5.1: the best accuracy of this family for a given time.
+"""DD2424, Assignment 3, Exercise 5.1: the best accuracy of this family of networks within a given time.
 
-Trains the recipe for 1, 5, 15 or 60 minutes on two cores (the number of
-updates is fixed; the time depends on the machine) and reads the test split
-once, at the end: for the network, for the mean of an image's and its mirror
-image's probabilities, and for the ensemble of the networks at the cycle ends.
+Trains a recipe that takes about 1, 5, 15 or 60 minutes on two cores; the number
+of updates is fixed, the time depends on the machine. Evaluates on the test
+images once, at the end: the network, the mean of its probabilities for an image
+and its mirror image, and the ensemble of the networks at the cycle ends.
 
-With --road, what each ingredient of the recipe gives: the recipe, the recipe
-without each of its ingredients, and the assignment's plain network, all with
-the same number of updates. A fifth of the training images is held out to
-judge by, and the test split is not read.
+With --ablation, measures what each ingredient of the recipe contributes, by
+training the recipe, the recipe without each of its ingredients, and the plain
+network of the assignment, all for the same number of updates. Accuracies are
+then measured on a fifth of the training images, which is held out, and the
+test images are not used.
 """
 
 import dataclasses
@@ -26,8 +27,11 @@ SEEDS = 3
 
 
 def recipe_for(minutes, **settings):
-    """A long cycle, then ever shorter and lower ones: each ends a little better than the one before and somewhere
-    else, which is what an ensemble of their ends needs."""
+    """A long cycle, then shorter and lower ones.
+
+    The network gets a little better with each cycle, and ends in a different
+    place each time, as the ensemble of the cycle ends requires.
+    """
     return Run(
         f"minutes{minutes}",
         f"{minutes}-minute recipe",
@@ -52,16 +56,17 @@ RECIPES = {
     15: recipe_for(15, n_filters=(48, 80), n_hidden=600, step_size=15000, dropout=0.2, shift=3),
     60: recipe_for(60, n_filters=(64, 128), n_hidden=1000, step_size=34000, dropout=0.3, shift=4),
 }
-#: What a recipe is without each of its ingredients.
+#: The settings that remove each ingredient from a recipe.
 WITHOUT = {
     "mirroring": {"flip": False},
     "shifts": {"shift": 0},
     "dropout": {"dropout": 0.0},
     "label smoothing": {"label_smoothing": 0.0},
     "momentum, η up to 0.3": {"momentum": 0.0, "eta_max": 0.3},
-    "falling peaks of η": {"eta_max_decay": 1.0},
+    "decreasing peaks of η": {"eta_max_decay": 1.0},
     "8 × 8 filters, 40 of 4 × 4": {"filter_size": 4, "n_filters": 40},
 }
+#: The settings of the assignment's plain network.
 PLAIN = {
     "filter_size": 4,
     "n_filters": 40,
@@ -76,50 +81,41 @@ PLAIN = {
     "shift": 0,
 }
 QUICK = {"filter_size": 8, "n_filters": 4, "n_hidden": 20, "step_size": 20, "n_cycles": 2, "log_every": 20}
-ROAD_REMARK = "The test images were not looked at: a fifth of the training images stands in for them."
+HELD_OUT_REMARK = "The test images were not used: accuracies are those on a held-out fifth of the training images."
 
 
 def parse(argv):
-    parser = cli.parser(__doc__, OUTPUT, SEEDS)
-    cli.add_workers(parser)
+    parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS)
+    cli.add_workers_option(parser)
     parser.add_argument(
         "--minutes",
         type=int,
         choices=RECIPES,
         default=15,
-        help="which recipe: about how long one run takes on two cores (default: 15)",
+        help="the recipe to train, by the approximate duration of a run on two cores (default: 15)",
     )
     parser.add_argument(
-        "--road",
+        "--ablation",
+        "--road",  # its earlier name
         action="store_true",
-        help="measure on held-out training images what each ingredient of the recipe gives",
+        help="measure on held-out training images what each ingredient of the recipe contributes",
     )
     return parser.parse_args(argv)
 
 
 def main(argv=None):
     arguments = parse(argv)
-    source, data = cli.open_data(arguments)
+    source, data = cli.load_data(arguments)
     recipe = dataclasses.replace(RECIPES[arguments.minutes], **(QUICK if arguments.quick else {}))
-    script, templates, where, line, remarks, write = (
-        "push_accuracy",
-        [recipe],
-        source,
-        cli.test_line,
-        [],
-        write_recipe,
-    )
-    if arguments.road:
-        data = hold_out(data)
-        print(f"The road: {len(data.train):,} of the training images train, {len(data.validation):,} judge.")
-        script, templates, where, line, remarks, write = (
-            "push_accuracy --road",
-            road(recipe),
-            data,
-            held_out_line,
-            [ROAD_REMARK],
-            write_road,
-        )
+    if arguments.ablation:
+        data = train_on = hold_out(data)
+        print(f"Ablation: {len(data.train):,} training images and {len(data.validation):,} held-out ones.")
+        script, templates = "push_accuracy --road", ablation_runs(recipe)  # so named in existing results
+        describe, write, remarks = format_validation_result, write_ablation, [HELD_OUT_REMARK]
+    else:
+        train_on = source
+        script, templates = "push_accuracy", [recipe]
+        describe, write, remarks = cli.format_test_result, write_recipe, []
     with usage(n_seeds="--seeds"):
         runs = over_seeds(templates, cli.n_seeds(arguments))
         for run in runs:
@@ -129,56 +125,42 @@ def main(argv=None):
     if folder.results:
         return folder.report()
 
-    results, code = cli.train_all(runs, where, folder, arguments, line=line)
+    results, code = cli.train_all(runs, train_on, folder, arguments, describe)
 
     sections = [write(results, data, folder)] if results else []
-    if arguments.road:
+    if arguments.ablation:
         results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
-    return cli.write_report(
-        "Exercise 5.1",
-        configuration,
-        sections,
-        results,
-        data,
-        source,
-        folder,
-        code,
-        [*remarks, *cli.time_remarks(arguments)],
-    )
+    remarks += cli.timing_remarks(arguments)
+    return cli.write_report("Exercise 5.1", configuration, sections, results, data, source, folder, code, remarks)
 
 
 def write_recipe(results, data, folder):
-    """Draw the recipe's pictures; give back its section of the summary."""
+    """Draw the figures of a recipe; return its section of the summary."""
     run = results[0].run
     cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().boundaries
     finished = [result for result in results if result.complete]
-    where = "\n" + report.describe_origin(data, complete=len(finished) == len(results))
-    rows = rows_of(results, data, folder)
-    pictures = {
-        "curves": plots.plot_comparison(
-            {run.label: [r.history for r in finished or results]}, f"Learning curves, {cycles}{where}", boundaries
-        ),
-        "learning-rate": plots.plot_learning_rate(run.schedule(), f"Learning rate, {cycles}{where}"),
-        "filters": plots.plot_filters(
-            {f"{filters.shape[-1]} × {filters.shape[-1]}": filters for filters in results[0].filters},
-            f"Learned filters, seed {run.seed}{where}",
-        ),
+    origin = "\n" + report.describe_origin(data, complete=len(finished) == len(results))
+    rows = table_rows(results, data, folder)
+    histories = {run.label: [result.history for result in finished or results]}
+    filters = {f"{array.shape[-1]} × {array.shape[-1]}": array for array in results[0].filters}
+    figures = {
+        "curves": plots.plot_comparison(histories, f"Learning curves, {cycles}{origin}", boundaries),
+        "learning-rate": plots.plot_learning_rate(run.schedule(), f"Learning rate, {cycles}{origin}"),
+        "filters": plots.plot_filters(filters, f"Learned filters, seed {run.seed}{origin}"),
     }
     if finished:
         accuracy = {row.label: row.test_accuracy for row in rows}
-        title = f"Test accuracy, {cycles}{where}"
-        pictures["accuracy"] = plots.plot_bars(accuracy, title, "test accuracy (%)", True)
-        pictures["confusion"] = plots.plot_confusion(
-            sum(result.confusion for result in finished),
-            data.class_names,
-            f"Confusion matrix of the {run.label}{where}",
+        confusion = sum(result.confusion for result in finished)
+        figures["accuracy"] = plots.plot_bars(accuracy, f"Test accuracy, {cycles}{origin}", "test accuracy (%)", True)
+        figures["confusion"] = plots.plot_confusion(
+            confusion, data.class_names, f"Confusion matrix of the {run.label}{origin}"
         )
-    names = plots.save_figures(pictures, folder)
-    return report.Section(f"The {run.label}: {describe(run)}", rows, names, first="what is read")
+    names = plots.save_figures(figures, folder)
+    return report.Section(f"The {run.label}: {describe_recipe(run)}", rows, names, first="predictions of")
 
 
-def rows_of(results, data, folder):
-    """The table's rows: the network, with mirror images, and the ensemble of its snapshots."""
+def table_rows(results, data, folder):
+    """The rows of the table: the network, the same with mirror images, and the ensemble of its snapshots."""
     (network,) = report.summarise(results)
     network = dataclasses.replace(network, label="single network", ensemble_accuracy=[])
     finished = [result for result in results if result.complete]
@@ -187,28 +169,26 @@ def rows_of(results, data, folder):
     ensembles = [result.test["ensemble_accuracy"] for result in finished]
     ensemble = report.ensemble_row(dataclasses.replace(network, ensemble_accuracy=ensembles), finished[0].run.n_cycles)
     mirrored = [mirrored_accuracy(result, data.test, folder) for result in finished]
-    return [
-        network,
-        dataclasses.replace(
-            ensemble,
-            name=f"{network.name}-mirrored",
-            label="mean of image and mirror image",
-            n_parameters=network.n_parameters,
-            test_accuracy=mirrored,
-        ),
-        dataclasses.replace(ensemble, label=f"ensemble of {finished[0].run.n_cycles} snapshots"),
-    ]
+    with_mirror_images = dataclasses.replace(
+        ensemble,
+        name=f"{network.name}-mirrored",
+        label="mean of image and mirror image",
+        n_parameters=network.n_parameters,
+        test_accuracy=mirrored,
+    )
+    ensemble = dataclasses.replace(ensemble, label=f"ensemble of {finished[0].run.n_cycles} snapshots")
+    return [network, with_mirror_images, ensemble]
 
 
 def mirrored_accuracy(result, split, folder):
-    """Accuracy when the probabilities of an image and of its mirror image are averaged."""
+    """Accuracy of the average of the probabilities for an image and its mirror image."""
     network = Network.load(RunFiles(folder.path, result.run).network)
     mirrored = np.ascontiguousarray(split.images[..., ::-1])
     probabilities = network.predict_proba(split.images) + network.predict_proba(mirrored)
     return float(np.mean(probabilities.argmax(axis=1) == split.labels))
 
 
-def describe(run):
+def describe_recipe(run):
     """The recipe in words."""
     schedule = run.schedule()
     augmentation = [
@@ -225,7 +205,7 @@ def describe(run):
 
 
 def hold_out(data):
-    """The data to choose by: the last fifth of the training images judges, the test split is out of reach."""
+    """The data without the test split: the last fifth of the training images is held out for validation."""
     cut = len(data.train) - len(data.train) // 5
     train, held_out = (
         Split(data.train.images[part], data.train.labels[part]) for part in (slice(cut), slice(cut, None))
@@ -233,8 +213,8 @@ def hold_out(data):
     return Dataset(train, held_out, held_out, data.class_names, data.name)
 
 
-def road(recipe):
-    """The recipe, the recipe without each ingredient, and the assignment's plain network."""
+def ablation_runs(recipe):
+    """The recipe, the recipe without each ingredient, and the plain network of the assignment."""
     runs = [dataclasses.replace(recipe, label="the recipe")]
     for ingredient, changes in WITHOUT.items():
         run = dataclasses.replace(
@@ -245,30 +225,13 @@ def road(recipe):
     return [*runs, dataclasses.replace(recipe, name=f"{recipe.name}-plain", label="plain network", **PLAIN)]
 
 
-def held_out_line(result):
-    """What is printed when a run of the road is finished."""
+def format_validation_result(result):
+    """What is printed about a finished run of the ablation."""
     return f"validation accuracy {100 * result.history['acc_val'][-1]:.2f} %, {result.history.training_time:.1f} s"
 
 
-@dataclasses.dataclass(frozen=True)
-class Road(report.Section):
-    """A section that tells accuracies on held-out images, and what each row lost against the first."""
-
-    def table(self, markdown=False):
-        recipe = np.mean(self.summaries[0].validation_accuracy or [np.nan])
-        rows = [
-            [
-                row.label,
-                f"{row.n_parameters:,}",
-                f"{len(row.seeds)}",
-                report.format_mean(row.validation_accuracy, scale=100),
-                f"{100 * (np.mean(row.validation_accuracy or [np.nan]) - recipe):+.2f}",
-                report.format_mean(row.training_time, decimals=0),
-            ]
-            for row in self.summaries
-        ]
-        header = ["", "parameters", "runs", "validation accuracy (%)", "points against the recipe", "training time (s)"]
-        return report.format_table(header, rows, markdown)
+class AblationSection(report.Section):
+    """A section with accuracies on held-out images, and their differences from the first row's."""
 
     @property
     def sentence(self):
@@ -276,26 +239,37 @@ class Road(report.Section):
         return report.noise_sentence(groups, "validation accuracy")
 
     def body(self, markdown):
-        return [self.table(markdown), self.sentence]
+        def mean(row):
+            return np.mean(row.validation_accuracy or [np.nan])
+
+        recipe = mean(self.summaries[0])
+        rows = [
+            [
+                row.label,
+                f"{row.n_parameters:,}",
+                f"{len(row.seeds)}",
+                report.format_mean(row.validation_accuracy, scale=100),
+                f"{100 * (mean(row) - recipe):+.2f}",
+                report.format_mean(row.training_time, decimals=0),
+            ]
+            for row in self.summaries
+        ]
+        header = ["", "parameters", "runs", "validation accuracy (%)", "change in points", "training time (s)"]
+        return [report.format_table(header, rows, markdown), self.sentence]
 
 
-def write_road(results, data, folder):
-    """Draw the road; give back its section of the summary."""
-    rows = [
-        dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
-        for row in report.summarise(results)
-    ]
+def write_ablation(results, data, folder):
+    """Draw the figure of an ablation; return its section of the summary."""
+    untested = {"test_accuracy": [], "test_loss": [], "ensemble_accuracy": []}
+    rows = [dataclasses.replace(row, **untested) for row in report.summarise(results)]
     accuracy = {row.label: row.validation_accuracy for row in rows if row.validation_accuracy}
-    where = f"\n{data.name}, {len(data.train):,} training images, {len(data.validation):,} held out"
-    pictures = {}
+    title = "What each ingredient contributes"
+    figures = {}
     if accuracy:
-        title = f"What each ingredient gives{where}"
-        pictures["road"] = plots.plot_bars(accuracy, title, "validation accuracy (%)", True)
-    heading = (
-        f"What each ingredient gives, judged on {len(data.validation):,} held-out training images: "
-        f"{describe(results[0].run)}"
-    )
-    return Road(heading, rows, plots.save_figures(pictures, folder))
+        origin = f"\n{data.name}, {len(data.train):,} training images, {len(data.validation):,} held out"
+        figures["ablation"] = plots.plot_bars(accuracy, f"{title}{origin}", "validation accuracy (%)", True)
+    heading = f"{title}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
+    return AblationSection(heading, rows, plots.save_figures(figures, folder))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Build the kernels with the compiler's sanitizers, bounds-checked or without OpenMP; run their tests on every build.
+"""Build the kernels with sanitizers, with bounds checks or without OpenMP, and run their tests.
 
     python scripts/sanitize.py address      AddressSanitizer and UndefinedBehaviorSanitizer
     python scripts/sanitize.py bounds       Cython with bounds checks, C without optimisation
-    python scripts/sanitize.py serial       as users get it, but without OpenMP
+    python scripts/sanitize.py serial       the usual build, but without OpenMP
     python scripts/sanitize.py thread       ThreadSanitizer (see below)
 
-The tree is copied into a temporary folder and built there; nothing is written beside the sources. Needed: gcc with
-its sanitizer libraries, Cython, setuptools, pytest and hypothesis. The exit code is 0 when everything ran clean.
+The sources are copied to a temporary folder and built there; nothing is written to the source tree. This needs gcc
+with its sanitizer libraries, Cython, setuptools, pytest and hypothesis. The exit code is 0 if no problem was found.
 
-Leak checking is off: the interpreter itself keeps memory to its end, and the kernels allocate none.
-ThreadSanitizer does not know GNU OpenMP's barriers, which synchronise without calls that it sees, and reports
-every access across them; so the kernels' own reports are only meaningful with an OpenMP runtime that was built
-for it, and this kind is not part of the default.
+Leak checking is off, since the interpreter keeps memory until it exits and the kernels do not allocate any.
+ThreadSanitizer does not recognise the barriers of GNU OpenMP, which synchronise without calls that it could see,
+and reports all accesses across them. Its reports on the kernels are therefore only meaningful with an OpenMP
+runtime that was built for it, and this build is not among the default ones.
 """
 
 import argparse
@@ -46,23 +46,23 @@ def main():
         nargs="*",
         choices=list(BUILDS),
         metavar="kind",
-        help="address, bounds, serial or thread; the first three unless given",
+        help="address, bounds, serial or thread (default: the first three)",
     )
-    parser.add_argument("--isa", nargs="+", help="instruction sets; all that this machine can run unless given")
-    parser.add_argument("--tests", nargs="+", default=TESTS, help="files in tests/, or pytest's ids there")
-    parser.add_argument("--keep", type=folder_named, help="build in this folder and keep it")
+    parser.add_argument("--isa", nargs="+", help="instruction sets (default: all that this machine supports)")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="test files in tests/, or pytest ids relative to it")
+    parser.add_argument("--keep", type=expand_folder, help="folder to build in, which is kept")
     args = parser.parse_args()
     failed = [kind for kind in args.kinds or ["address", "bounds", "serial"] if not check(kind, args)]
     print("failed: " + ", ".join(failed) if failed else "all clean")
     return 1 if failed else 0
 
 
-def folder_named(text):
+def expand_folder(text):
     return Path(os.path.expandvars(text)).expanduser()
 
 
 def check(kind, args):
-    """Build one kind and run the tests on each instruction set; whether all went well."""
+    """Make one kind of build and run the tests on each instruction set; return whether all passed."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "cyconv" if args.keep is None else args.keep / kind
         copy_tree(folder)
@@ -92,7 +92,7 @@ def check(kind, args):
 
 
 def copy_tree(folder):
-    """The sources and tests, without anything that was built."""
+    """Copy the sources and tests, without build products."""
     built = shutil.ignore_patterns("*.so", "*.c", "*.pyd", "__pycache__", "build")
     for name in ("cyconv", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=built, dirs_exist_ok=True)
@@ -111,7 +111,7 @@ def test_environment(kind, folder):
         os.environ,
         PYTHONPATH=str(folder),
         LD_PRELOAD=" ".join(libraries),
-        PYTHONMALLOC="malloc",  # so that every array is a block that the sanitizer watches
+        PYTHONMALLOC="malloc",  # so that the sanitizer can watch every array
         OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "3"),
         ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:halt_on_error=1",
         UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",

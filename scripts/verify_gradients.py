@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""DD2424, Assignment 3, Exercises 1 and 2: is the convolution right, and are the gradients?
+"""DD2424, Assignment 3, Exercises 1 and 2: check the convolution and the gradients.
 
-On the first training images of CIFAR-10, or of the drawn shapes without it:
+Compares, on the first training images of CIFAR-10 or else of a synthetic data
+set of shapes:
 
-- the convolution by loops, matrix products, an Einstein sum and the Cython
-  kernels, against the loops in float64, with the time each takes;
-- the analytic gradients against finite differences (float64), against the
-  NumPy reference and, where PyTorch is installed, against its autograd;
-- with ``--debug-file``, every step against the course's own numbers.
+- the convolution by loops, by matrix products, by an Einstein sum and by the
+  Cython kernels with that by loops in float64, and times all of them;
+- the analytic gradients with finite differences (in float64), with the NumPy
+  reference and, if PyTorch is installed, with its autograd;
+- with ``--debug-file``, every step with the course's own results.
 
     python scripts/verify_gradients.py
     python scripts/verify_gradients.py --debug-file debug_info.npz
 
-Prints a table, writes it and results.json to the output folder, and ends with
-exit code 1 if any comparison is out of tolerance.
+Prints tables, writes them and results.json to the output folder, and exits with
+code 1 if any comparison is out of tolerance.
 """
 
 import hashlib
@@ -25,21 +26,21 @@ import numpy as np
 
 from cyconv import Network, Normalizer, get_num_threads, reference
 from cyconv.backend import ops
-from cyconv.experiments import ARCHITECTURES, cli, course_layout as course, describe_data, report
+from cyconv.experiments import ARCHITECTURES, cli, course_layout as course, report
 from cyconv.experiments.output_folder import OutputFolder
 from cyconv.experiments.usage import usage
 
 OUTPUT = "results/verify-gradients"
 N_IMAGES, N_ROUNDS, N_COORDINATES = 100, 5, 40
 QUICK = {"N_IMAGES": 10, "N_ROUNDS": 1, "N_COORDINATES": 8}
-N_DIFFERENCED = 5  # images under the finite differences, as in the course's debug file
+N_DIFFERENCED = 5  # images for finite differences, as in the course's debug file
 STEP = 1e-5
 L2, LABEL_SMOOTHING = 0.003, 0.1
 TOLERANCE = {"float64": 1e-11, "float32": 5e-5}
 DIFFERENCE_TOLERANCE = 1e-6
 DEBUG_TOLERANCE = 1e-8
 
-# Beyond the four of Exercise 3: filters of several sizes side by side, and several hidden layers.
+# Those of Exercise 3, one with parallel filters of several sizes, and one with several hidden layers.
 NETWORKS = {
     **{
         run.label: {"filter_size": run.filter_size, "n_filters": run.n_filters, "n_hidden": run.n_hidden}
@@ -54,7 +55,7 @@ NETWORKS = {
 class Comparison:
     """Two results that should agree: ``error`` is the 2-norm of their difference over that of the second.
 
-    ``passed_over`` counts coordinates where the cost has no derivative.
+    ``passed_over`` counts the coordinates that were skipped, since the cost has no derivative there.
     """
 
     what: str
@@ -66,25 +67,21 @@ class Comparison:
 
     @property
     def agrees(self):
-        """bool: also false for an error that is not a number."""
+        """bool: whether the error is within the tolerance; False if it is not a number."""
         return self.error <= self.tolerance
 
 
 def main(argv=None):
-    parser = cli.study_parser(__doc__, OUTPUT)
+    parser = cli.data_parser(__doc__, OUTPUT)
     parser.add_argument("--debug-file", metavar="PATH", help="the course's debug_info.npz or debug_conv_info.npz")
     arguments = parser.parse_args(argv)
     sizes = QUICK if arguments.quick else {name: globals()[name] for name in QUICK}
     with usage(path="--debug-file"):
         debug = None if arguments.debug_file is None else course.read_debug_file(arguments.debug_file)
         from_file = [] if debug is None else compare_debug_file(debug)
-    _, data = cli.open_data(arguments)
+    _, data = cli.load_data(arguments)
     configuration = {
-        "script": "verify_gradients",
-        "quick": arguments.quick,
-        "protocol": arguments.protocol,
-        "data": describe_data(data),
-        "runs": [],
+        **cli.configuration("verify_gradients", arguments, [], data),
         "debug_file": None if debug is None else fingerprint(debug),
     }
     folder = OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
@@ -96,49 +93,41 @@ def main(argv=None):
     labels = data.train.labels[: sizes["N_IMAGES"]]
     comparisons, times = compare_convolutions(X, sizes["N_ROUNDS"])
     comparisons += compare_gradients(X, labels, sizes["N_COORDINATES"])
-    every = comparisons + from_file
-    right = all(comparison.agrees for comparison in every)
+    all_comparisons = comparisons + from_file
+    all_agree = all(comparison.agrees for comparison in all_comparisons)
 
-    verdict = conclusion(every)
-    threads = f"{get_num_threads()} thread" + "s" * (get_num_threads() > 1)
+    threads = report.count(get_num_threads(), "thread")
     sections = [
-        (f"Milliseconds to convolve {len(X)} images, ReLU included, {threads}, {data.name}", times_table(times)),
+        (f"Milliseconds to convolve {len(X)} images and apply ReLU, {threads}, {data.name}", times_table(times)),
         (f"Relative errors of convolutions and gradients, {data.name}", errors_table(comparisons)),
     ]
     if from_file:
-        sections.append(("Relative errors against the course's debug file", errors_table(from_file)))
-    remarks = [verdict]
+        sections.append(("Relative errors compared with the course's debug file", errors_table(from_file)))
+    sentences = [conclusion(all_comparisons)]
     if importlib.util.find_spec("torch") is None:
-        remarks.append("PyTorch is not installed: its gradients were not compared.")
+        sentences.append("PyTorch is not installed: its gradients were not compared.")
     folder.finish(
         {
-            "complete": True,
-            "data_set": data.name,
-            "configuration": configuration,
-            "versions": report.describe_versions(),
-            "machine": report.describe_machine(),
-            "all_agree": right,
+            **report.results_header(configuration, complete=True),
+            "all_agree": all_agree,
             "convolution_milliseconds": times,
-            "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in every],
+            "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in all_comparisons],
         },
-        "\n\n".join(
-            [
-                f"# Exercises 1 and 2, convolution and gradients: {data.name}",
-                *remarks,
-                *(f"## {heading}\n\n{table(True)}" for heading, table in sections),
-            ]
-        )
-        + "\n",
+        report.markdown_document(
+            "Exercises 1 and 2, convolution and gradients",
+            data,
+            [],
+            *sentences,
+            *(f"## {heading}\n\n{table(True)}" for heading, table in sections),
+        ),
     )
-    for heading, table in sections:
-        print(f"\n{heading}\n\n{table(False)}")
-    print("\n" + "\n".join(remarks))
-    print(f"Results on {data.name} are in {folder}")
-    return 0 if right else 1
+    cli.print_paragraphs(*(f"{heading}\n\n{table(False)}" for heading, table in sections))
+    cli.print_paragraphs("\n".join([*sentences, f"Results on {data.name} are in {folder}"]))
+    return 0 if all_agree else 1
 
 
 def fingerprint(arrays):
-    """The SHA-256 over arrays, names and shapes."""
+    """The SHA-256 of the names, shapes and contents of arrays."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
@@ -146,7 +135,7 @@ def fingerprint(arrays):
 
 
 def convolve_cython(images, weight, bias):
-    """What the kernels make of it, ReLU included, in the shape of the others' results."""
+    """Convolution and ReLU by the kernels, with the same shape of the result as by the reference."""
     f = weight.shape[-1]
     n, _, height, width = images.shape
     maps = ops.patch_matmul_forward(ops.im2col(images, f), weight.reshape(len(weight), -1), bias)
@@ -154,11 +143,11 @@ def convolve_cython(images, weight, bias):
 
 
 def with_relu(convolve):
-    """One of the reference's convolutions, followed by the ReLU that the kernels have built in."""
+    """One of the reference's convolutions, followed by ReLU, which the kernels apply as well."""
     return lambda *arguments: np.maximum(convolve(*arguments), 0)
 
 
-WAYS = {
+CONVOLUTIONS = {
     "loops": with_relu(reference.convolve_loops),
     "matmul": with_relu(reference.convolve_matmul),
     "einsum": with_relu(reference.convolve_einsum),
@@ -167,44 +156,35 @@ WAYS = {
 
 
 def compare_convolutions(X, n_rounds):
-    """Exercise 1: four ways to convolve, in both precisions, in turns; the truth is the loops' in float64."""
+    """Exercise 1: compare and time four implementations of the convolution in both precisions.
+
+    They take turns, and are compared with the loops in float64.
+    """
     comparisons, times = [], []
     for run in ARCHITECTURES:
         generator = np.random.default_rng(run.filter_size)
         weight = generator.standard_normal((run.n_filters, 3, run.filter_size, run.filter_size))
         bias = generator.standard_normal(run.n_filters)
-        truth = WAYS["loops"](X, weight, bias)
+        expected = CONVOLUTIONS["loops"](X, weight, bias)
         for dtype in ("float64", "float32"):
-            converted = [array.astype(dtype) for array in (X, weight, bias)]
-            for way, convolve in WAYS.items():
-                if (way, dtype) != ("loops", "float64"):
-                    comparisons.append(
-                        Comparison(
-                            f"convolution: {way}",
-                            run.label,
-                            dtype,
-                            relative_error(convolve(*converted), truth),
-                            TOLERANCE[dtype],
-                        )
-                    )
-            milliseconds = {way: [] for way in WAYS}
+            arguments = [array.astype(dtype) for array in (X, weight, bias)]
+            for name, convolve in CONVOLUTIONS.items():
+                if (name, dtype) != ("loops", "float64"):
+                    error = relative_error(convolve(*arguments), expected)
+                    comparisons.append(Comparison(f"convolution: {name}", run.label, dtype, error, TOLERANCE[dtype]))
+            milliseconds = {name: [] for name in CONVOLUTIONS}
             for _ in range(n_rounds):
-                for way, convolve in WAYS.items():
-                    milliseconds[way].append(mean_milliseconds(convolve, converted))
-            times.append(
-                {
-                    "network": run.label,
-                    "dtype": dtype,
-                    **{way: float(np.median(values)) for way, values in milliseconds.items()},
-                }
-            )
+                for name, convolve in CONVOLUTIONS.items():
+                    milliseconds[name].append(mean_milliseconds(convolve, arguments))
+            medians = {name: float(np.median(values)) for name, values in milliseconds.items()}
+            times.append({"network": run.label, "dtype": dtype, **medians})
     return comparisons, times
 
 
 def mean_milliseconds(convolve, arguments, seconds=0.03):
-    """Time of a call: the mean over as many as fit into ``seconds``, at least one, after others for 0.15 seconds.
+    """Mean time of as many calls as fit into ``seconds``, at least one, after a warm-up of 0.15 seconds.
 
-    For so long NumPy's own threads may keep the processors busy after their work.
+    NumPy's own threads may keep the processors busy for that long after their work.
     """
 
     def repeat(seconds):
@@ -215,13 +195,13 @@ def mean_milliseconds(convolve, arguments, seconds=0.03):
             elapsed = time.perf_counter() - start
         return 1e3 * elapsed / count
 
-    if convolve is not WAYS["loops"]:
+    if convolve is not CONVOLUTIONS["loops"]:
         repeat(0.15)
     return repeat(seconds)
 
 
 def compare_gradients(X, labels, n_coordinates):
-    """Exercise 2: analytic gradients against finite differences, the reference and PyTorch."""
+    """Exercise 2: compare analytic gradients with finite differences, the reference and PyTorch."""
     comparisons = []
     for label, settings in NETWORKS.items():
         for dtype in ("float64", "float32"):
@@ -230,12 +210,12 @@ def compare_gradients(X, labels, n_coordinates):
             parameters, images = network.parameters, X.astype(dtype)
             _, gradients = network.loss_and_gradients(images, labels, L2, LABEL_SMOOTHING)
             _, expected = reference.loss_and_gradients(parameters, images, labels, L2, LABEL_SMOOTHING)
-            peers = {"NumPy reference": expected}
+            others = {"NumPy reference": expected}
             if importlib.util.find_spec("torch") is not None:
-                peers["PyTorch"] = autograd(parameters, images, labels)
-            for peer, theirs in peers.items():
-                error = max(relative_error(gradients[name], theirs[name]) for name in gradients)
-                comparisons.append(Comparison(f"gradients: {peer}", label, dtype, error, TOLERANCE[dtype]))
+                others["PyTorch"] = autograd(parameters, images, labels)
+            for source, other in others.items():
+                error = max(relative_error(gradients[name], other[name]) for name in gradients)
+                comparisons.append(Comparison(f"gradients: {source}", label, dtype, error, TOLERANCE[dtype]))
             if dtype == "float64":
                 few = slice(N_DIFFERENCED)
                 comparisons.append(compare_differences(network, X[few], labels[few], n_coordinates, label))
@@ -243,7 +223,7 @@ def compare_gradients(X, labels, n_coordinates):
 
 
 def with_biases(parameters):
-    """The parameters, with random numbers for the zeros that biases start from."""
+    """The parameters with random biases, which are initially zero."""
     generator = np.random.default_rng(0)
     return {
         name: np.asarray(0.1 * generator.standard_normal(array.shape), array.dtype) if array.ndim == 1 else array
@@ -252,25 +232,25 @@ def with_biases(parameters):
 
 
 def compare_differences(network, X, labels, n_coordinates, label):
-    """Gradients against central differences at some coordinates of every array of parameters.
+    """Compare gradients with central differences at some coordinates of every parameter array.
 
-    Where a step switches a ReLU on or off the cost has a kink, and the
-    difference quotient is no derivative: such a coordinate is passed over.
+    Where a step switches a ReLU on or off, the cost is not differentiable and
+    the difference quotient is not a derivative: such coordinates are skipped.
     """
     _, gradients = network.loss_and_gradients(X, labels, L2, LABEL_SMOOTHING)
     parameters = {name: array.copy() for name, array in network.parameters.items()}
     generator = np.random.default_rng(1)
-    probe, worst, n_passed_over = network.copy(), 0.0, 0
+    probe, worst, n_skipped = network.copy(), 0.0, 0
 
-    def cost_beside(name, index, step):
-        """Cost, and which ReLUs are on, one step away."""
-        kept = parameters[name][index]
-        parameters[name][index] = kept + step
+    def shifted_cost(name, index, step):
+        """The cost after a step along one coordinate, and which ReLUs are active there."""
+        value = parameters[name][index]
+        parameters[name][index] = value + step
         probe.set_parameters(parameters)
         layers = reference.forward(parameters, X)
-        parameters[name][index] = kept
-        on = [array > 0 for layer, array in layers.items() if layer not in ("output", "probabilities")]
-        return probe.loss_and_gradients(X, labels, L2, LABEL_SMOOTHING)[0], on
+        parameters[name][index] = value
+        active = [array > 0 for layer, array in layers.items() if layer not in ("output", "probabilities")]
+        return probe.loss_and_gradients(X, labels, L2, LABEL_SMOOTHING)[0], active
 
     for name, array in parameters.items():
         analytic, numeric = [], []
@@ -278,14 +258,15 @@ def compare_differences(network, X, labels, n_coordinates, label):
             if len(numeric) == n_coordinates:
                 break
             index = np.unravel_index(place, array.shape)
-            (above, on_above), (below, on_below) = cost_beside(name, index, STEP), cost_beside(name, index, -STEP)
-            if any((a != b).any() for a, b in zip(on_above, on_below)):
-                n_passed_over += 1
+            above, active_above = shifted_cost(name, index, STEP)
+            below, active_below = shifted_cost(name, index, -STEP)
+            if any((a != b).any() for a, b in zip(active_above, active_below)):
+                n_skipped += 1
                 continue
             analytic.append(gradients[name][index])
             numeric.append((above - below) / (2 * STEP))
         worst = max(worst, relative_error(np.array(analytic), np.array(numeric)))
-    return Comparison("gradients: finite differences", label, "float64", worst, DIFFERENCE_TOLERANCE, n_passed_over)
+    return Comparison("gradients: finite differences", label, "float64", worst, DIFFERENCE_TOLERANCE, n_skipped)
 
 
 def autograd(parameters, X, labels):
@@ -305,7 +286,7 @@ def autograd(parameters, X, labels):
             x, branches = torch.cat(branches, 1), []
         x = F.linear(x, weight, bias)
         x = x if layer == "output" else F.relu(x)
-    # PyTorch spreads ε over all K classes, the assignment over the K - 1 wrong ones.
+    # PyTorch distributes ε over all K classes, the assignment over the K - 1 wrong ones.
     n_classes = x.shape[1]
     smoothing = LABEL_SMOOTHING * n_classes / (n_classes - 1)
     loss = F.cross_entropy(x, torch.tensor(labels), label_smoothing=smoothing)
@@ -315,12 +296,12 @@ def autograd(parameters, X, labels):
 
 
 def compare_debug_file(arrays):
-    """Every step that the file has numbers for, computed from what the file gives, in its layouts.
+    """Compare every step whose results are in the debug file, computed from the inputs in the file.
 
     Raises
     ------
     ValueError
-        If it lacks what the steps start from, or its shapes do not fit together.
+        If the inputs are missing, or shapes do not match.
     """
     missing = [name for name in ("X", "Fs") if name not in arrays]
     if missing:
@@ -338,9 +319,8 @@ def compare_debug_file(arrays):
     found["conv_outputs_mat"] = found["conv_outputs"].reshape(-1, n_filters, n)
     layers = ("W1", "b1", "W2", "b2")
     if all(name in arrays for name in layers):
-        parameters = course.parameters_from_course(
-            {name: arrays[name] for name in course.NAMES.values() if name in arrays}
-        )
+        given = {name: arrays[name] for name in course.NAMES.values() if name in arrays}
+        parameters = course.parameters_from_course(given)
         n_hidden, n_classes = len(arrays["W1"]), len(arrays["W2"])
         network = Network(filter_size=f, n_filters=n_filters, n_hidden=n_hidden, dtype="float64", n_classes=n_classes)
         network.set_parameters(parameters)
@@ -352,20 +332,15 @@ def compare_debug_file(arrays):
     compared = [name for name in found if name in arrays]
     if not compared:
         raise ValueError(f"--debug-file must hold results to compare with, but it has only {', '.join(arrays)}")
-    return [
-        Comparison(
-            f"debug file: {name}",
-            f"f={f}, nf={n_filters}, n={n}",
-            "float64",
-            squeezed_error(found[name], arrays[name]),
-            DEBUG_TOLERANCE,
-        )
-        for name in compared
-    ]
+    network, comparisons = f"f={f}, nf={n_filters}, n={n}", []
+    for name in compared:
+        error = squeezed_error(found[name], arrays[name])
+        comparisons.append(Comparison(f"debug file: {name}", network, "float64", error, DEBUG_TOLERANCE))
+    return comparisons
 
 
 def squeezed_error(ours, theirs):
-    """Relative error, axes of length one left aside; infinite where shapes differ all the same."""
+    """Relative error, ignoring axes of length one; infinite if the shapes differ otherwise."""
     ours, theirs = np.squeeze(ours), np.squeeze(theirs)
     return relative_error(ours, theirs) if ours.shape == theirs.shape else float("inf")
 
@@ -377,7 +352,7 @@ def relative_error(ours, theirs):
 
 
 def finite(number):
-    """The number, or None where JSON has none."""
+    """The number if it is finite, which JSON requires, or else None."""
     return number if np.isfinite(number) else None
 
 
@@ -393,21 +368,18 @@ def conclusion(comparisons):
 
 
 def times_table(times):
-    """Milliseconds of each way, as a function that gives the table as text or Markdown."""
-    rows = [
-        [
-            row["network"],
-            row["dtype"],
-            *(f"{row[way]:,.2f}" for way in WAYS),
-            f"{min(row[way] for way in WAYS if way != 'Cython') / row['Cython']:.1f}×",
-        ]
-        for row in times
-    ]
-    return lambda markdown: report.format_table(["network", "dtype", *WAYS, "best other / Cython"], rows, markdown)
+    """Milliseconds of each implementation, as a function that returns the table as text or Markdown."""
+    rows = []
+    for row in times:
+        best_other = min(row[name] for name in CONVOLUTIONS if name != "Cython")
+        cells = [f"{row[name]:,.2f}" for name in CONVOLUTIONS]
+        rows.append([row["network"], row["dtype"], *cells, f"{best_other / row['Cython']:.1f}×"])
+    header = ["network", "dtype", *CONVOLUTIONS, "best other / Cython"]
+    return lambda markdown: report.format_table(header, rows, markdown)
 
 
 def errors_table(comparisons):
-    """A row for what is compared in each precision, a column for each network."""
+    """One row per comparison and precision, one column per network."""
     networks = list(dict.fromkeys(c.network for c in comparisons))
     rows = {}
     for c in comparisons:

@@ -1,13 +1,13 @@
-"""Experiments as data, what carries them out, and what reports on them: all that the scripts share.
+"""Experiments: descriptions of training runs, executors that train them, and reports on the results.
 
-A `Run` holds every setting that decides a run's numbers; `run_experiment`
-trains it and gives a `Result`; `run_all` does so for many, one after another
-or several at a time in other processes. Runs are small and can be pickled, so
-that they travel to other processes and machines; the data stay behind,
-described by a `DataSource`.
+A `Run` holds every setting that affects the results of a training run;
+`run_experiment` trains it and returns a `Result`; `run_all` trains many, one
+after another or several at a time in other processes. Runs are small and can
+be pickled and sent to other processes and machines; the data are not sent
+along, but described by a `DataSource`.
 
-Beside these: `cyconv.experiments.search`, `.statistics`, `.report`, `.plots`,
-`.cli` (the scripts' command line) and `.course_layout`.
+See also `cyconv.experiments.search`, `.statistics`, `.report`, `.plots`,
+`.cli` (the command line of the scripts) and `.course_layout`.
 
 >>> from cyconv.experiments import DataSource, Run, run_experiment
 >>> run = Run("tiny", n_filters=2, n_hidden=4, step_size=2, n_cycles=1)

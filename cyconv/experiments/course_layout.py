@@ -1,13 +1,14 @@
-"""Between the layouts of DD2424's assignment 3 and ours.
+"""Conversion between the array layouts of DD2424's assignment 3 and those of cyconv.
 
 The course keeps n images as the columns of a matrix (3072 × n, one colour
-plane after the other), filters as ``Fs`` (f, f, 3, nf), patches as ``MX``
-(n_p, 3f², n), and flattens the convolution's output patch by patch, all
-filters of a patch side by side: so are the columns of its ``W1`` ordered. We
-keep PyTorch's layouts: images (n, C, H, W), filters (nf, C, f, f), and the
-flattened output filter by filter. The values of a patch follow the order (row,
-column, channel) there, (channel, row, column) here; patches are counted row by
-row in both. The course's convolution has no bias; ours goes by the name ``Fs_b`` there.
+plane after the other), filters as ``Fs`` (f, f, 3, nf) and patches as ``MX``
+(n_p, 3f², n). It flattens the output of the convolution patch by patch, with
+all filters of a patch next to each other, and orders the columns of ``W1``
+accordingly. cyconv uses PyTorch's layouts: images (n, C, H, W), filters (nf,
+C, f, f), and the output flattened filter by filter. The values of a patch are
+in the order (row, column, channel) in the course and (channel, row, column)
+in cyconv; both count patches row by row. The course's convolution has no bias;
+here it is called ``Fs_b``.
 """
 
 import math
@@ -23,7 +24,7 @@ from .._checks import as_array, check_array, check_finite, check_image_shape, ch
 from .._files import check_path
 from .._typing import AnyArray, FloatArray, Parameters, StrPath
 
-#: The course's names of our parameters.
+#: The course's names of cyconv's parameters.
 NAMES = {
     "conv.weight": "Fs",
     "conv.bias": "Fs_b",
@@ -32,20 +33,20 @@ NAMES = {
     "output.weight": "W2",
     "output.bias": "b2",
 }
-#: What the debug files hold beside parameters, other than gradients, which begin with ``grad_``.
+#: What the debug files contain in addition to parameters and gradients, whose names start with ``grad_``.
 RESULTS = ("X", "Y", "y", "MX", "Fs_flat", "conv_outputs", "conv_outputs_mat", "conv_flat", "X1", "P", "loss", "cost")
 
 FLOATS = (np.float32, np.float64)
 
 
 def images_from_columns(columns: ArrayLike, image_shape: Sequence[int] = (3, 32, 32)) -> AnyArray:
-    """Images (n, C, H, W) from a matrix with one image per column.
+    """Convert a matrix with one image per column to images (n, C, H, W).
 
     Parameters
     ----------
     columns : array_like, shape (C·H·W, n)
-        The course's ``X``: a column holds one colour plane after the other,
-        each row by row, as CIFAR-10 stores an image.
+        The course's ``X``. A column holds the colour planes one after the
+        other, each row by row, as CIFAR-10 stores an image.
     image_shape : tuple of int, default (3, 32, 32)
 
     Returns
@@ -90,7 +91,7 @@ def images_to_columns(images: ArrayLike) -> AnyArray:
 
 
 def filters_from_course(filters: ArrayLike) -> AnyArray:
-    """Filters (nf, C, f, f) from the course's ``Fs``.
+    """Convert the course's ``Fs`` to filters (nf, C, f, f).
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def filters_to_course(weight: ArrayLike) -> AnyArray:
 
 
 def patches_to_course(patches: ArrayLike, channels: int = 3) -> AnyArray:
-    """The course's ``MX`` from what `cyconv.backend.ops.im2col` returns.
+    """Convert the patches that `cyconv.backend.ops.im2col` returns to the course's ``MX``.
 
     Parameters
     ----------
@@ -150,13 +151,13 @@ def patches_to_course(patches: ArrayLike, channels: int = 3) -> AnyArray:
     n, size, n_patches = patches.shape
     channels = check_integer("channels", channels, 1)
     if size % channels:
-        raise ValueError(f"patches must hold a multiple of {channels} values each, but got {describe(patches)}")
-    apart = patches.reshape(n, channels, size // channels, n_patches)
-    return np.ascontiguousarray(apart.transpose(3, 2, 1, 0)).reshape(n_patches, size, n)
+        raise ValueError(f"patches must have a multiple of {channels} values each, but got {describe(patches)}")
+    by_channel = patches.reshape(n, channels, size // channels, n_patches)
+    return np.ascontiguousarray(by_channel.transpose(3, 2, 1, 0)).reshape(n_patches, size, n)
 
 
 def maps_to_course(maps: ArrayLike) -> AnyArray:
-    """The course's ``conv_outputs`` from outputs of the convolution.
+    """Convert outputs of the convolution to the course's ``conv_outputs``.
 
     Parameters
     ----------
@@ -177,12 +178,12 @@ def maps_to_course(maps: ArrayLike) -> AnyArray:
 
 
 def hidden_from_course(weight: ArrayLike, n_filters: int) -> AnyArray:
-    """The hidden layer's weight with columns in ``torch.flatten``'s order, from the course's ``W1``.
+    """Convert the course's ``W1`` to the hidden layer's weight, with columns in the order of ``torch.flatten``.
 
     Parameters
     ----------
     weight : array_like, shape (nh, n_p·nf)
-        Column ``patch·nf + filter`` belongs to that filter at that patch.
+        Column ``patch·nf + filter`` belongs to this filter at this patch.
     n_filters : int
 
     Returns
@@ -193,7 +194,7 @@ def hidden_from_course(weight: ArrayLike, n_filters: int) -> AnyArray:
     Raises
     ------
     TypeError, ValueError
-        If the columns are no multiple of the filters.
+        If the number of columns is not a multiple of the number of filters.
 
     Examples
     --------
@@ -201,8 +202,8 @@ def hidden_from_course(weight: ArrayLike, n_filters: int) -> AnyArray:
     array([[0, 2, 4, 1, 3, 5]])
     """
     weight, n_filters = _check_hidden(weight, n_filters)
-    apart = weight.reshape(len(weight), weight.shape[1] // n_filters, n_filters)
-    return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
+    by_patch = weight.reshape(len(weight), weight.shape[1] // n_filters, n_filters)
+    return np.ascontiguousarray(by_patch.transpose(0, 2, 1)).reshape(weight.shape)
 
 
 def hidden_to_course(weight: ArrayLike, n_filters: int) -> AnyArray:
@@ -223,8 +224,8 @@ def hidden_to_course(weight: ArrayLike, n_filters: int) -> AnyArray:
     array([[0, 1, 2, 3, 4, 5]])
     """
     weight, n_filters = _check_hidden(weight, n_filters)
-    apart = weight.reshape(len(weight), n_filters, weight.shape[1] // n_filters)
-    return np.ascontiguousarray(apart.transpose(0, 2, 1)).reshape(weight.shape)
+    by_filter = weight.reshape(len(weight), n_filters, weight.shape[1] // n_filters)
+    return np.ascontiguousarray(by_filter.transpose(0, 2, 1)).reshape(weight.shape)
 
 
 def _check_hidden(weight: ArrayLike, n_filters: int) -> tuple[AnyArray, int]:
@@ -236,15 +237,15 @@ def _check_hidden(weight: ArrayLike, n_filters: int) -> tuple[AnyArray, int]:
 
 
 def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
-    """A mapping for `Network.set_parameters` from the course's ``Fs``, ``W1``, ``b1``, ``W2``, ``b2``.
+    """Convert the course's ``Fs``, ``W1``, ``b1``, ``W2``, ``b2`` to parameters for `Network.set_parameters`.
 
     Parameters
     ----------
     arrays : mapping of str to array_like of float
         ``Fs`` (f, f, C, nf), ``W1`` (nh, n_p·nf), ``W2`` (K, nh), and the biases
-        as vectors or as columns. The convolution's bias ``Fs_b`` (nf,) may be
-        left out. What a debug file holds beside parameters (`RESULTS` and
-        gradients) is passed over.
+        as vectors or as columns. The convolution's bias ``Fs_b`` (nf,) is
+        optional. The other arrays of a debug file (`RESULTS` and gradients)
+        are ignored.
 
     Returns
     -------
@@ -256,8 +257,8 @@ def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
     KeyError
         If one of them is missing.
     TypeError, ValueError
-        If there is a name of something else, shapes do not fit together, or a
-        number is not finite.
+        If there is an unknown name, the shapes do not match, or a number is
+        not finite.
 
     Examples
     --------
@@ -273,8 +274,8 @@ def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
     for name in arrays:
         if name not in names + RESULTS and not str(name).startswith("grad_"):
             raise ValueError(
-                f"arrays must hold only {', '.join(names)} and what the course's debug files hold beside "
-                f"them, but got {describe(name)}"
+                f"arrays must hold only {', '.join(names)} and the other arrays of the course's debug files, "
+                f"but got {describe(name)}"
             )
     filters = check_array("Fs", arrays["Fs"], ("f", "f", "C", "nf"), FLOATS)
     n_filters = filters.shape[-1]
@@ -294,23 +295,23 @@ def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
 
 
 def _bias(arrays: Mapping[str, ArrayLike], name: str, length: int) -> FloatArray:
-    """A bias, which the course keeps as a column, as a vector."""
+    """A bias as a vector; the course keeps it as a column."""
     return check_array(name, as_array(name, arrays[name]).reshape(-1), (length,), FLOATS)
 
 
 def gradients_to_course(gradients: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
-    """``grad_Fs_flat``, ``grad_Fs_b``, ``grad_W1``, ``grad_b1`` and so on from `Network.loss_and_gradients`.
+    """Convert the gradients of `Network.loss_and_gradients` to the course's ``grad_Fs_flat``, ``grad_W1`` and so on.
 
     Parameters
     ----------
     gradients : mapping of str to ndarray
-        Of a network with one filter size and one hidden layer.
+        Gradients of a network with one filter size and one hidden layer.
 
     Returns
     -------
     dict of str to ndarray
         ``grad_Fs_flat`` (f²·C, nf), ``grad_W1`` (nh, n_p·nf), ``grad_W2`` (K, nh),
-        and the biases' as columns.
+        and those of the biases as columns.
 
     Examples
     --------
@@ -354,7 +355,7 @@ def _check_mapping(name: str, value: Any, keys: Iterable[str]) -> None:
 def read_debug_file(path: StrPath) -> dict[str, NDArray[np.float64]]:
     """The numeric arrays of the course's ``debug_info.npz`` or ``debug_conv_info.npz``, as float64.
 
-    Nothing is unpickled; members that are no arrays of numbers are left out.
+    Nothing is unpickled; members that are not arrays of numbers are skipped.
 
     Parameters
     ----------
@@ -369,12 +370,13 @@ def read_debug_file(path: StrPath) -> dict[str, NDArray[np.float64]]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no ``.npz`` file, or is damaged.
+        If it is not an ``.npz`` file, or is damaged.
     """
     path = check_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"path must be one of the course's .npz files, but there is no file {path}")
     arrays = {}
+    errors = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, RuntimeError, SyntaxError)
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             for name in file.files:
@@ -386,16 +388,7 @@ def read_debug_file(path: StrPath) -> dict[str, NDArray[np.float64]]:
                     raise
                 if array.dtype.kind in "biuf":
                     arrays[name] = array.astype(np.float64)
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        EOFError,
-        KeyError,
-        RuntimeError,
-        NotImplementedError,
-        SyntaxError,
-        zlib.error,
-    ) as error:
+    except errors as error:
         raise ValueError(
             f"path must be one of the course's .npz files, but {path} is not one or is damaged: {error}"
         ) from None

@@ -1,4 +1,4 @@
-"""Data by their description, which travels to other processes and machines in their place."""
+"""Descriptions of data sets, which are sent to other processes and machines in place of the data."""
 
 import hashlib
 import multiprocessing
@@ -15,18 +15,19 @@ from ..datasets import Dataset, load_cifar10, make_shapes
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where data come from: small, picklable, loaded once in each process that asks.
+    """A description of where data come from: small, picklable, and loaded once in each process that uses it.
 
     Parameters
     ----------
     folder : str or None
-        Where CIFAR-10 is, for `load_cifar10`; None draws `make_shapes`.
+        Where CIFAR-10 is, for `load_cifar10`; None for `make_shapes`.
     protocol : {"full", "batch1"}
-        Which images train and validate. Of CIFAR-10, ``"full"``: 49,000 and
-        the last 1,000 (the assignment's); ``"batch1"``: batch 1 and batch 2.
-        Of the shapes, 10,000 train and 2,000 test in both, and 1,000 or 10,000 validate.
+        Which images to train and validate on. For CIFAR-10, ``"full"``: 49,000
+        and the last 1,000, as in the assignment; ``"batch1"``: batch 1 and
+        batch 2. For the shapes, 10,000 training and 2,000 test images with
+        both, and 1,000 or 10,000 validation images.
     small : bool, default False
-        Of the shapes a tenth of that.
+        Whether to use a tenth of these numbers of shapes.
 
     Examples
     --------
@@ -47,7 +48,7 @@ class DataSource:
         object.__setattr__(self, "small", small)
 
     def load(self) -> Dataset:
-        """The `Dataset`; the same object for the same source, not a copy."""
+        """Load the `Dataset`; equal sources share one object."""
         return _load(self)
 
 
@@ -59,7 +60,7 @@ def _load(source: DataSource) -> Dataset:
     train, validation = ((1, 2, 3, 4, 5), None) if source.protocol == "full" else ((1,), (2,))
     with warnings.catch_warnings():
         if multiprocessing.parent_process() is not None:
-            warnings.simplefilter("ignore")  # what there is to say of the files, one process says
+            warnings.simplefilter("ignore")  # the main process shows warnings about the files
         return load_cifar10(Path(source.folder), train_batches=train, validation_batches=validation)
 
 
@@ -70,7 +71,7 @@ def describe_data(data: Dataset) -> JsonDict:
     -------
     dict
         ``name``, ``n_train``, ``n_validation``, ``n_test``, ``class_names``,
-        and ``fingerprint``: the SHA-256 over the three splits'.
+        and ``fingerprint``, a SHA-256 over those of the three splits.
     """
     splits = (data.train, data.validation, data.test)
     fingerprints = "".join(split.fingerprint() for split in splits)

@@ -1,8 +1,8 @@
-"""Many independent calls, carried out on any `concurrent.futures.Executor`, none lost and none given twice.
+"""Many independent calls on any `concurrent.futures.Executor`, each with exactly one result.
 
 There is no scheduler here: processes come from the standard library, a
-cluster from ``dask.distributed``, ranks from ``mpi4py.futures``. What is here
-is how to open each of them, and what to do when workers die.
+cluster from ``dask.distributed``, ranks from ``mpi4py.futures``. This module
+creates these executors, and resubmits calls when workers die.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ from .._signals import Interrupted, SignalHandler
 
 KINDS = ("process", "dask", "mpi", "serial")
 MAX_BREAKS = 3
-PATIENCE = 10.0  # seconds in which processes that are to end may write what they have
-NO_MAIN_GUARD = 113  # exit status of a process that came back here while it imported the script
+SHUTDOWN_TIMEOUT = 10.0  # seconds that terminated processes have to write their checkpoints
+NO_MAIN_GUARD = 113  # exit status of a process that gets here again while importing the script
 
 _Call = TypeVar("_Call", bound=tuple[Any, ...])
 _Result = TypeVar("_Result")
@@ -37,42 +37,45 @@ _PACKAGES = {"dask": "distributed", "mpi": "mpi4py"}
 
 
 def executor_factory(kind: str, n_workers: int = 1, address: str | None = None) -> ExecutorFactory:
-    """What opens an executor of the kind, and a fresh one each time it is called.
+    """Return a function that creates a new executor of the given kind each time it is called.
 
     Parameters
     ----------
     kind : {"process", "dask", "mpi", "serial"}
-        ``"process"``: a pool of local processes, started afresh (spawned, not
-        forked); told to end, runs write their checkpoints. ``"dask"``: the
-        cluster at ``address``, or else a local one of ``n_workers`` processes
-        with one thread each, on the loopback interface. ``"mpi"``: the ranks of ``mpiexec -n N python -m
-        mpi4py.futures SCRIPT``, or as many as the MPI library can start.
-        ``"serial"``: no executor; calls run in the calling thread.
+        ``"process"``: a pool of local processes, spawned rather than forked;
+        when terminated, runs write their checkpoints. ``"dask"``: the cluster
+        at ``address``, or else a local one of ``n_workers`` processes with one
+        thread each, on the loopback interface. ``"mpi"``: the ranks of
+        ``mpiexec -n N python -m mpi4py.futures SCRIPT``, or as many as the MPI
+        library can start. ``"serial"``: no executor; calls run in the calling
+        thread.
     n_workers : int, default 1
-        Processes to start; without meaning to ``"serial"`` and at an ``address``.
+        Number of processes to start; ignored by ``"serial"`` and with an
+        ``address``.
     address : str, optional
-        Of a running Dask scheduler, such as ``"tcp://127.0.0.1:8786"``. Its
-        workers need this package, and one thread each (``--nthreads 1``).
+        Address of a running Dask scheduler, such as ``"tcp://127.0.0.1:8786"``.
+        Its workers need this package, and one thread each (``--nthreads 1``).
 
     Returns
     -------
     callable
-        Without arguments; gives a context manager whose value is an executor
-        or None. Leaving it by an exception ends what still runs.
+        Takes no arguments and returns a context manager whose value is an
+        executor or None. If it is left by an exception, running calls are
+        terminated.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is refused.
+        If an argument is invalid.
     ModuleNotFoundError
         If the kind needs a package that is not installed.
 
     Notes
     -----
     Each local process imports the script that starts it, so the script must
-    be a file, and must open ``"process"`` or ``"dask"`` under
-    ``if __name__ == "__main__":``; opening them raises RuntimeError otherwise.
-    Notebooks, interactive sessions and ``python -c`` need nothing.
+    be a file, and must use ``"process"`` and ``"dask"`` only under
+    ``if __name__ == "__main__":``; otherwise RuntimeError is raised.
+    Notebooks, interactive sessions and ``python -c`` need no such guard.
 
     Examples
     --------
@@ -100,37 +103,38 @@ def map_unordered(
     make_executor: ExecutorFactory,
     max_breaks: int = MAX_BREAKS,
 ) -> Generator[tuple[_Call, _Result], None, None]:
-    """Call ``function`` with every tuple of arguments; yield each result as it is there.
+    """Call ``function`` with every tuple of arguments; yield each result as it becomes available.
 
-    What was lost with its worker (the process was killed, the node went away)
-    is submitted again, to a fresh executor; what had come back by then is not.
+    Calls that are lost with their worker (its process was killed, its node
+    went down) are submitted again to a new executor.
 
     Parameters
     ----------
     function : callable
-        For other processes: importable there by its name.
+        For other processes, it must be importable there by its name.
     calls : iterable of tuple
-        Arguments, for other processes picklable.
+        Arguments; for other processes, they must be picklable.
     make_executor : callable
-        See `executor_factory`; also any class or function that gives an
+        See `executor_factory`; or any class or function that returns a
         `concurrent.futures.Executor` when called without arguments.
     max_breaks : int
-        So many executors in a row may break without a single result.
+        Number of executors in a row that may break without a single result.
 
     Yields
     ------
     call : tuple
         One of ``calls``, each once.
     result : object
-        What ``function`` returned. In order of ``calls`` without executor;
-        as they finish with one.
+        What ``function`` returned. Results come in the order of ``calls``
+        without an executor, and as they finish with one.
 
     Raises
     ------
     ChildProcessError
-        If workers died ``max_breaks`` times in a row with no result in between.
+        If workers died ``max_breaks`` times in a row without a result in
+        between.
     Exception
-        Whatever ``function`` raises ends the work.
+        The first exception that ``function`` raises; it ends the work.
 
     Examples
     --------
@@ -143,52 +147,52 @@ def map_unordered(
     while pending:
         if breaks == max_breaks:
             raise ChildProcessError(
-                f"workers ended {breaks} times in a row before any of their {len(pending)} calls did"
+                f"workers died {breaks} times in a row before any of their {len(pending)} calls finished"
             )
         breaks += 1
         with make_executor() as executor:
-            for key, result in _pass(function, pending, executor):
+            for key, result in _submit_pending(function, pending, executor):
                 breaks = 0
                 yield pending.pop(key), result
 
 
-def _pass(
+def _submit_pending(
     function: Callable[..., _Result], pending: dict[int, _Call], executor: Executor | None
 ) -> Iterator[tuple[int, _Result]]:
-    """One executor's worth of results: ``(key, result)`` of every call that it did not lose."""
+    """Submit all pending calls to one executor; yield ``(key, result)`` of each that was not lost."""
     if executor is None:
         for key in list(pending):
             yield key, function(*pending[key])
         return
     keys: dict[Future[_Result], int] = {}
-    with contextlib.suppress(BrokenExecutor):  # what could not be submitted stays pending
+    with contextlib.suppress(BrokenExecutor):  # calls that could not be submitted stay pending
         for key, call in pending.items():
             keys[executor.submit(function, *call)] = key
     try:
         for future in as_completed(list(keys)):
-            error = _error_of(future)
+            error = _exception_of(future)
             if error is None:
                 yield keys.pop(future), future.result()
-            elif not isinstance(error, _losses()):
+            elif not isinstance(error, _lost_worker_errors()):
                 raise error
     finally:
-        if not isinstance(executor, _Pool):  # it cancels what waits itself, once its processes are gone
+        if not isinstance(executor, _Pool):  # it cancels waiting calls itself, once its processes have ended
             for future in keys:
                 future.cancel()
 
 
-def _error_of(future: Future[Any]) -> BaseException | None:
+def _exception_of(future: Future[Any]) -> BaseException | None:
     try:
         return future.exception()
     except CancelledError as error:
         return error
 
 
-def _losses() -> tuple[type[BaseException], ...]:
-    """How executors tell that a call's worker is gone: it says nothing against the call."""
+def _lost_worker_errors() -> tuple[type[BaseException], ...]:
+    """The exceptions by which executors report that a worker is gone, through no fault of the call."""
     scheduler = sys.modules.get("distributed.scheduler")
     killed = (scheduler.KilledWorker,) if scheduler else ()
-    return BrokenExecutor, CancelledError, Interrupted, *killed  # Interrupted: a worker's own SIGTERM
+    return BrokenExecutor, CancelledError, Interrupted, *killed  # Interrupted: the worker received SIGTERM
 
 
 def _serial(n_workers: int) -> contextlib.AbstractContextManager[None]:
@@ -199,20 +203,20 @@ def _serial(n_workers: int) -> contextlib.AbstractContextManager[None]:
 def _processes(n_workers: int) -> Iterator[Executor]:
     _check_main_module()
     context = _SpawnContext()
-    pool = _Pool(n_workers, context, initializer=_begin_worker)
+    pool = _Pool(n_workers, context, initializer=_initialize_worker)
     broken = None
     try:
         yield pool
     except BrokenExecutor as error:
         broken = error
     finally:
-        # All that was asked for is there, or is wanted no more: nobody waits for a run's end, only for its checkpoint.
+        # The results are complete or no longer wanted: wait only until running calls have written checkpoints.
         children = [child for child in context.processes if child.pid is not None]
         for child in children:
             child.terminate()
-        patience = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
         for child in children:
-            child.join(max(0.0, patience - time.monotonic()))
+            child.join(max(0.0, deadline - time.monotonic()))
             child.kill()
         pool.shutdown(cancel_futures=True)
     if any(child.exitcode == NO_MAIN_GUARD for child in children):
@@ -226,7 +230,7 @@ def _processes(n_workers: int) -> Iterator[Executor]:
 
 
 class _SpawnContext(SpawnContext):
-    """Remembers the processes it made."""
+    """A context that keeps a list of the processes it created."""
 
     def __init__(self) -> None:
         self.processes: list[SpawnProcess] = []
@@ -237,25 +241,25 @@ class _SpawnContext(SpawnContext):
 
 
 def _check_main_module() -> None:
-    """End a child that would start processes while it imports the script; refuse a script that none can import."""
+    """Exit if this child would start processes while importing the script; check that the script can be imported."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(NO_MAIN_GUARD)
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
     if path is None or getattr(main, "__spec__", None) is not None:
         return  # a notebook, python -c or python -m
-    begun_in = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
-    if not os.path.exists(os.path.join(begun_in, path)):
+    original_folder = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    if not os.path.exists(os.path.join(original_folder, path)):
         raise RuntimeError(
             f"processes must be started by a script that each of them can import, but there is no file {path}"
         )
 
 
 class _Pool(ProcessPoolExecutor):
-    """Processes that end on SIGTERM and its like, but not in the middle of a file.
+    """Processes that end on SIGTERM and similar signals, but not while writing a file.
 
-    Python 3.11.2's own thread stumbles over calls that were cancelled before
-    the processes ended.
+    Calls must not be cancelled before the processes have ended: in Python
+    3.11.2 the pool's management thread fails on them.
     """
 
     def submit(self, function: Callable[..., _Result], /, *arguments: Any) -> Future[_Result]:  # type: ignore[override]
@@ -271,19 +275,19 @@ def _call(function: Callable[..., _Result], *arguments: Any) -> _Result:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signum, signal.SIG_IGN)  # once is enough
-    error = Interrupted("the work was ended")
+    signal.signal(signum, signal.SIG_IGN)  # handle only the first signal
+    error = Interrupted("the work was interrupted")
     error.signum = signum
     raise error
 
 
-def _begin_worker() -> None:
-    """Ctrl-C is the parent's to act on; and no worker outlives its parent."""
+def _initialize_worker() -> None:
+    """Leave Ctrl-C to the parent process, and exit when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -308,17 +312,17 @@ def _dask(n_workers: int, address: str | None) -> Iterator[Executor]:
                 )
             except RuntimeError:
                 with contextlib.suppress(BrokenExecutor), _processes(1) as pool:
-                    pool.submit(int).result()  # says so if the script cannot be imported
+                    pool.submit(int).result()  # raises a clear error if the script cannot be imported
                 raise
             address = stack.enter_context(cluster)
         yield _DaskExecutor(stack.enter_context(Client(address)))
 
 
 class _DaskExecutor(Executor):
-    """A Dask client's calls as futures of the standard library.
+    """A Dask client that returns futures of the standard library.
 
-    The client's own executor leaves a future without an end if its result was
-    lost with a worker and the call, made again, failed or was cancelled.
+    With the client's own executor, a future never finishes if its result was
+    lost with a worker and the repeated call failed or was cancelled.
     """
 
     def __init__(self, client: Any) -> None:

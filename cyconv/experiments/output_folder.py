@@ -1,4 +1,4 @@
-"""The folder of a script's results: whose they are, what is finished, and what may be replaced."""
+"""The folder of a script's results: which configuration they belong to, and when they may be replaced."""
 
 import json
 import os
@@ -23,43 +23,48 @@ UNFINISHED = "cyconv-unfinished"
 class OutputFolder:
     """A folder for the results of one configuration.
 
-    Results that are there are not replaced by unfinished ones: a run that is
-    to replace them (``overwrite``), or adds to complete ones (``resume``),
-    writes into the folder ``cyconv-unfinished`` inside until it is complete;
-    then its files take their place. Files of others are left alone.
+    Existing results are never replaced by unfinished ones: a script that is to
+    replace them (``overwrite``), or to add to complete ones (``resume``),
+    writes to the subfolder ``cyconv-unfinished`` until it has finished; only
+    then are its files moved to where the old ones were. Other files in the
+    folder are left alone.
 
     Parameters
     ----------
     path : path-like
         Created if it is missing.
     configuration : dict
-        What decides the numbers (see `configuration`). It is kept in the
-        folder, and a folder that holds other or unfinished results is refused.
+        What decides the results (see `cyconv.experiments.cli.configuration`).
+        It is saved in the folder, and a folder with other or unfinished
+        results is rejected.
     resume : bool, optional
-        Go on with what it holds, if no run of the same name and seed differs;
-        None where a script has no ``--resume``.
+        Whether to continue from the results in the folder, provided that no
+        run of the same name and seed differs; None if the script has no
+        ``--resume``.
     overwrite : bool
-        Replace what it holds.
+        Whether to replace the results in the folder.
     names : tuple of str
-        Of the files with the results and with their summary.
+        Names of the files with the results and with their summary.
     check : callable, optional
         Called with the folder that is to be resumed; raises ValueError if
-        this configuration cannot go on from there.
+        this configuration cannot be resumed from there.
 
     Attributes
     ----------
     path : Path
         Where to write.
     output : Path
-        What ``path`` was, and is again once the results are complete.
+        The folder that was asked for. It differs from ``path`` while results
+        are unfinished that are to replace others.
     results : dict or None
-        If the folder holds this very configuration, complete: its results
-        file. There is nothing to run, and nothing was written.
+        The contents of the results file if the folder already contains
+        complete results of this configuration. Then there is nothing to run,
+        and nothing was written.
 
     Raises
     ------
     UsageError
-        If the folder cannot be made or written, or holds other results.
+        If the folder cannot be created or written, or contains other results.
     """
 
     def __init__(
@@ -77,14 +82,14 @@ class OutputFolder:
             self._check_writable()
         self._names = names
         self._unfinished = self.output / UNFINISHED
-        self._take_place()  # what a process that was killed then had completed
+        self._move_into_place()  # complete results of a process that was killed while moving them
         configuration = json.loads(json.dumps(configuration))
         document, replacement = _read(self / names[0]), _read(self._unfinished / CONFIGURATION)
         self.results: JsonDict | None = None
         if self._unfinished.exists() and (overwrite or not replacement):
             shutil.rmtree(self._unfinished)
         if overwrite:
-            if self._held() is not None:
+            if self._existing_configuration() is not None:
                 self._start_replacement()
         else:
             complete = document.get("complete") is True
@@ -92,17 +97,17 @@ class OutputFolder:
             if complete and same and not (resume and replacement == configuration):
                 self.results = document
                 return
-            held = replacement or self._held()
-            if held is not None:
+            existing = replacement or self._existing_configuration()
+            if existing is not None:
                 with usage(path="--output"):
-                    self._check_held(held, configuration, resume)
+                    self._check_resumable(existing, configuration, resume)
                     if check is not None:
                         check(self._unfinished if replacement else self.output)
-                    configuration = self._joined(held, configuration)
+                    configuration = self._merge_runs(existing, configuration)
                 if replacement:
                     self.path = self._unfinished
                 elif complete:
-                    self._start_replacement(self._run_files(held))
+                    self._start_replacement(self._run_files(existing))
         self.write(CONFIGURATION, configuration)
 
     def __truediv__(self, name: str) -> Path:
@@ -115,14 +120,14 @@ class OutputFolder:
         return str(self.path)
 
     def write(self, name: str, content: str | JsonDict) -> None:
-        """Write a text, or a dict as JSON, to the file of this name in the folder, atomically."""
+        """Write a string, or a dict as JSON, to the file of this name in the folder, atomically."""
         if isinstance(content, str):
             write_text(self / name, content)
         else:
             write_json(self / name, content)
 
     def finish(self, document: JsonDict, summary: str) -> None:
-        """Write the results file and the summary; what is complete takes the place of earlier results.
+        """Write the results file and the summary; complete results then replace earlier ones.
 
         Parameters
         ----------
@@ -131,21 +136,21 @@ class OutputFolder:
         summary : str
         """
         self.write(self._names[1], summary)
-        self.write(self._names[0], document)  # last: it says whether everything is there
-        self._take_place()
+        self.write(self._names[0], document)  # last, since it says whether the results are complete
+        self._move_into_place()
 
     def report(self) -> int:
-        """Say that the results are here already and nothing was run; give back the exit code, 0."""
+        """Print that the results already exist and nothing was run; return the exit code, 0."""
         results = self.results or {}
         on = f" on {results['data_set']}" if "data_set" in results else ""
         print(
-            f"Complete results of this configuration{on} are in {self} already: nothing was run "
-            "(--overwrite runs it again)"
+            f"Complete results of this configuration{on} are already in {self}: nothing was run "
+            "(use --overwrite to run it again)"
         )
         return 0
 
     def _check_writable(self) -> None:
-        """Find out now, not after an hour of training."""
+        """Fail now rather than after an hour of training."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -156,14 +161,14 @@ class OutputFolder:
             ) from None
 
     def _start_replacement(self, files: Iterable[Path] = ()) -> None:
-        """Write into the folder of the unfinished from now on, starting from copies of these files."""
+        """Write to the subfolder for unfinished results from now on, starting with copies of these files."""
         self._unfinished.mkdir()
         for file in files:
             copy_file(file, self._unfinished / file.name)
         self.path = self._unfinished
 
-    def _take_place(self) -> None:
-        """Move complete results from the folder of the unfinished to where they belong, or the rest after a kill."""
+    def _move_into_place(self) -> None:
+        """Move complete results from the subfolder to the output folder, or what a killed process left of them."""
         if _read(self._unfinished / self._names[0]).get("complete") is not True:
             return
         new, old = self._unfinished / CONFIGURATION, self.output / CONFIGURATION
@@ -181,72 +186,73 @@ class OutputFolder:
         self.path = self.output
 
     def _run_files(self, configuration: JsonDict) -> list[Path]:
-        """The files here that a configuration's runs and its search keep."""
+        """The existing files of a configuration's runs and search."""
         stems = [f"{run['name']}-seed{run['seed']}" for run in configuration.get("runs", [])]
         names = [pattern.replace("*", stem) for stem in stems for pattern in RunFiles.PATTERNS]
         names += [JOURNAL] * ("search" in configuration)
         return [self.output / name for name in names if (self.output / name).is_file()]
 
-    def _check_held(self, held: JsonDict, configuration: JsonDict, resume: bool | None) -> None:
-        """Refuse to touch, or to go on with, what is held."""
-        go_on = "" if resume is None else "--resume to go on with them or "
-        if held == configuration and not resume:
+    def _check_resumable(self, existing: JsonDict, configuration: JsonDict, resume: bool | None) -> None:
+        """Raise ValueError unless the script was asked to resume, and the existing results say what they are."""
+        if existing == configuration and not resume:
+            choice = "" if resume is None else "--resume to continue them or "
             raise ValueError(
                 "--output must be a folder without unfinished results, but "
-                f"{self.output} holds some of this configuration: give {go_on}--overwrite to replace them"
+                f"{self.output} contains some of this configuration: give {choice}--overwrite to replace them"
             )
-        if held == {}:
-            what = "not one of ours" if (self.output / CONFIGURATION).exists() else "missing"
-            wanted = "--resume needs results" if resume else "--output must be a folder without results, or"
+        if existing == {}:
+            state = "not a cyconv file" if (self.output / CONFIGURATION).exists() else "missing"
+            expected = "--resume needs results" if resume else "--output must be a folder without results, or"
             raise ValueError(
-                f"{wanted} with the {CONFIGURATION} that tells what they are of, but in {self.output} "
-                f"it is {what}: choose another folder or give --overwrite"
+                f"{expected} with the {CONFIGURATION} that describes them, but in {self.output} "
+                f"it is {state}: choose another folder or give --overwrite"
             )
         if not resume:
+            choice = "" if resume is None else " or --resume"
             raise ValueError(
                 "--output must be a folder without results of another configuration, but "
-                f"{self.output} holds some: choose another folder or give --overwrite"
-                + " or --resume"
-                * (resume is not None)
+                f"{self.output} contains some: choose another folder or give --overwrite{choice}"
             )
 
-    def _joined(self, held: JsonDict, configuration: JsonDict) -> JsonDict:
-        """The configuration with the other runs that are held, if what is held can be gone on with."""
+    def _merge_runs(self, existing: JsonDict, configuration: JsonDict) -> JsonDict:
+        """The configuration with the other existing runs added; ValueError if the results cannot be resumed."""
         runs = {(run["name"], run["seed"]): run for run in configuration["runs"]}
         others = []
-        for run in held["runs"]:
+        for run in existing["runs"]:
             if (run["name"], run["seed"]) not in runs:
                 others.append(run)
             elif run != runs[run["name"], run["seed"]]:
                 raise ValueError(
-                    f"--resume needs runs of the same settings, but {self.output} holds {run['name']} of others"
+                    f"--resume needs runs of the same settings, but {self.output} contains {run['name']} with others"
                 )
         for key in ("script", "data"):
-            if held.get(key) != configuration[key]:
-                raise ValueError(f"--resume needs results of the same {key}, but {self.output} holds those of another")
+            if existing.get(key) != configuration[key]:
+                raise ValueError(
+                    f"--resume needs results of the same {key}, but {self.output} contains those of another"
+                )
         return {**configuration, "runs": others + configuration["runs"]}
 
-    def _held(self) -> JsonDict | None:
-        """The configuration whose results are here; None if nothing is, {} if nobody can tell whose."""
-        ours = (*self._names, RESULTS, SUMMARY, JOURNAL, BENCHMARK, *RunFiles.PATTERNS)
-        found = any(next(self.output.glob(name), None) for name in ours)
-        held = _read(self.output / CONFIGURATION)
-        return held if found or (not held and (self.output / CONFIGURATION).exists()) else None
+    def _existing_configuration(self) -> JsonDict | None:
+        """The configuration of the existing results; None if there are none, {} if it is unknown."""
+        names = (*self._names, RESULTS, SUMMARY, JOURNAL, BENCHMARK, *RunFiles.PATTERNS)
+        found = any(next(self.output.glob(name), None) for name in names)
+        existing = _read(self.output / CONFIGURATION)
+        return existing if found or (not existing and (self.output / CONFIGURATION).exists()) else None
 
 
 def _read(path: Path) -> JsonDict:
-    """What one of a folder's JSON files says; {} if it is missing or not one of ours."""
+    """The contents of one of the folder's JSON files; {} if it is missing or not a cyconv file."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        about = held.get("configuration", held)
-        known = "script" in about and all({"name", "seed"} <= set(run) for run in about["runs"])
-        return held if known else {}
+        document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        configuration = document.get("configuration", document)
+        known = "script" in configuration and all({"name", "seed"} <= set(run) for run in configuration["runs"])
+        return document if known else {}
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return {}
 
 
 def _move(file: Path, folder: Path) -> None:
-    """As a copy, for what stands there may be a link; what a killed writer left goes no further."""
+    """Move by copying, since the target may be a link; drop temporary files that a killed writer left."""
     if file.suffix != ".part":
         copy_file(file, folder / file.name)
     file.unlink()

@@ -1,4 +1,4 @@
-"""What comes of a run, and the files that it keeps."""
+"""The result of a run, and the files in which it is kept."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,26 +20,27 @@ _STATES = ("complete", "interrupted", "diverged")
 
 @dataclass(eq=False)
 class Result:
-    """What came of a `Run`.
+    """The result of a `Run`.
 
     Attributes
     ----------
     run : Run
     data : dict
-        What it ran on, as `describe_data` puts it.
+        The data it was trained on, as described by `describe_data`.
     history : History
     n_parameters : int
     filters : list of ndarray, each (n_filters, channels, f, f)
-        The first layer's, at the end: one array per branch.
+        The trained filters of the first layer, one array per branch.
     state : {"complete", "interrupted", "diverged"}
     message : str
-        Why it did not complete; else empty.
+        Why the run is not complete; empty if it is.
     test : dict or None
-        ``loss``, ``accuracy`` and, of a run with snapshots,
-        ``ensemble_accuracy``; the test split is read once, at the end of a
-        complete run, and not at all in another.
+        ``loss``, ``accuracy`` and, for a run with snapshots,
+        ``ensemble_accuracy``. The test split is read only once, at the end of
+        a complete run.
     confusion : ndarray of int64, shape (n_classes, n_classes), or None
-        Test images of the row's class that were taken for the column's.
+        Number of test images of the row's class that were predicted as the
+        column's.
     """
 
     run: Run
@@ -54,17 +55,17 @@ class Result:
 
     @property
     def complete(self) -> bool:
-        """bool: whether the run reached its end."""
+        """bool: whether the run has finished."""
         return self.state == "complete"
 
     @property
     def updates_per_second(self) -> float:
-        """float: update steps per second of update time, evaluation not counted."""
+        """float: update steps per second, excluding the time spent on evaluation."""
         steps = self.history.last_step or 0
         return steps / self.history.update_time if self.history.update_time > 0 else 0.0
 
     def document(self) -> JsonDict:
-        """dict: everything but the filters, as JSON values."""
+        """dict: everything except the filters, as JSON values."""
         return {
             **self._header(),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
@@ -88,7 +89,7 @@ class Result:
         Raises
         ------
         OSError
-            If it cannot be written; what stood at ``path`` stays.
+            If the file cannot be written; an existing file is then left as it was.
         """
         arrays = {f"history.{key}": self.history[key] for key in CURVES}
         arrays |= {f"filters.{i}": array for i, array in enumerate(self.filters)}
@@ -98,14 +99,15 @@ class Result:
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
-        """Read what `save` wrote.
+        """Load a result that `save` wrote.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not such a file, is damaged or from a newer version.
+            If the file is not a result, is damaged, or was written by a newer
+            version.
         """
         header, arrays = load_arrays(path, _KIND, _VERSION)
         try:
@@ -123,21 +125,21 @@ class Result:
                 confusion=arrays.get("confusion"),
             )
             if result.complete and not {"loss", "accuracy"} <= set(result.test or ()):
-                raise ValueError("it is complete, but holds no test accuracy")
+                raise ValueError("it is complete, but has no test accuracy")
             return result
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"path must be a cyconv run file, but {path} is damaged: {error}") from None
 
 
 class RunInterrupted(Interrupted):
-    """A signal ended an experiment.
+    """A signal interrupted an experiment.
 
     Attributes
     ----------
     signum : int
         The signal's number.
     result : Result or None
-        What there was by then of the run that it met, if it met one.
+        The partial result of the run that was interrupted, if there was one.
     """
 
     def __init__(self, message: str, signum: int | None = None, result: Result | None = None) -> None:
@@ -148,7 +150,7 @@ class RunInterrupted(Interrupted):
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files that a run keeps in an output folder.
+    """The files of a run in an output folder.
 
     Examples
     --------
@@ -159,7 +161,7 @@ class RunFiles:
     folder: Path
     run: Run
 
-    #: Patterns of all the names below, for whoever clears a folder.
+    #: Patterns of all the names below.
     PATTERNS = ("run-*.npz", "checkpoint-*.npz", "network-*.npz", "history-*.csv")
 
     def __init__(self, folder: StrPath, run: Run) -> None:
@@ -168,12 +170,12 @@ class RunFiles:
 
     @property
     def result(self) -> Path:
-        """Path: the `Result`; once it is there, the run is finished."""
+        """Path: the `Result`; it exists once the run has finished."""
         return self.folder / f"run-{self.run.stem}.npz"
 
     @property
     def checkpoint(self) -> Path:
-        """Path: the trainer's checkpoint, while the run is not finished."""
+        """Path: the trainer's checkpoint; it exists until the run has finished."""
         return self.folder / f"checkpoint-{self.run.stem}.npz"
 
     @property

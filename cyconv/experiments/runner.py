@@ -1,4 +1,4 @@
-"""Train what runs describe: one, or many, several at a time if asked."""
+"""Train one run, or many of them, possibly several at a time."""
 
 import contextlib
 from collections.abc import Generator, Iterable
@@ -32,36 +32,37 @@ def run_experiment(
     progress: bool | None = None,
     threads: int | None = None,
 ) -> Result:
-    """Train as described, then read the test split once.
+    """Train a run, then evaluate it on the test split once.
 
     Parameters
     ----------
     run : Run
     data : Dataset or DataSource
     folder : path-like, optional
-        An existing folder for the run's files (see `RunFiles`): checkpoints
-        while it runs; history, network and result at its end.
+        An existing folder for the run's files (see `RunFiles`): a checkpoint
+        during training; history, network and result at the end.
     resume : bool, default False
-        Take what ``folder`` has: a finished run is not run again, an
-        unfinished one goes on from its checkpoint.
+        Whether to use what is in ``folder``: the result of a finished run is
+        loaded, and an unfinished run is resumed from its checkpoint.
     progress : bool, optional
-        Whether to show a progress bar under the run's name; only in a notebook
-        or when stderr is a terminal unless given.
+        Whether to show a progress bar with the run's name. By default it is
+        shown in a notebook, and if stderr is a terminal.
     threads : int, optional
-        For `set_num_threads`, in the process where this runs.
+        Number of threads, for `set_num_threads` in the current process.
 
     Returns
     -------
     Result
-        Also when training diverged; its state says so.
+        Also if training diverged, which its state records.
 
     Raises
     ------
     RunInterrupted
-        On SIGINT (Ctrl-C), SIGTERM and the other signals that end `CyclicTrainer.fit`, with the partial result.
+        On SIGINT (Ctrl-C), SIGTERM and the other signals that interrupt
+        `CyclicTrainer.fit`, with the partial result.
     ValueError, TypeError
-        If a setting is refused, or the files in ``folder`` are of another
-        run or of other data.
+        If a setting is invalid, or the files in ``folder`` belong to another
+        run or to other data.
     OSError
         If a file cannot be written.
     """
@@ -71,14 +72,14 @@ def run_experiment(
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a Dataset or a DataSource, but got {describe(data)}")
     files = None if folder is None else RunFiles(check_path("folder", folder), run)
-    about = describe_data(data)
+    description = describe_data(data)
     if resume and files and files.result.is_file():
-        return _finished(files, about)
+        return _load_finished(files, description)
     if resume and files and files.checkpoint.is_file():
-        trainer = _resumed(files, data)
+        trainer = _resume(files, data)
     else:
         trainer = run.trainer(data.train.images.shape[1:], len(data.class_names))
-    result = Result(run, about, trainer.history, trainer.network.n_parameters, _filters(trainer.network))
+    result = Result(run, description, trainer.history, trainer.network.n_parameters, _filters(trainer.network))
     if progress is None:
         progress = is_interactive()
     try:
@@ -92,13 +93,13 @@ def run_experiment(
             checkpoint_every=None if files is None else max(500, trainer.schedule.total_steps // 20),
         )
     except Interrupted as stop:
-        _note_end(result, trainer, files, "interrupted", str(stop))
+        _finish(result, trainer, files, "interrupted", str(stop))
         raise RunInterrupted(str(stop), stop.signum, result) from stop
     except DivergenceError as error:
-        _note_end(result, trainer, files, "diverged", str(error))
+        _finish(result, trainer, files, "diverged", str(error))
     else:
-        result.test, result.confusion = _read_test(trainer, data)
-        _note_end(result, trainer, files, "complete", "")
+        result.test, result.confusion = _evaluate_test(trainer, data)
+        _finish(result, trainer, files, "complete", "")
     if files:
         if result.complete:
             trainer.network.save(files.network)
@@ -114,31 +115,33 @@ def run_all(
     make_executor: ExecutorFactory = executor_factory("serial"),
     **options: Any,
 ) -> Generator[Result, None, None]:
-    """Carry out many runs; yield each `Result` as it is there.
+    """Train many runs; yield each `Result` as it becomes available.
 
     Parameters
     ----------
     runs : iterable of Run
-        No two of the same name and seed.
+        No two with the same name and seed.
     data : Dataset or DataSource
-        For other processes a `DataSource`: so the images do not travel.
+        With other processes, use a `DataSource`, so that the images need not
+        be sent to them.
     make_executor : callable, optional
-        What opens an executor, see `executor_factory`; runs go one after
-        another in this thread unless given.
+        Creates an executor (see `executor_factory`). By default, runs are
+        trained one after another in this thread.
     **options
         For `run_experiment`.
 
     Yields
     ------
     Result
-        In the order of ``runs`` in this thread; as they are there from an executor.
+        In the order of ``runs`` in this thread; with an executor, as the runs
+        finish.
 
     Raises
     ------
     ValueError
         If two runs would share their files.
     ChildProcessError
-        If workers died again and again (see `cyconv.experiments.executors.map_unordered`).
+        If workers died repeatedly (see `cyconv.experiments.executors.map_unordered`).
     RuntimeError
         If a script starts processes without a main guard (see `executor_factory`).
 
@@ -168,21 +171,21 @@ def _results(
             yield result
 
 
-def _finished(files: RunFiles, about: JsonDict) -> Result:
-    """The result in the folder, if it is this run's on these data."""
+def _load_finished(files: RunFiles, data: JsonDict) -> Result:
+    """The result in the folder; ValueError unless it is that of this run on these data."""
     result = Result.load(files.result)
-    if result.run != files.run or result.data["fingerprint"] != about["fingerprint"]:
+    if result.run != files.run or result.data["fingerprint"] != data["fingerprint"]:
         what = "settings" if result.run != files.run else "data"
-        raise ValueError(f"folder must hold runs of the same {what}, but {files.result} is of other {what}")
+        raise ValueError(f"folder must hold runs with the same {what}, but {files.result} has other {what}")
     return result
 
 
-def _resumed(files: RunFiles, data: Dataset) -> CyclicTrainer:
-    """The trainer of the checkpoint in the folder, if it is this run's."""
+def _resume(files: RunFiles, data: Dataset) -> CyclicTrainer:
+    """The trainer of the checkpoint in the folder; ValueError unless it is that of this run."""
     trainer = CyclicTrainer.resume(files.checkpoint)
     fresh = files.run.trainer(data.train.images.shape[1:], len(data.class_names))
     if trainer.settings != fresh.settings:
-        raise ValueError(f"folder must hold runs of the same settings, but {files.checkpoint} is of other settings")
+        raise ValueError(f"folder must hold runs with the same settings, but {files.checkpoint} has other settings")
     return trainer
 
 
@@ -191,15 +194,15 @@ def _filters(network: Network) -> list[FloatArray]:
     return [np.array(network.parameters[name]) for name in names]
 
 
-def _note_end(result: Result, trainer: CyclicTrainer, files: RunFiles | None, state: str, message: str) -> None:
+def _finish(result: Result, trainer: CyclicTrainer, files: RunFiles | None, state: str, message: str) -> None:
     result.state, result.message = state, message
     result.filters = _filters(trainer.network)
     if files:
         result.history.to_csv(files.history, data_set=result.data["name"])
 
 
-def _read_test(trainer: CyclicTrainer, data: Dataset) -> tuple[dict[str, float], NDArray[np.int64]]:
-    """Loss and accuracy on the test split, and the confusion matrix: its one reading."""
+def _evaluate_test(trainer: CyclicTrainer, data: Dataset) -> tuple[dict[str, float], NDArray[np.int64]]:
+    """Loss and accuracy on the test split, and the confusion matrix."""
     network, test = trainer.network, data.test
     source = network.prepare(test.images, test.labels, normalizer=network.normalizer)
     loss, _, accuracy = network.evaluate(source)

@@ -1,4 +1,4 @@
-"""Training runs as data: every setting that decides a run's numbers, as values that JSON can hold."""
+"""Descriptions of training runs: every setting that affects the results, as JSON values."""
 
 import dataclasses
 import re
@@ -21,32 +21,34 @@ class Run:
     Parameters
     ----------
     name : str
-        What the run is called in file names: letters, digits, ``. _ -``. Runs
-        that differ in the seed alone share it.
+        Name of the run in file names: letters, digits, ``. _ -``. Runs that
+        differ only in their seed share a name.
     label : str
-        What it is called in tables and pictures; the name unless given.
+        Name of the run in tables and figures; by default ``name``.
     filter_size, n_filters, n_hidden, dtype
-        Of the `Network`; a tuple of filter sizes puts branches side by side,
-        a tuple of hidden widths layers on top of each other.
+        Settings of the `Network`. A tuple of filter sizes creates parallel
+        branches, a tuple of hidden widths several hidden layers.
     eta_min, eta_max, step_size, n_cycles, growth, eta_max_decay
-        Of the `CyclicSchedule`; ``step_size`` is half the first cycle, in update steps.
+        Settings of the `CyclicSchedule`; ``step_size`` is half the first
+        cycle, in update steps.
     batch_size, l2, label_smoothing, momentum, dropout, snapshots
-        Of the `CyclicTrainer`.
+        Settings of the `CyclicTrainer`.
     flip, shift, cutout
-        Of the `Augmentation`; left as they are, there is none.
+        Settings of the `Augmentation`; there is none by default.
     seed : int
-        For the initialisation, the shuffles, the augmentation and dropout.
+        Seed of the initialisation, the shuffles, augmentation and dropout.
     log_every : int
-        Update steps from one point of the history to the next.
+        Number of update steps between points of the history.
     n_train_evaluated : int or None
-        On how many training images, the first ones, the history's training
-        curves are measured; None for all.
+        The training curves of the history are measured on this many training
+        images, the first ones; None for all of them.
 
     Raises
     ------
     TypeError, ValueError
-        If the name could not be part of a file name, or the label is no text. Everything else is
-        checked where it is used; `check` does so at once.
+        If the name cannot be part of a file name, or the label is not a
+        string. All other settings are checked when they are used, or at once
+        by `check`.
 
     Examples
     --------
@@ -86,17 +88,17 @@ class Run:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise ValueError(f"name must be 1 to 100 letters, digits or ._-, but got {describe(self.name)}")
         if not isinstance(self.label, str):
-            raise TypeError(f"label must be a text, but got {describe(self.label)}")
+            raise TypeError(f"label must be a string, but got {describe(self.label)}")
         object.__setattr__(self, "label", self.label or self.name)
 
     @property
     def stem(self) -> str:
-        """str: what the names of the run's files hold."""
+        """str: the part that the names of the run's files have in common."""
         return f"{self.name}-seed{self.seed}"
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """Augmentation or None."""
+        """Augmentation or None: None if no image would be changed."""
         augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
         return None if augmentation == NO_AUGMENTATION else augmentation
 
@@ -112,7 +114,7 @@ class Run:
         )
 
     def network(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Network:
-        """The run's `Network`, not trained yet."""
+        """The run's `Network` before training."""
         return Network(
             filter_size=self.filter_size,
             n_filters=self.n_filters,
@@ -139,7 +141,7 @@ class Run:
         )
 
     def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
-        """Raise TypeError or ValueError now if any setting would be refused later; return the run."""
+        """Raise TypeError or ValueError if any setting is invalid; return the run."""
         self.trainer(image_shape, n_classes)
         check_integer("log_every", self.log_every, 1)
         if self.n_train_evaluated is not None:
@@ -154,12 +156,12 @@ class Run:
 
     @classmethod
     def from_dict(cls, settings: JsonDict) -> Self:
-        """The run that `to_dict` described.
+        """The run with the settings that `to_dict` returned.
 
         Raises
         ------
         TypeError, ValueError
-            If it is not a mapping of a run's settings.
+            If ``settings`` is not a mapping of a run's settings.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(settings, dict) or not {"name"} <= set(settings) <= known:
@@ -178,6 +180,7 @@ def _architecture(part: int, number: str, filter_size: int, n_filters: int, grow
     )
 
 
+#: The four architectures of Exercise 3, trained for three equal cycles.
 ARCHITECTURES = (
     _architecture(1, "1", 2, 3, growth=1.0),
     _architecture(1, "2", 4, 10, growth=1.0),
@@ -185,7 +188,7 @@ ARCHITECTURES = (
     _architecture(1, "4", 16, 160, growth=1.0),
 )
 
-#: The same exercise's longer training: three doubling cycles.
+#: The longer training of the same exercise: three doubling cycles.
 LONGER_TRAINING = (
     _architecture(2, "2", 4, 10, growth=2.0),
     _architecture(2, "3", 8, 40, growth=2.0),
@@ -194,7 +197,7 @@ LONGER_TRAINING = (
 
 
 def over_seeds(runs: Sequence[Run], n_seeds: int, first: int = 0) -> list[Run]:
-    """Every run with every seed ``first``, ``first + 1``, …: all runs of one seed, then of the next.
+    """Every run with the seeds ``first``, ``first + 1``, …: all runs with one seed, then with the next.
 
     Examples
     --------
@@ -208,18 +211,20 @@ def over_seeds(runs: Sequence[Run], n_seeds: int, first: int = 0) -> list[Run]:
 
 
 def longest_first(runs: Iterable[Run]) -> list[Run]:
-    """The runs by what their updates take, by estimate: begun so, several at a time end at about the same time.
+    """The runs in order of decreasing estimated duration.
+
+    Workers that share runs in this order finish at about the same time.
 
     Examples
     --------
     >>> [run.name for run in longest_first([Run("small", n_filters=3), Run("large", n_filters=30)])]
     ['large', 'small']
     """
-    return sorted(runs, key=_length, reverse=True)
+    return sorted(runs, key=_multiplications, reverse=True)
 
 
-def _length(run: Run) -> int:
-    """How often weights meet inputs."""
+def _multiplications(run: Run) -> int:
+    """The number of products of a weight and an input in all forward passes."""
     network = run.network()
     _, height, width = network.image_shape
     per_image = sum(

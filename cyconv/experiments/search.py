@@ -1,8 +1,8 @@
-"""Coarse-to-fine search of the weight decay λ, judged on validation data.
+"""Coarse-to-fine search for the weight decay λ by accuracy on validation data.
 
-A `Search` says what to try, a `Measurement` what one run gave, a `Journal`
-keeps the measurements on disk, `run_search` carries the search out, `rank`
-orders what was tried. The test split takes no part.
+A `Search` describes which values to try, a `Measurement` is the result of one
+run, a `Journal` keeps the measurements on disk, `run_search` runs the search
+and `rank` orders the values. The test split is not used.
 """
 
 from __future__ import annotations
@@ -37,34 +37,36 @@ _NARROWING = 3.0
 
 @dataclass(frozen=True)
 class Search:
-    """What to try: rounds of values of λ, each round from a narrower range.
+    """A search in rounds, each of which tries values of λ from a narrower range.
 
     The first round draws from ``low`` to ``high``. Each later range is a
-    third as wide in log λ as the one before; its middle is the geometric mean
-    of the three values that have been best by then, as far as the range stays
-    within ``low`` and ``high``. A range is cut into ``n_samples`` equal parts
-    in log λ, and one value drawn log-uniformly from each (Bergstra & Bengio,
-    "Random search for hyper-parameter optimization", JMLR 2012, stratified).
+    third as wide in log λ as the one before. It is centred on the geometric
+    mean of the three best values so far, but shifted to stay within ``low``
+    and ``high``. A range is divided into ``n_samples`` equal parts in log λ,
+    and one value is drawn log-uniformly from each: a stratified random search
+    (Bergstra & Bengio, "Random search for hyper-parameter optimization", JMLR
+    2012).
 
     Parameters
     ----------
     run : Run
-        What to train; its ``l2`` and ``seed`` give way to those of the search.
+        What to train; its ``l2`` and ``seed`` are replaced by those of the
+        search.
     low, high : float
         Range of λ, 0 < low < high.
     n_rounds : int, default 3
     n_samples : int, default 8
-        Values per round.
+        Number of values per round.
     n_seeds : int, default 3
-        Runs of each value, with seeds 0, 1, …: the same for all values, so
+        Number of runs with each value. All values use the seeds 0, 1, …, so
         that they start from the same networks and see the same batches.
     seed : int, default 0
-        Of the draws of λ.
+        Seed of the random values of λ.
 
     Raises
     ------
     TypeError, ValueError
-        If a setting is refused.
+        If a setting is invalid.
 
     Examples
     --------
@@ -96,57 +98,55 @@ class Search:
 
     @property
     def n_runs(self) -> int:
-        """int: of the whole search."""
+        """int: number of runs of the whole search."""
         return self.n_rounds * self.n_samples * self.n_seeds
 
     def range(self, round_: int, measurements: Iterable[Measurement]) -> tuple[float, float]:
-        """Where round ``round_`` (from 0) looks, given ``measurements`` of the earlier ones: ``(low, high)``."""
+        """The range ``(low, high)`` of round ``round_`` (from 0), given the ``measurements`` of earlier rounds."""
         if round_ == 0:
             return self.low, self.high
         low, high = math.log(self.low), math.log(self.high)
         leaders = rank(m for m in measurements if m.round < round_)[:_LEADERS]
         if not leaders:
-            raise ValueError(f"measurements must hold those before round {round_}, but got none of them")
+            raise ValueError(f"measurements must include some from before round {round_}, but got none")
         middle = sum(math.log(candidate.l2) for candidate in leaders) / len(leaders)
         half = (high - low) / 2 / _NARROWING**round_
         middle = min(max(middle, low + half), high - half)
         return math.exp(middle - half), math.exp(middle + half)
 
     def values(self, round_: int, measurements: Iterable[Measurement]) -> list[float]:
-        """The values of λ that round ``round_`` tries: a list of floats, ascending."""
+        """The values of λ that round ``round_`` tries, in ascending order."""
         low, high = np.log(self.range(round_, measurements))
         index = np.arange(self.n_samples)
-        share = (index + uniform(self.seed, SEARCH, round_, index)) / self.n_samples
-        values: list[float] = np.exp(low + share * (high - low)).tolist()
+        fractions = (index + uniform(self.seed, SEARCH, round_, index)) / self.n_samples
+        values: list[float] = np.exp(low + fractions * (high - low)).tolist()
         return values
 
     def runs(self, round_: int, measurements: Iterable[Measurement]) -> list[Run]:
-        """list of Run: every value of the round with every seed, all values with seed 0 first."""
+        """list of Run: every value of the round with every seed, starting with all values for seed 0."""
         values = self.values(round_, measurements)
         seeds = range(self.n_seeds)
         return [dataclasses.replace(self.run, l2=l2, seed=seed) for seed in seeds for l2 in values]
 
     def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
-        """Raise TypeError or ValueError now if a run would be refused later; return the search."""
+        """Raise TypeError or ValueError if a run would have invalid settings; return the search."""
         for l2 in (self.low, self.high):
             dataclasses.replace(self.run, l2=l2).check(image_shape, n_classes)
         return self
 
     def to_dict(self) -> JsonDict:
         """dict: the settings as JSON values."""
-        return {
-            **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
-            "run": self.run.to_dict(),
-        }
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**settings, "run": self.run.to_dict()}
 
     @classmethod
     def from_dict(cls, settings: JsonDict) -> Self:
-        """The search that `to_dict` described.
+        """The search with the settings that `to_dict` returned.
 
         Raises
         ------
         TypeError, ValueError
-            If it is not a mapping of a search's settings.
+            If ``settings`` is not a mapping of a search's settings.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(settings, dict) or set(settings) != known:
@@ -156,18 +156,18 @@ class Search:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run of a search gave, after its last update.
+    """The result of one run of a search, after its last update.
 
     Attributes
     ----------
     round, l2, seed : int, float, int
-        Which run it was; rounds count from 0.
+        The run's round, counted from 0, its λ and its seed.
     state : {"complete", "diverged"}
     validation_accuracy : float
-        In 0..1; 0 of a run that diverged.
+        In 0..1; 0 if the run diverged.
     validation_loss, training_accuracy : float or None
         Mean cross-entropy on the validation data, and accuracy on the
-        training images that the run evaluates; None of a run that diverged.
+        training images that the run evaluates; None if the run diverged.
     training_time : float
         Seconds.
     """
@@ -194,34 +194,35 @@ class Measurement:
 
     @property
     def key(self) -> tuple[int, float, int]:
-        """tuple: what tells the runs of a search apart."""
+        """tuple: round, λ and seed, which identify a run of a search."""
         return self.round, self.l2, self.seed
 
 
 def describe_splits(source: DataSource) -> dict[str, str]:
-    """What a search says about the data of a `DataSource`: the test split is not looked at.
+    """Describe the data that a search uses: the training and validation splits, but not the test split.
 
     Returns
     -------
     dict
-        ``name``, and of the training and validation split the SHA-256.
+        ``name``, and the SHA-256 of the splits as ``train`` and ``validation``.
     """
     data = source.load()
     return {"name": data.name, "train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
 
 
-def measure(run: Run, source: DataSource, about: Mapping[str, str], threads: int | None = None) -> JsonDict:
-    """Train as described and look at the validation split at the end: a search's unit of work.
+def measure(run: Run, source: DataSource, splits: Mapping[str, str], threads: int | None = None) -> JsonDict:
+    """Train one run of a search and evaluate it on the validation split.
 
     Parameters
     ----------
     run : Run
     source : DataSource
         Loaded once in each process.
-    about : dict
-        What `describe_splits` says of the data meant; here they may be others.
+    splits : dict
+        The data of the search, as described by `describe_splits`; a worker on
+        another machine might find different ones.
     threads : int, optional
-        For `set_num_threads`, in the process where this runs.
+        Number of threads, for `set_num_threads` in the current process.
 
     Returns
     -------
@@ -231,15 +232,15 @@ def measure(run: Run, source: DataSource, about: Mapping[str, str], threads: int
     Raises
     ------
     ValueError, TypeError
-        If a setting is refused, or the data here are not those meant.
+        If a setting is invalid, or the data are not those of the search.
     """
     if threads is not None:
         set_num_threads(threads)
-    data, found = source.load(), describe_splits(source)
-    if found != about:
-        raise ValueError(f"source must be the search's data, {about['name']}, but a worker got others")
+    data = source.load()
+    if describe_splits(source) != splits:
+        raise ValueError(f"source must be the search's data, {splits['name']}, but a worker found different data")
     trainer = run.trainer(data.train.images.shape[1:], len(data.class_names))
-    figures: dict[str, float | None] = {"validation_accuracy": 0.0, "validation_loss": None, "training_accuracy": None}
+    values: dict[str, float | None] = {"validation_accuracy": 0.0, "validation_loss": None, "training_accuracy": None}
     state = "complete"
     try:
         history = trainer.fit(
@@ -252,83 +253,83 @@ def measure(run: Run, source: DataSource, about: Mapping[str, str], threads: int
     except DivergenceError:
         state = "diverged"
     else:
-        for name, key in zip(figures, ("acc_val", "loss_val", "acc_train")):
-            figures[name] = float(history[key][-1])
-    return {"state": state, **figures, "training_time": float(trainer.history.training_time)}
+        for name, key in zip(values, ("acc_val", "loss_val", "acc_train")):
+            values[name] = float(history[key][-1])
+    return {"state": state, **values, "training_time": float(trainer.history.training_time)}
 
 
 class Journal:
-    """The measurements of a search, and the file that holds them: whole after each one.
+    """The measurements of a search, in memory and in a file that is rewritten after each of them.
 
     Parameters
     ----------
     path : path-like
-        A JSON file; written at the first measurement.
+        A JSON file, written with the first measurement.
     search : Search
-    about : dict
-        Of the data, from `describe_splits`.
+    splits : dict
+        The data, as described by `describe_splits`.
     resume : bool, default False
-        Take over what the file holds. It must be of the same search, rounds
-        apart, of which there may now be more, and of the same data.
+        Whether to load the measurements in the file. They must be on the same
+        data and from the same search, which may now have more rounds.
     overwrite : bool, default False
-        Begin anew; the first measurement replaces what the file holds.
+        Whether to start again; the first measurement replaces the file.
 
     Raises
     ------
     ValueError
-        If there is a file already and it is not to be gone on with, is of
-        another search or other data, or is damaged.
+        If the file exists and is not to be resumed, belongs to another search
+        or other data, or is damaged.
     """
 
     def __init__(
-        self, path: StrPath, search: Search, about: Mapping[str, str], resume: bool = False, overwrite: bool = False
+        self, path: StrPath, search: Search, splits: Mapping[str, str], resume: bool = False, overwrite: bool = False
     ) -> None:
         self.path: Path = check_path("path", path)
         self.search = search
-        self.about = about
-        self._held: dict[tuple[int, float, int], Measurement] = {}
+        self.splits = splits
+        self._by_key: dict[tuple[int, float, int], Measurement] = {}
         if overwrite or not self.path.exists():
             return
         if not resume:
             raise ValueError(f"path must be a new file unless resume or overwrite is given, but {self.path} exists")
         for measurement in self._read():
-            self._held[measurement.key] = measurement
+            self._by_key[measurement.key] = measurement
 
     @property
     def measurements(self) -> list[Measurement]:
-        """list of Measurement: in order of rounds, seeds and λ, whatever order they came in."""
-        return sorted(self._held.values(), key=lambda m: (m.round, m.seed, m.l2))
+        """list of Measurement: in order of rounds, seeds and λ, whatever order they were added in."""
+        return sorted(self._by_key.values(), key=lambda m: (m.round, m.seed, m.l2))
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._by_key)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._held
+        return key in self._by_key
 
     def add(self, measurement: Measurement) -> None:
-        """Take a measurement in and write the file, atomically.
+        """Add a measurement and write the file, atomically.
 
         Raises
         ------
         ValueError
-            If it is held already: nothing counts twice.
+            If there already is a measurement of the same run.
         OSError
-            If the file cannot be written; what stood there stays.
+            If the file cannot be written; the existing file is then left as it was.
         """
-        if measurement.key in self._held:
+        if measurement.key in self._by_key:
             raise ValueError(f"measurement must be a new one, but got {measurement.key} again")
-        held = {**self._held, measurement.key: measurement}
+        by_key = {**self._by_key, measurement.key: measurement}
         write_json(
             self.path,
             {
                 "kind": _KIND,
                 "version": _VERSION,
                 "search": self.search.to_dict(),
-                "data": self.about,
-                "measurements": [dataclasses.asdict(m) for m in held.values()],
+                "data": self.splits,
+                "measurements": [dataclasses.asdict(m) for m in by_key.values()],
             },
         )
-        self._held = held
+        self._by_key = by_key
 
     def _read(self) -> list[Measurement]:
         try:
@@ -337,17 +338,18 @@ class Journal:
             if document["kind"] != _KIND or document["version"] != _VERSION:
                 raise ValueError(f"it is of kind {document['kind']!r}, version {document['version']!r}")
             search = Search.from_dict(document["search"])
-            about = {**document["data"], "name": self.about["name"]}  # names change; fingerprints tell
+            # Data are compared by their fingerprints, since earlier versions gave them other names.
+            splits = {**document["data"], "name": self.splits["name"]}
             measurements = [Measurement(**fields) for fields in document["measurements"]]
             if len({m.key for m in measurements}) < len(measurements):
-                raise ValueError("it holds a measurement twice")
+                raise ValueError("it contains a measurement twice")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"path must be a search's journal, but {self.path} is damaged: {error}") from None
         n_rounds = self.search.n_rounds
         if dataclasses.replace(search, n_rounds=n_rounds) != self.search or search.n_rounds > n_rounds:
-            raise ValueError(f"path must be of the same search, but {self.path} is of other settings")
-        if about != self.about:
-            raise ValueError(f"path must be of a search on the same data, but {self.path} is of other data")
+            raise ValueError(f"path must belong to the same search, but {self.path} is of other settings")
+        if splits != self.splits:
+            raise ValueError(f"path must belong to a search on the same data, but {self.path} is of other data")
         return measurements
 
 
@@ -358,41 +360,41 @@ def run_search(
     make_executor: ExecutorFactory = executor_factory("serial"),
     threads: int | None = None,
 ) -> Iterator[Measurement]:
-    """Carry out what of a search the journal does not hold yet.
+    """Run the part of a search that is not in the journal yet.
 
     Parameters
     ----------
     search : Search
     source : DataSource
     journal : Journal
-        Every measurement is in its file before it is yielded.
+        Every measurement is written to its file before it is yielded.
     make_executor : callable, optional
-        What opens an executor, see `executor_factory`; runs go one after
-        another in this thread unless given.
+        Creates an executor (see `executor_factory`). By default, runs are
+        trained one after another in this thread.
     threads : int, optional
-        For each run; as many as there are unless given.
+        Number of threads of each run; by default it is left as it is.
 
     Yields
     ------
     Measurement
-        The new ones, as they come.
+        The new measurements, as the runs finish.
 
     Raises
     ------
     ChildProcessError
-        If workers died again and again (see `cyconv.experiments.executors.map_unordered`).
+        If workers died repeatedly (see `cyconv.experiments.executors.map_unordered`).
     ValueError
-        If a worker finds other data than those of the journal.
+        If a worker finds data other than those of the journal.
     OSError
         If the journal cannot be written.
     """
     for round_ in range(search.n_rounds):
         runs = search.runs(round_, journal.measurements)
         missing = [run for run in runs if (round_, run.l2, run.seed) not in journal]
-        calls = [(run, source, journal.about, threads) for run in missing]
+        calls = [(run, source, journal.splits, threads) for run in missing]
         with contextlib.closing(map_unordered(measure, calls, make_executor)) as results:
-            for (run, *_), figures in results:
-                measurement = Measurement(round_, run.l2, run.seed, **figures)
+            for (run, *_), values in results:
+                measurement = Measurement(round_, run.l2, run.seed, **values)
                 journal.add(measurement)
                 yield measurement
 
@@ -407,7 +409,7 @@ class Candidate:
 
     @property
     def accuracies(self) -> list[float]:
-        """list of float: on the validation split, 0 of a run that diverged."""
+        """list of float: on the validation split; 0 for a run that diverged."""
         return [m.validation_accuracy for m in self.measurements]
 
     @property
@@ -417,7 +419,7 @@ class Candidate:
 
     @property
     def mean_loss(self) -> float:
-        """float: on the validation split; infinity where a run diverged."""
+        """float: mean validation loss over the seeds; infinity if a run diverged."""
         if self.n_diverged:
             return math.inf
         losses = [m.validation_loss for m in self.measurements if m.validation_loss is not None]
@@ -425,12 +427,12 @@ class Candidate:
 
     @property
     def n_diverged(self) -> int:
-        """int: runs that diverged."""
+        """int: number of runs that diverged."""
         return sum(m.state == "diverged" for m in self.measurements)
 
 
 def rank(measurements: Iterable[Measurement]) -> list[Candidate]:
-    """Values of λ, the best first: by mean validation accuracy, then by validation loss.
+    """Rank the values of λ by mean validation accuracy, then by validation loss; the best comes first.
 
     Parameters
     ----------
@@ -450,12 +452,12 @@ def rank(measurements: Iterable[Measurement]) -> list[Candidate]:
 
 
 def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
-    """Which candidates are no worse than the best by more than noise.
+    """The candidates that are within noise of the best.
 
     Noise is two standard errors of a difference of means, 2 s √(1/n_a + 1/n_b),
-    s being the standard deviation over seeds, pooled over all candidates none
-    of whose runs diverged. The best of many is best by luck as well: read the
-    answer as the least that cannot be told apart.
+    where s is the standard deviation over seeds, pooled over all candidates
+    without a diverged run. Since the best of many is partly the best by
+    chance, even more candidates may be equally good.
 
     Parameters
     ----------
@@ -465,7 +467,7 @@ def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
     Returns
     -------
     list of Candidate or None
-        The best among them; None where no candidate has two runs.
+        Including the best; None if no candidate has two runs.
     """
     deviation = pooled_deviation([c.accuracies for c in ranking if not c.n_diverged])
     if deviation is None:
@@ -480,13 +482,13 @@ def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
 
 
 def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = False) -> str:
-    """The ranking as text: mean ± standard deviation over seeds, the best first.
+    """The ranking as a text table: mean ± standard deviation over seeds, the best first.
 
     Parameters
     ----------
     ranking : list of Candidate
     n_seeds : int
-        Runs that each value should have.
+        Number of runs that each value should have.
     markdown : bool, default False
 
     Returns

@@ -1,4 +1,4 @@
-"""Means over seeds, how far they scatter, and which differences exceed that."""
+"""Means over seeds, their deviations, and which differences between means exceed noise."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ Numbers: TypeAlias = Sequence[float] | NDArray[np.floating]
 
 
 def mean_and_deviation(values: Numbers) -> tuple[float, float | None]:
-    """Mean and sample standard deviation; the deviation of one value is None.
+    """Mean and sample standard deviation; the deviation of a single value is None.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def pooled_deviation(groups: Iterable[Numbers]) -> float | None:
     Returns
     -------
     float or None
-        None where no group has two values.
+        None if no group has two values.
 
     Examples
     --------
@@ -77,9 +77,9 @@ def pooled_deviation(groups: Iterable[Numbers]) -> float | None:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of one group less that of another.
+    """The mean of one group minus that of another.
 
-    ``bound`` is two standard errors, None where no group has two values.
+    ``bound`` is two standard errors; None if no group has two values.
     """
 
     first: str
@@ -89,11 +89,11 @@ class Difference:
 
     @property
     def is_noise(self) -> bool | None:
-        """bool or None: whether it is at most two standard errors; None where that cannot be told."""
+        """bool or None: whether it is at most two standard errors; None if that cannot be told."""
         return None if self.bound is None else abs(self.value) <= self.bound
 
     def verdict(self, scale: float = 100, unit: str = " points", decimals: int = 2) -> str:
-        """str: whether it is noise, to go on a sentence with.
+        """str: whether the difference is noise, as the last clause of a sentence.
 
         Examples
         --------
@@ -107,11 +107,11 @@ class Difference:
 
 
 def differences(groups: Mapping[str, Numbers]) -> list[Difference]:
-    """Differences between the means of all pairs of groups, with what they would have to exceed.
+    """Differences between the means of all pairs of groups, with the bounds that they must exceed.
 
     The standard error of a difference is s √(1/n_a + 1/n_b) with the
-    deviation s of `pooled_deviation`: groups of few seeds lend each other
-    what they know about the spread, which is taken to be alike in all.
+    deviation s of `pooled_deviation`: since single groups have few seeds, the
+    deviation is assumed to be the same in all groups.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def differences(groups: Mapping[str, Numbers]) -> list[Difference]:
     Returns
     -------
     list of Difference
-        Each group less every later one.
+        Each group minus every later one.
 
     Examples
     --------
@@ -130,13 +130,13 @@ def differences(groups: Mapping[str, Numbers]) -> list[Difference]:
     [('a', 'b')]
     """
     groups = {name: values for name, values in groups.items() if len(values)}
-    spread = pooled_deviation(groups.values())
+    deviation = pooled_deviation(groups.values())
     return [
         Difference(
             a,
             b,
             float(np.mean(first) - np.mean(second)),
-            None if spread is None else 2 * spread * math.sqrt(1 / len(first) + 1 / len(second)),
+            None if deviation is None else 2 * deviation * math.sqrt(1 / len(first) + 1 / len(second)),
         )
         for (a, first), (b, second) in combinations(groups.items(), 2)
     ]

@@ -1,4 +1,4 @@
-"""Mistakes on the command line, each told in one sentence."""
+"""Mistakes on the command line, each reported in one sentence."""
 
 import contextlib
 import re
@@ -6,17 +6,18 @@ from collections.abc import Iterator
 
 
 class UsageError(Exception):
-    """A mistake on the command line; its text is the sentence for the user."""
+    """A mistake on the command line; its message is the sentence for the user."""
 
 
 @contextlib.contextmanager
 def usage(**options: str) -> Iterator[None]:
-    """Turn what a check of the user's input raises into a `UsageError`.
+    """Convert exceptions from checks of the user's input to a `UsageError`.
 
     Parameters
     ----------
     **options : str
-        By an argument's name, what the person typed for it, such as ``n="--threads"``.
+        The option that the user typed, by the name of the argument that it
+        sets, such as ``n="--threads"``.
     """
     try:
         yield
@@ -25,7 +26,7 @@ def usage(**options: str) -> Iterator[None]:
 
 
 def explain(error: BaseException, **options: str) -> str:
-    """One sentence from an exception, without error numbers, about the options that were typed (see `usage`).
+    """One sentence from an exception, without error numbers and in terms of the options of `usage`.
 
     Examples
     --------

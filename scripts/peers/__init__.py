@@ -1,6 +1,6 @@
-"""The libraries that ``scripts/benchmark.py`` times against cyconv, one module each.
+"""The libraries that ``scripts/benchmark.py`` compares with cyconv, one module each.
 
-Every module has one or two classes with the same five methods::
+Each module has one or two classes with the same five methods::
 
     Peer(case, data, **variant)         # lays out the images, holds the parameters
     .train(order, learning_rates)       # SGD updates; update i takes order[i*batch : (i+1)*batch]
@@ -8,10 +8,11 @@ Every module has one or two classes with the same five methods::
     .parameters()                       # contract names -> NumPy arrays
     .set_parameters(mapping)
 
-and a class attribute ``VARIANTS``: keyword arguments of ways to write the same
-step, of which `peers.timing.Timed` keeps the fastest for each network.
-All of them train the network of Exercise 3 (convolution with stride = filter
-size, ReLU, hidden layer, ReLU, softmax) with l2 = 0.003 on the weights.
+and a class attribute ``VARIANTS``: keyword arguments that select an
+implementation of the step, of which `peers.timing.Timed` uses the fastest for
+each network. All of them train the network of Exercise 3 (convolution with
+stride = filter size, ReLU, hidden layer, ReLU, softmax) with l2 = 0.003 on the
+weights.
 """
 
 import importlib
@@ -23,13 +24,13 @@ from importlib import metadata
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a peer lives and what it is called in tables and pictures."""
+    """A peer: its name in tables and figures, the class that implements it, and the package it requires."""
 
     label: str
     module: str
     attribute: str
     requires: str
-    gpu: bool = False  # runs on a GPU with its whole host; timed only when named, and never among "the best" of a CPU
+    gpu: bool = False  # uses a GPU and all its host's CPUs; timed only on request, never among the best on a CPU
 
 
 PEERS = {
@@ -44,7 +45,7 @@ PEERS = {
 
 
 def installed():
-    """Names of the CPU's peers whose library can be imported here."""
+    """Names of the peers on the CPU whose library is installed."""
     return [name for name, entry in PEERS.items() if not entry.gpu and importlib.util.find_spec(entry.requires)]
 
 

@@ -1,4 +1,4 @@
-"""What is trained in a benchmark: a network, a data set, starting parameters, and the check of a peer."""
+"""What a benchmark trains: a network, a data set and initial parameters; and the check of a peer."""
 
 import functools
 import math
@@ -40,25 +40,26 @@ class Case:
 
     @property
     def n_patches(self):
-        """Patches of one 32 x 32 image."""
+        """int: number of patches of a 32 x 32 image."""
         return (32 // self.filter_size) ** 2
 
     @property
     def patch_size(self):
-        """Values of one patch: 3 * filter_size**2."""
+        """int: number of values of a patch, 3 * filter_size**2."""
         return 3 * self.filter_size**2
 
     @property
     def n_parameters(self):
-        """Weights and biases together."""
+        """int: number of weights and biases."""
         return sum(math.prod(shape) for shape in self.shapes().values())
 
     @property
     def step_flops(self):
-        """Floating-point operations of the matrix products of one update.
+        """int: number of floating-point operations of the matrix products of an update.
 
-        Two for each multiply-add: forward, gradient of the weights and, but
-        for the convolution (whose input is the image), gradient of the input.
+        Each multiply-add counts as two. The products are the forward pass, the
+        gradients of the weights and, except for the convolution, the gradients
+        of the inputs.
         """
         widths = [self.n_filters * self.n_patches, *self.n_hidden, N_CLASSES]
         dense = sum(a * b for a, b in pairwise(widths))
@@ -67,12 +68,12 @@ class Case:
 
     @property
     def image_flops(self):
-        """Floating-point operations of one image's forward pass."""
+        """int: number of floating-point operations of the forward pass of one image."""
         widths = [self.n_filters * self.n_patches, *self.n_hidden, N_CLASSES]
         return 2 * (self.n_patches * self.patch_size * self.n_filters + sum(a * b for a, b in pairwise(widths)))
 
     def shapes(self):
-        """Parameter names and shapes, as ``cyconv.Network`` names them."""
+        """Shapes of the parameters by their names in ``cyconv.Network``."""
         shapes = {
             "conv.weight": (self.n_filters, 3, self.filter_size, self.filter_size),
             "conv.bias": (self.n_filters,),
@@ -86,20 +87,18 @@ class Case:
 
     def starting_parameters(self, seed=0):
         """Normal weights of variance 2 / fan_in and zero biases, in the case's dtype."""
-        generator = np.random.default_rng(seed)
-        return {
-            name: (
-                generator.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
-                if len(shape) > 1
-                else np.zeros(shape)
-            ).astype(self.dtype)
-            for name, shape in self.shapes().items()
-        }
+        generator, parameters = np.random.default_rng(seed), {}
+        for name, shape in self.shapes().items():
+            array = np.zeros(shape)
+            if len(shape) > 1:
+                array = generator.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
+            parameters[name] = array.astype(self.dtype)
+        return parameters
 
 
 @dataclass(frozen=True)
 class Data:
-    """Random uint8 images (n, 3, 32, 32), labels (n,), and what normalises the images."""
+    """uint8 images (n, 3, 32, 32), labels (n,), and the normaliser of the images."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -107,7 +106,7 @@ class Data:
 
     @classmethod
     def random(cls, n_images, seed=0):
-        """Images of independent random pixels: the time of a step does not depend on what they show."""
+        """Images of independent random pixels; the time of an update does not depend on the images."""
         import cyconv
 
         generator = np.random.default_rng(seed)
@@ -116,8 +115,8 @@ class Data:
         return cls(images, labels, cyconv.Normalizer.fit(images))
 
     @classmethod
-    def of(cls, split, n_images=None):
-        """The first images of a split, all unless ``n_images`` is given, normalised by themselves."""
+    def from_split(cls, split, n_images=None):
+        """The first images of a split, by default all of them, with their own normaliser."""
         import cyconv
 
         images = split.images[:n_images]
@@ -132,10 +131,7 @@ class Data:
         return pixels
 
     def patches(self, case, rows):
-        """Normalised images cut into patches, resident in memory.
-
-        (n, P, D) when ``rows`` (one patch after the other), else (n, D, P).
-        """
+        """Normalised images cut into patches: (n, P, D) with ``rows``, which makes each patch a row, else (n, D, P)."""
         f, across = case.filter_size, 32 // case.filter_size
         cut = self.normalized(case.dtype).reshape(-1, 3, across, f, across, f)
         order = (0, 2, 4, 1, 3, 5) if rows else (0, 1, 3, 5, 2, 4)
@@ -144,42 +140,42 @@ class Data:
 
 
 def check_peer(peer_class, case, variant):
-    """Train a peer for some updates and compare it with ``cyconv.reference`` in float64.
+    """Train a peer for a few updates and compare it with ``cyconv.reference`` in float64.
 
     Returns
     -------
     float
-        The largest relative error (2-norm) of any parameter array's change,
-        or of the evaluated loss.
+        The largest relative error (2-norm) of the change of a parameter array
+        or of the loss.
     """
-    data, order, rates, start, truth, truth_loss = _checked_updates(case)
+    data, order, rates, start, expected, expected_loss = _reference_updates(case)
     peer = peer_class(case, data, **variant)
     peer.set_parameters(start)
     peer.train(order, rates)
     loss, _ = peer.evaluate()
     found = peer.parameters()
-    errors = [abs(loss - truth_loss) / truth_loss]
-    for name, array in truth.items():
+    errors = [abs(loss - expected_loss) / expected_loss]
+    for name, array in expected.items():
         change = np.linalg.norm(array - start[name])
         errors.append(np.linalg.norm(found[name] - array) / change)
     return float(max(errors))
 
 
 @functools.lru_cache(maxsize=1)
-def _checked_updates(case, n_updates=4):
-    """What a check starts from, and what the reference makes of it."""
+def _reference_updates(case, n_updates=4):
+    """The inputs of a check, and the parameters and loss that the reference computes from them."""
     from cyconv import reference
 
     data = Data.random(max(500, n_updates * case.batch_size), seed=7)
     order = np.random.default_rng(8).permutation(len(data.labels))[: n_updates * case.batch_size]
     rates = np.linspace(0.02, 0.05, n_updates)
     start = case.starting_parameters(seed=9)
-    truth = {name: array.astype(np.float64) for name, array in start.items()}
+    expected = {name: array.astype(np.float64) for name, array in start.items()}
     X = data.normalized(np.float64)
     for i, rate in enumerate(rates):
         batch = order[i * case.batch_size : (i + 1) * case.batch_size]
-        _, gradients = reference.loss_and_gradients(truth, X[batch], data.labels[batch], L2)
+        _, gradients = reference.loss_and_gradients(expected, X[batch], data.labels[batch], L2)
         for name, gradient in gradients.items():
-            truth[name] = truth[name] - rate * gradient
-    truth_loss, _ = reference.loss_and_gradients(truth, X, data.labels, 0.0)
-    return data, order, rates, start, truth, truth_loss
+            expected[name] = expected[name] - rate * gradient
+    expected_loss, _ = reference.loss_and_gradients(expected, X, data.labels, 0.0)
+    return data, order, rates, start, expected, expected_loss

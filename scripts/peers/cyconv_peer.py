@@ -1,4 +1,4 @@
-"""cyconv itself, through its public calls: uint8 images, gathered and normalised inside the step."""
+"""cyconv itself, through its public API: uint8 images are gathered and normalised during the update."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What augmentation, dropout and momentum add to the time of an update."""
+"""The time that augmentation, dropout and momentum add to an update."""
 
 from functools import partial
 
@@ -23,16 +23,16 @@ EXTRAS = {
 
 
 def time_extras(case, n_images, rounds, seconds):
-    """Microseconds of an update with each extra, in turns: a list over the rounds for each.
+    """Measure the microseconds of an update with each extra, in turns: a list over the rounds for each.
 
     Parameters
     ----------
     case : Case
     n_images : int
-        Images resident in memory, at least one batch.
+        Number of images in memory, at least one batch.
     rounds : int
     seconds : float
-        Length of a turn.
+        Duration of a turn.
     """
     peer = CyconvPeer(case, Data.random(n_images))
     start = case.starting_parameters()

@@ -1,4 +1,4 @@
-"""The training step in JAX: one compiled scan over many updates."""
+"""The update in JAX: one compiled scan over many updates."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ SCAN = 50
 
 
 class JaxPeer:
-    """Resident patches, ``jax.grad``, ``lax.scan`` over 50 updates, weights (outputs, inputs), donated.
+    """Patches in memory, ``jax.grad``, ``lax.scan`` over 50 updates, donated weights (outputs, inputs).
 
-    No ``lax.conv``, which is slow on CPUs with stride = filter size; the
-    convolution is one product over the rows of all patches (``rows``) or a
-    product per image over (D, P) matrices.
+    ``lax.conv`` is slow on CPUs with stride = filter size. The convolution is
+    therefore one product with the rows of all patches (``rows``), or one
+    product per image with (D, P) matrices.
     """
 
     VARIANTS = ({"rows": True}, {"rows": False})

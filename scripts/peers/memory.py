@@ -1,4 +1,4 @@
-"""How much memory a training run holds, and how long an import takes."""
+"""The memory that a training run uses, and the time that an import takes."""
 
 import subprocess
 import sys
@@ -12,17 +12,17 @@ MIB = 2**20
 _IMPORT = "import time, numpy; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
 
-def resident(name, n_images):
-    """MiB held while ``n_images`` are trained on, beyond an interpreter with NumPy imported.
+def resident_memory(name, n_images):
+    """MiB used while training on ``n_images``, in addition to an interpreter with NumPy imported.
 
-    For cyconv, a whole ``CyclicTrainer.fit`` with the caller's own uint8
-    images in memory; for the others, images and step alone. To be called in
-    a fresh process.
+    For cyconv this is a whole ``CyclicTrainer.fit``, including the caller's
+    uint8 images; for the others only the images and the updates. Call this in
+    a new process.
 
     Returns
     -------
     dict
-        "held" after the last update and "peak", images and libraries included.
+        "held" after the last update and "peak", including images and libraries.
     """
     before = _status("VmRSS")
     data = Data.random(n_images)
@@ -53,7 +53,7 @@ def _fit(case, data):
 
 
 def _status(field):
-    """Bytes of one line of /proc/self/status."""
+    """The number of bytes in one line of /proc/self/status."""
     with open("/proc/self/status", encoding="ascii") as file:
         for line in file:
             if line.startswith(field + ":"):
@@ -62,7 +62,7 @@ def _status(field):
 
 
 def import_seconds(module):
-    """Seconds that ``import module`` takes in a fresh interpreter that has NumPy imported."""
+    """Seconds that ``import module`` takes in a new interpreter that has imported NumPy."""
     result = subprocess.run(
         [sys.executable, "-P", "-c", _IMPORT.format(module)], check=True, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""The training step in plain NumPy, every buffer allocated once."""
+"""The update in plain NumPy, with every buffer allocated once."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from .case import L2, N_CLASSES
 
 
 class NumpyPeer:
-    """Patches resident in memory, products by OpenBLAS, the step size folded into the output gradient.
+    """Patches in memory, products by OpenBLAS, and the learning rate folded into the output gradient.
 
-    With ``rows`` the patches of a batch are the rows of one matrix and the
-    convolution is one product; without, it is one small product per image
-    over (D, P) matrices, which is faster where filters are few and patches
-    many. Hidden weights are held (inputs, outputs), their inputs in the
-    order the convolution leaves.
+    With ``rows``, the patches of a batch are the rows of one matrix and the
+    convolution is one product. Otherwise it is one small product per image
+    with (D, P) matrices, which is faster with few filters and many patches.
+    Hidden weights have the layout (inputs, outputs), with the inputs in the
+    order of the convolution's output.
     """
 
     VARIANTS = ({"rows": True}, {"rows": False})

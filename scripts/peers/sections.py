@@ -1,4 +1,4 @@
-"""The sections of a benchmark: what runs against what, and the numbers that come of it."""
+"""The sections of a benchmark: what each of them measures."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from . import PEERS
 from .case import ARCHITECTURES, Case
 from .worker import Worker
 
-# Shapes between the tuned ones, each with the tuned shape it stands beside.
+# Other shapes, each as changes to the tuned shape that it is compared with.
 SHAPES = {
     "A1": [
         dict(n_filters=1),
@@ -51,16 +51,17 @@ SHAPES = {
 
 
 def measure_steps(options):
-    """Updates and evaluations: every peer on every number of threads, and cyconv in float64 besides.
+    """Measure updates and evaluations of every peer with every number of threads, and of cyconv also in float64.
 
     Returns
     -------
     dict
-        ``threads``, ``gpu`` (its name, or None), and ``networks``: for each its case and ``runs``, a list
-        of peer, threads, dtype, chosen variant, error against the reference,
-        and per round ``step`` (microseconds) and ``evaluation`` (thousand
-        images a second); ``peak`` holds the measured GFLOP/s per round for
-        each number of threads and dtype.
+        ``threads``, ``gpu`` (its name, or None), and ``networks``. Each network
+        has its case and ``runs``, a list of peer, threads, dtype, chosen
+        variant and error compared with the reference, with ``step``
+        (microseconds) and ``evaluation`` (thousand images per second) of every
+        round; and ``peak``, the measured GFLOP/s of every round for each number
+        of threads and dtype.
     """
     networks = {}
     with contextlib.ExitStack() as stack:
@@ -72,38 +73,27 @@ def measure_steps(options):
         ]
         for name, shape in options.architectures:
             case = Case(*shape, batch_size=options.batch_size)
-            _say(f"{name}: f={case.filter_size}, nf={case.n_filters}, nh={case.n_hidden[0]}")
+            _log(f"{name}: f={case.filter_size}, nf={case.n_filters}, nh={case.n_hidden[0]}")
             networks[name] = _measure_network(case, workers, options)
         gpu = next((worker.ask("gpu_name") for worker in workers if PEERS[worker.name].gpu), None)
     return {"threads": options.threads, "gpu": gpu, "networks": networks}
 
 
 def _measure_network(case, workers, options):
-    runs, probes = [], []
+    runs, peaks = [], []
     for worker in workers:
         for dtype in ("float32", "float64") if worker.name == "cyconv" else ("float32",):
             described = dataclasses.asdict(dataclasses.replace(case, dtype=dtype))
-            about = worker.ask(
+            checked = worker.ask(
                 "prepare", key=dtype, case=described, n_images=options.images, seconds=options.seconds / 2
             )
-            runs.append(
-                (
-                    worker,
-                    {
-                        "peer": worker.name,
-                        "threads": worker.threads,
-                        "dtype": dtype,
-                        **about,
-                        "step": [],
-                        "evaluation": [],
-                    },
-                )
-            )
+            setting = {"threads": worker.threads, "dtype": dtype}
+            runs.append((worker, {"peer": worker.name, **setting, **checked, "step": [], "evaluation": []}))
             if worker.name == "cyconv":
-                probes.append((worker, {"threads": worker.threads, "dtype": dtype, "gflops": []}))
+                peaks.append((worker, {**setting, "gflops": []}))
     for _ in range(options.rounds):
-        for worker, probe in probes:
-            probe["gflops"].append(worker.ask("peak", dtype=probe["dtype"], seconds=options.seconds / 2))
+        for worker, peak in peaks:
+            peak["gflops"].append(worker.ask("peak", dtype=peak["dtype"], seconds=options.seconds / 2))
         for what in ("step", "evaluation"):
             for worker, run in runs:
                 run[what].append(worker.ask(what, key=run["dtype"], seconds=options.seconds))
@@ -114,24 +104,24 @@ def _measure_network(case, workers, options):
         "step_flops": case.step_flops,
         "image_flops": case.image_flops,
         "runs": [run for _, run in runs],
-        "peak": [probe for _, probe in probes],
+        "peak": [peak for _, peak in peaks],
     }
 
 
 def measure_shapes(options):
-    """cyconv's throughput beside each tuned shape, on the largest number of threads.
+    """Measure cyconv's throughput with other shapes, on the largest number of threads.
 
     Returns
     -------
     list of dict
-        ``beside`` (the tuned shape's name), ``case``, and per round
-        ``gflops`` of the shape and ``share``, that over the tuned shape's.
+        ``beside`` (the name of the tuned shape), ``case``, and for every round
+        ``gflops`` and ``share``, the ratio to those of the tuned shape.
     """
     found = []
     with Worker("cyconv", options.threads[-1]) as worker:
         for name, changes in SHAPES.items():
             tuned = Case(*ARCHITECTURES[name])
-            _say(f"shapes beside {name}")
+            _log(f"shapes similar to {name}")
             cases = [tuned, *(dataclasses.replace(tuned, **change) for change in changes)]
             for i, case in enumerate(cases):
                 worker.ask(
@@ -150,30 +140,24 @@ def measure_shapes(options):
             ]
             for i, case in enumerate(cases):
                 worker.ask("drop", key=str(i))
-                gflops = [one[i] for one in rounds]
-                found.append(
-                    {
-                        "beside": name,
-                        "case": dataclasses.asdict(case),
-                        "gflops": gflops,
-                        "share": [value / one[0] for value, one in zip(gflops, rounds)],
-                    }
-                )
+                gflops = [values[i] for values in rounds]
+                share = [values[i] / values[0] for values in rounds]
+                found.append({"beside": name, "case": dataclasses.asdict(case), "gflops": gflops, "share": share})
     return found
 
 
 def measure_extras(options):
-    """What augmentation, dropout and momentum cost cyconv, on the largest number of threads.
+    """Measure what augmentation, dropout and momentum cost in cyconv, on the largest number of threads.
 
     Returns
     -------
     dict
-        For each network, and in it for each extra: microseconds of an update, per round.
+        Microseconds of an update in every round, by network and extra.
     """
     found = {}
     with Worker("cyconv", options.threads[-1]) as worker:
         for name, shape in options.architectures:
-            _say(f"extras of {name}")
+            _log(f"extras of {name}")
             case = dataclasses.asdict(Case(*shape, batch_size=options.batch_size))
             found[name] = worker.ask(
                 "extras", case=case, n_images=options.images, rounds=options.rounds, seconds=options.seconds / 2
@@ -182,24 +166,24 @@ def measure_extras(options):
 
 
 def measure_memory(options):
-    """MiB that 49,000 training images (fewer if ``--images`` says so) and the step hold.
+    """Measure the MiB that training on 49,000 images uses, or on fewer with a small ``--images``.
 
-    See :func:`peers.memory.resident`.
+    See `peers.memory.resident_memory`.
     """
     n_images, found = options.images if options.images < 10_000 else 49_000, {}
     for name in _cpu_peers(options):
-        _say(f"memory of {PEERS[name].label}")
+        _log(f"memory of {PEERS[name].label}")
         with Worker(name, options.threads[-1]) as worker:
             found[name] = worker.ask("memory", n_images=n_images)
     return {"n_images": n_images, "peers": found}
 
 
 def measure_imports(options):
-    """Seconds that importing each library takes beyond NumPy, in turns."""
+    """Measure the seconds that importing each library takes in addition to NumPy, in turns."""
     from .memory import import_seconds
 
     modules = sorted({PEERS[name].requires for name in _cpu_peers(options)} - {"numpy"})
-    _say(f"imports of {', '.join(modules)}")
+    _log(f"imports of {', '.join(modules)}")
     found = {module: [] for module in modules}
     for _ in range(options.rounds):
         for module in modules:
@@ -208,15 +192,15 @@ def measure_imports(options):
 
 
 def measure_busy(options):
-    """cyconv's updates beside as many busy processes as there are threads, and beside fewer.
+    """Measure cyconv's updates while up to as many other processes are busy as there are threads.
 
-    A turn takes five times ``--seconds``: other processes come and go in slices of milliseconds.
+    A turn takes five times ``--seconds``, since processes are scheduled in slices of milliseconds.
 
     Returns
     -------
     list of dict
-        ``network``, ``busy`` (how many processes), ``threads``, and ``updates``
-        a second, per round.
+        ``network``, ``busy`` (number of other processes), ``threads``, and
+        ``updates`` per second in every round.
     """
     found = []
     with Worker("cyconv", options.threads[-1]) as worker:
@@ -226,7 +210,7 @@ def measure_busy(options):
                 "prepare", key=name, case=case, n_images=options.images, seconds=options.seconds / 2, measures=["step"]
             )
         for n_busy in range(options.threads[-1] + 1):
-            _say(f"beside {n_busy} busy processes")
+            _log(f"{n_busy} other busy processes")
             rows = [
                 {"network": name, "busy": n_busy, "threads": n_threads, "updates": []}
                 for name, _ in options.architectures
@@ -253,38 +237,25 @@ def _busy_processes(count):
 
 
 def measure_exercise(options):
-    """Seconds of the whole Exercise 3, pictures included, one seed: cyconv and PyTorch in turns, three at most.
+    """Measure the seconds of the whole Exercise 3 with one seed, for cyconv and PyTorch in up to three turns.
 
-    Run after run with all threads, and with as many runs at a time on one thread each.
+    Runs are trained one after another with all threads, and several at a time with one thread each.
     """
     scripts = Path(__file__).resolve().parent.parent
     n_threads = options.threads[-1]
-    ways = {f"run after run, threads: {n_threads}": ["--threads", str(n_threads)]}
+    modes = {f"one run at a time, threads: {n_threads}": ["--threads", str(n_threads)]}
     if n_threads > 1:
-        ways[f"{n_threads} runs at a time"] = ["--threads", "1", "--workers", str(n_threads)]
-    found = {way: {"exercise3.py": [], "exercise3_pytorch.py": []} for way in ways}
+        modes[f"{n_threads} runs at a time"] = ["--threads", "1", "--workers", str(n_threads)]
+    settings = ["--protocol", "batch1", "--part", "all", "--seeds", "1", "--log-every", "50"]
+    settings += ["--data", options.data] if options.data else []
+    found = {mode: {"exercise3.py": [], "exercise3_pytorch.py": []} for mode in modes}
     for _ in range(min(3, options.rounds)):
-        for way, how in ways.items():
-            for script, seconds in found[way].items():
+        for mode, arguments in modes.items():
+            for script, seconds in found[mode].items():
                 with tempfile.TemporaryDirectory() as folder:
-                    command = [
-                        sys.executable,
-                        str(scripts / script),
-                        "--protocol",
-                        "batch1",
-                        "--part",
-                        "all",
-                        "--seeds",
-                        "1",
-                        "--log-every",
-                        "50",
-                        *how,
-                        "--output",
-                        str(Path(folder, "results")),
-                    ]
-                    if options.data:
-                        command += ["--data", options.data]
-                    _say(f"whole run of {script}, {way}")
+                    output = ["--output", str(Path(folder, "results"))]
+                    command = [sys.executable, str(scripts / script), *settings, *arguments, *output]
+                    _log(f"{script}, {mode}")
                     start = time.perf_counter()
                     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                     seconds.append(time.perf_counter() - start)
@@ -295,5 +266,5 @@ def _cpu_peers(options):
     return [name for name in options.peers if not PEERS[name].gpu]
 
 
-def _say(text):
+def _log(text):
     print(text, file=sys.stderr, flush=True)

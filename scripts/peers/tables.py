@@ -2,19 +2,19 @@
 
 import statistics
 
-from cyconv.experiments.report import format_table
+from cyconv.experiments.report import count, format_table
 
 from . import PEERS
 
 
 def describe(results):
-    """All sections that ``results`` holds, as Markdown text."""
+    """All sections of ``results`` as Markdown."""
     machine = results["machine"]
     parts = [
         "# Benchmark",
         (
-            f"{machine['processor']} ({machine['architecture']}), kernels for "
-            f"{machine['instruction_set']}. Median (lowest–highest) of all rounds."
+            f"{machine['processor']} ({machine['architecture']}), {machine['instruction_set']} kernels. "
+            "Values are the median (lowest–highest) of all rounds."
         ),
     ]
     for name, write in (
@@ -32,85 +32,82 @@ def describe(results):
 
 
 def find(network, peer, threads, dtype="float32"):
-    """The run of a peer among a network's, or None."""
+    """The run of a peer for a network, or None."""
     wanted = (peer, threads, dtype)
     runs = {(run["peer"], run["threads"], run["dtype"]): run for run in network["runs"]}
     return runs.get(wanted)
 
 
 def ratio(numerator, denominator):
-    """Median over the rounds of one series over another."""
+    """Median over the rounds of the ratio of two series."""
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
 def share_of_peak(network, run):
-    """Median over the rounds of a run's throughput over the measured peak; products that are skipped count as well."""
+    """Median over the rounds of a run's share of the measured peak; products that are skipped count as well."""
     gflops = [network["step_flops"] / step / 1e3 for step in run["step"]]
     return ratio(gflops, find_peak(network, run["threads"], run["dtype"]))
 
 
 def find_peak(network, threads, dtype="float32"):
-    """The measured peak in every round, in GFLOP/s."""
-    return next(probe["gflops"] for probe in network["peak"] if (probe["threads"], probe["dtype"]) == (threads, dtype))
+    """The measured peak of every round, in GFLOP/s."""
+    return next(peak["gflops"] for peak in network["peak"] if (peak["threads"], peak["dtype"]) == (threads, dtype))
 
 
 def _steps(section):
     parts = []
     for threads in section["threads"]:
-        parts += [
-            f"## Microseconds per update, {threads} thread{'s' * (threads > 1)}",
-            _peer_table(section, threads, "step", spread),
-        ]
-        parts += [
-            f"## Evaluation, thousand images per second, {threads} thread{'s' * (threads > 1)}",
-            _peer_table(section, threads, "evaluation", spread),
-        ]
+        for heading, what in (
+            ("Microseconds per update", "step"),
+            ("Evaluation, thousand images per second", "evaluation"),
+        ):
+            parts += [f"## {heading}, {count(threads, 'thread')}", _peer_table(section, threads, what)]
     if any(find(network, "cyconv", section["threads"][-1]) for network in section["networks"].values()):
-        parts += ["## cyconv in itself", _own_table(section)]
+        parts += ["## cyconv on its own", _own_table(section)]
     if section["gpu"]:
-        parts += [f"## Beside a GPU ({section['gpu']})", _gpu_table(section)]
+        parts += [f"## Comparison with a GPU ({section['gpu']})", _gpu_table(section)]
     return parts
 
 
 def _gpu_table(section):
-    """What the CPUs and the GPU need; a ratio above 1 is in the CPUs' favour."""
+    """Times on the CPUs and the GPU; the CPUs are faster where the ratio is above 1."""
     threads = section["threads"][-1]
-    gpus = [peer for peer in PEERS if PEERS[peer].gpu and _was_timed(section, peer, threads)]
-    ours = "cyconv" if _was_timed(section, "cyconv", threads) else None
-    header = [
-        "network",
-        *([f"cyconv, {threads} threads, µs per update"] if ours else []),
-        *(f"{PEERS[peer].label}, µs per update" for peer in gpus),
-        *([f"cyconv, {threads} threads, thousand images/s"] if ours else []),
-        *(f"{PEERS[peer].label}, thousand images/s" for peer in gpus),
-        *(["fastest GPU update / cyconv's"] if ours else []),
-    ]
+    gpus = [peer for peer in PEERS if PEERS[peer].gpu and was_timed(section, peer, threads)]
+    ours = "cyconv" if was_timed(section, "cyconv", threads) else None
+    labels = [f"cyconv, {count(threads, 'thread')}"] if ours else []
+    labels += [PEERS[peer].label for peer in gpus]
+    header = ["network", *(f"{label}, {unit}" for unit in ("µs per update", "thousand images/s") for label in labels)]
+    header += ["fastest GPU update / cyconv's"] if ours else []
     rows = []
     for name, network in section["networks"].items():
         runs = [find(network, peer, threads) for peer in ([ours] if ours else []) + gpus]
-        row = [name, *(spread(run["step"]) for run in runs), *(spread(run["evaluation"]) for run in runs)]
+        row = [
+            name,
+            *(median_and_range(run["step"]) for run in runs),
+            *(median_and_range(run["evaluation"]) for run in runs),
+        ]
         if ours:
             row.append(f"{min(ratio(run['step'], runs[0]['step']) for run in runs[1:]):.2f}×")
         rows.append(row)
     return format_table(header, rows, markdown=True)
 
 
-def _was_timed(section, peer, threads):
+def was_timed(section, peer, threads):
     return any(find(network, peer, threads) for network in section["networks"].values())
 
 
-def _peer_table(section, threads, what, show):
+def _peer_table(section, threads, what):
     networks = section["networks"]
-    peers = [peer for peer in PEERS if not PEERS[peer].gpu and _was_timed(section, peer, threads)]
+    peers = [peer for peer in PEERS if not PEERS[peer].gpu and was_timed(section, peer, threads)]
     others = [peer for peer in peers if peer != "cyconv"]
     compared = "cyconv" in peers and others
     header = ["network", *(PEERS[peer].label for peer in peers)]
     if compared:
-        header += ["against the best", *(["against conv2d + autograd"] if "torch" in others else [])]
+        header += ["speedup over the best", *(["over conv2d + autograd"] if "torch" in others else [])]
     rows = []
     for name, network in networks.items():
         runs = {peer: find(network, peer, threads)[what] for peer in peers}
-        row = [name, *(show(values) for values in runs.values())]
+        row = [name, *(median_and_range(values) for values in runs.values())]
         if compared:
             gains = {peer: ratio(runs[peer], runs["cyconv"]) for peer in others}
             if what == "evaluation":
@@ -127,7 +124,7 @@ def _own_table(section):
         "network",
         "MFLOP per update",
         "measured peak, GFLOP/s",
-        *(f"share of peak, {threads} thread{'s' * (threads > 1)}" for threads in section["threads"]),
+        *(f"share of peak, {count(threads, 'thread')}" for threads in section["threads"]),
         "float64 / float32",
     ]
     header += [f"{few} → {many} threads"] if few != many else []
@@ -135,7 +132,7 @@ def _own_table(section):
     for name, network in section["networks"].items():
         run = find(network, "cyconv", many)
         shares = [share_of_peak(network, find(network, "cyconv", threads)) for threads in section["threads"]]
-        row = [name, f"{network['step_flops'] / 1e6:.1f}", spread(find_peak(network, many))]
+        row = [name, f"{network['step_flops'] / 1e6:.1f}", median_and_range(find_peak(network, many))]
         row += [f"{share:.0%}" for share in shares]
         row.append(f"{ratio(find(network, 'cyconv', many, 'float64')['step'], run['step']):.2f}")
         row += [f"{ratio(find(network, 'cyconv', few)['step'], run['step']):.2f}×"] if few != many else []
@@ -148,18 +145,10 @@ def _shapes(section):
     for shape in section:
         case = shape["case"]
         hidden = ", ".join(str(n) for n in case["n_hidden"])
-        rows.append(
-            [
-                shape["beside"],
-                str(case["filter_size"]),
-                str(case["n_filters"]),
-                hidden,
-                str(case["batch_size"]),
-                spread(shape["gflops"]),
-                f"{statistics.median(shape['share']):.2f}",
-            ]
-        )
-    header = ["beside", "f", "nf", "nh", "batch", "GFLOP/s", "of the tuned shape's"]
+        sizes = [str(case["filter_size"]), str(case["n_filters"]), hidden, str(case["batch_size"])]
+        share = f"{statistics.median(shape['share']):.2f}"
+        rows.append([shape["beside"], *sizes, median_and_range(shape["gflops"]), share])
+    header = ["tuned shape", "f", "nf", "nh", "batch", "GFLOP/s", "relative to the tuned shape"]
     return ["## Other shapes (cyconv)", format_table(header, rows, markdown=True)]
 
 
@@ -167,11 +156,15 @@ def _extras(section):
     extras = next(iter(section.values()))
     header = ["network", "plain, µs per update", *(name for name in extras if name != "plain")]
     rows = [
-        [network, spread(times["plain"]), *(f"{ratio(times[name], times['plain']) - 1:+.0%}" for name in header[2:])]
+        [
+            network,
+            median_and_range(times["plain"]),
+            *(f"{ratio(times[name], times['plain']) - 1:+.0%}" for name in header[2:]),
+        ]
         for network, times in section.items()
     ]
     return [
-        "## What augmentation, dropout and momentum add to an update (cyconv)",
+        "## Additional time of augmentation, dropout and momentum per update (cyconv)",
         format_table(header, rows, markdown=True),
     ]
 
@@ -179,14 +172,14 @@ def _extras(section):
 def _memory(section):
     rows = [[PEERS[name].label, f"{mib['held']:.0f}", f"{mib['peak']:.0f}"] for name, mib in section["peers"].items()]
     return [
-        f"## Memory of training on {section['n_images']:,} images, MiB beyond the interpreter with NumPy",
+        f"## Memory for training on {section['n_images']:,} images, MiB in addition to Python with NumPy",
         format_table(["", "held", "peak"], rows, markdown=True),
     ]
 
 
 def _imports(section):
-    rows = [[module, spread([1000 * value for value in seconds])] for module, seconds in section.items()]
-    return ["## Import, milliseconds beyond NumPy's", format_table(["", "ms"], rows, markdown=True)]
+    rows = [[module, median_and_range([1000 * value for value in seconds])] for module, seconds in section.items()]
+    return ["## Import, milliseconds in addition to NumPy", format_table(["", "ms"], rows, markdown=True)]
 
 
 def _busy(section):
@@ -195,32 +188,31 @@ def _busy(section):
     header = [
         "network",
         "busy processes",
-        *(f"{n} thread{'s' * (n > 1)}" for n in dict.fromkeys((few, many))),
+        *(count(n, "thread") for n in dict.fromkeys((few, many))),
         *([f"{many} / {few}"] if few < many else []),
     ]
     rows = []
     by_load = sorted(section, key=lambda row: row["busy"])
     for network, busy in dict.fromkeys((row["network"], row["busy"]) for row in by_load):
         counts = [updates[network, busy, n] for n in dict.fromkeys((few, many))]
-        rows.append(
-            [network, str(busy), *map(spread, counts), *([f"{ratio(counts[1], counts[0]):.2f}"] if few < many else [])]
-        )
-    return ["## Updates a second beside busy processes (cyconv)", format_table(header, rows, markdown=True)]
+        row = [network, str(busy), *map(median_and_range, counts)]
+        rows.append([*row, f"{ratio(counts[1], counts[0]):.2f}"] if few < many else row)
+    return ["## Updates per second while other processes are busy (cyconv)", format_table(header, rows, markdown=True)]
 
 
 def _exercise(section):
     rows = []
-    for way, times in section.items():
+    for mode, times in section.items():
         cyconv, torch = times.values()
-        rows.append([way, spread(cyconv), spread(torch), f"{ratio(torch, cyconv):.2f}×"])
+        rows.append([mode, median_and_range(cyconv), median_and_range(torch), f"{ratio(torch, cyconv):.2f}×"])
     return [
-        "## The whole Exercise 3 (protocol batch1, one seed, pictures), seconds",
+        "## The whole Exercise 3 (protocol batch1, one seed, with figures), seconds",
         format_table(["", "cyconv", "PyTorch conv2d + autograd", "PyTorch / cyconv"], rows, markdown=True),
     ]
 
 
-def spread(values):
-    """``"median (lowest–highest)"`` in a table's few digits."""
+def median_and_range(values):
+    """``"median (lowest–highest)"`` with about three significant digits."""
     median, low, high = statistics.median(values), min(values), max(values)
     digits = 0 if median >= 100 else 1 if median >= 10 else 2
     return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

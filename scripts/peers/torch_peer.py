@@ -1,4 +1,4 @@
-"""The training step in PyTorch: as everybody writes it, and as fast as it can be written."""
+"""The update in PyTorch: as it is usually written, and optimised by hand."""
 
 import numpy as np
 import torch
@@ -14,14 +14,15 @@ def _split(case, mapping):
 class AutogradPeer:
     """``conv2d`` with stride = filter size, autograd and ``torch.optim.SGD``.
 
-    ``medium`` lets oneDNN instead of MKL do the matrix products (their error
-    stays that of float32, which the check before the timing makes sure of);
-    ``channels_last`` is PyTorch's other memory layout for images.
+    With the precision ``medium``, oneDNN computes the matrix products rather
+    than MKL; the check before the timing ensures that the error is still that
+    of float32. ``channels_last`` selects PyTorch's other memory layout for
+    images.
     """
 
     device = "cpu"
     sgd = {"foreach": True}
-    block = 1000  # images that an evaluation takes at a time
+    block = 1000  # number of images evaluated at a time
     VARIANTS = tuple(
         {"channels_last": last, "precision": precision} for last in (False, True) for precision in ("highest", "medium")
     )
@@ -75,7 +76,7 @@ class AutogradPeer:
 
 
 class ManualPeer:
-    """Resident patches, gradients by hand, ``addmm_`` as gradient and update in one call."""
+    """Patches in memory, gradients by hand, and ``addmm_`` for gradient and update in one call."""
 
     VARIANTS = tuple(
         {"rows": rows, "precision": precision} for rows in (True, False) for precision in ("highest", "medium")

@@ -1,9 +1,9 @@
-"""A process that holds one peer at one number of threads, and waits on a pipe between chunks.
+"""A process that runs one peer with one number of threads, and waits for requests between chunks.
 
-Peers run in processes of their own because thread pools of different
-libraries disturb each other, and because most libraries read their number of
-threads only once, from the environment. Requests and replies are JSON, one a
-line; a reply has either "value" or "error".
+Peers run in separate processes because the thread pools of different libraries
+interfere with each other, and because most libraries read the number of threads
+only once, from the environment. Requests and replies are JSON, one per line; a
+reply has either "value" or "error".
 """
 
 import contextlib
@@ -19,7 +19,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 class Worker:
-    """The parent's end of the pipe; a context manager that ends the process."""
+    """The parent's side of a process; a context manager that ends it."""
 
     def __init__(self, name, threads):
         self.name, self.threads = name, threads
@@ -40,7 +40,7 @@ class Worker:
         Raises
         ------
         ChildProcessError
-            If the process could not do it, or ended.
+            If the request failed, or the process ended.
         """
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps({"request": request, **arguments}) + "\n")
@@ -55,7 +55,7 @@ class Worker:
         return self
 
     def __exit__(self, kind, *exception):
-        if kind is not None:  # nobody wants to know how its work ends
+        if kind is not None:  # the results are no longer wanted
             self.process.kill()
         self.process.stdin.close()
         self.process.stdout.close()
@@ -67,14 +67,14 @@ class Worker:
 
 
 def serve(name, threads):
-    """Answer requests until the pipe closes, on ``threads`` CPUs at most but for a GPU; Ctrl-C is for the parent."""
+    """Answer requests until standard input closes; a peer on the CPU uses at most ``threads`` CPUs."""
     from . import PEERS
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the parent
     if not PEERS[name].gpu:
         limit_cpus(threads)
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not get between the replies
+    os.dup2(2, 1)  # output of a library must not mix with the replies
     peer = _Server(name)
     for line in sys.stdin:
         arguments = json.loads(line)
@@ -88,7 +88,7 @@ def serve(name, threads):
 
 
 def limit_cpus(threads):
-    """Keep this process on ``threads`` of its CPUs: JAX has no other switch."""
+    """Restrict this process to ``threads`` of its CPUs: the only way to limit JAX."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
@@ -99,14 +99,14 @@ class _Server:
         self.timed = {}
 
     def prepare(self, key, case, n_images, seconds, source=None, measures=("step", "evaluation")):
-        """Check a peer; get it ready on random images, or on the first training images of a ``DataSource``."""
+        """Check a peer and prepare it with random images, or with the first training images of a ``DataSource``."""
         from . import load
         from .case import Data
         from .timing import Timed
 
-        data = Data.of(_dataset(source).train, n_images) if source else Data.random(n_images)
+        data = Data.from_split(_dataset(source).train, n_images) if source else Data.random(n_images)
         self.timed[key] = Timed(load(self.name), _case(case), data, seconds, measures)
-        return self.timed[key].about
+        return self.timed[key].description
 
     def drop(self, key):
         del self.timed[key]
@@ -147,9 +147,9 @@ class _Server:
         return torch.cuda.get_device_name()
 
     def memory(self, n_images):
-        from .memory import resident
+        from .memory import resident_memory
 
-        return resident(self.name, n_images)
+        return resident_memory(self.name, n_images)
 
 
 def _case(fields):
@@ -161,5 +161,5 @@ def _case(fields):
 def _dataset(source):
     from cyconv.experiments import DataSource
 
-    with warnings.catch_warnings(action="ignore"):  # the parent has told them
+    with warnings.catch_warnings(action="ignore"):  # the parent has shown them
         return DataSource(**source).load()

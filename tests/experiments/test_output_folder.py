@@ -337,7 +337,7 @@ def test_running_a_command_twice(load_script, run_script, tmp_path, monkeypatch,
             assert run_script(script, *arguments, "--overwrite") == 128 + 2
     assert contents(output) == before
     said = capsys.readouterr().out
-    assert stopped or f"{UNFINISHED}; the results of before stay in {output}" in said.strip().splitlines()[-1]
+    assert stopped or f"{UNFINISHED}; the earlier results remain in {output}" in said.strip().splitlines()[-1]
     assert run_script(script, *arguments, *(["--overwrite"] if stopped else ["--resume"])) == 0
     assert strict_json(output / "results.json")["complete"] and not (output / UNFINISHED).exists()
     assert set(contents(output)) == set(before)

@@ -323,7 +323,7 @@ def test_terminated_processes_write_their_checkpoints(tmp_path):
     assert next(results).run == short
     ended = time.monotonic()
     results.close()
-    assert time.monotonic() - ended < executors.PATIENCE  # no waiting run was started
+    assert time.monotonic() - ended < executors.SHUTDOWN_TIMEOUT  # no waiting run was started
     assert not multiprocessing.active_children() and not list(tmp_path.glob(".*"))
     assert cyconv.CyclicTrainer.resume(RunFiles(tmp_path, long).checkpoint).step > 0
 

@@ -102,19 +102,19 @@ def test_the_conclusion_agrees_with_the_numbers(script):
     said = script.conclude("An update", [step["microseconds"] for step in steps])
     assert said == (
         "An update takes 0.50 to 3.00 times as long with PyTorch conv2d + autograd as with cyconv, "
-        "and 0.50 to 2.00 times as long with the faster of PyTorch's two ways. No difference is "
+        "and 0.50 to 2.00 times as long with the faster of the two PyTorch implementations. No difference is "
         "within noise."
     )
     close = fake_step(manual=(9.0, 12.0))["microseconds"]
     assert script.conclude("An update", [close]).endswith(
-        "within noise for 1 of 1 networks with the faster of PyTorch's two ways."
+        "within noise for 1 of 1 networks with the faster of the two PyTorch implementations."
     )
     alone = {name: values[:1] for name, values in close.items()}
     assert "With one measurement each" in script.conclude("An update", [alone])
 
 
 def test_differing_accuracies_are_reported(script):
-    assert script.conclude_accuracies([fake_run()]).startswith("All three ways end at the same test accuracy")
+    assert script.conclude_accuracies([fake_run()]).startswith("All three implementations reach the same test accuracy")
     apart = fake_run(((0.50, 0.51), (0.50, 0.51), (0.90, 0.91)))
     said = script.conclude_accuracies([fake_run(), apart])
     assert "3: f=8, nf=40, cyconv and PyTorch, manual backward (40.00 points apart)" in said
@@ -177,7 +177,7 @@ def test_an_interrupted_comparison_writes_what_was_measured(script, run_script, 
 
 
 def test_a_peer_that_fails_is_one_sentence_and_exit_code_1(script, run_script, monkeypatch, capsys):
-    monkeypatch.setattr(script, "WAYS", {"cyconv": "cyconv"})
+    monkeypatch.setattr(script, "LABELS", {"cyconv": "cyconv"})
     monkeypatch.setattr(script.peers, "installed", lambda: ["torch"])
     monkeypatch.setitem(MINIATURE, "n_images", 50)  # less than a batch
     assert run_script(script, "--quick") == 1

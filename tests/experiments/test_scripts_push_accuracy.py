@@ -60,9 +60,9 @@ def test_the_ensemble_consists_of_the_cycle_ends(script, main, tmp_path):
     assert result.test["ensemble_accuracy"] == pytest.approx(found.accuracy)
 
 
-def test_the_road_drops_one_ingredient_at_a_time(script):
+def test_the_ablation_drops_one_ingredient_at_a_time(script):
     recipe = script.RECIPES[15]
-    first, *others, plain = script.road(recipe)
+    first, *others, plain = script.ablation_runs(recipe)
     assert {**first.to_dict(), "label": ""} == {**recipe.to_dict(), "label": ""}
     assert len(others) >= 4 and len({run.name for run in [first, *others, plain]}) == len(others) + 2
     for run in [*others, plain]:
@@ -73,7 +73,7 @@ def test_the_road_drops_one_ingredient_at_a_time(script):
     assert (plain.filter_size, plain.n_filters, plain.n_hidden) == (4, 40, 300)
 
 
-def test_the_road_never_sees_the_test_split(script, main, monkeypatch):
+def test_the_ablation_never_reads_the_test_split(script, main, monkeypatch):
     seen = []
 
     def look(runs, data, *rest, **options):
@@ -81,30 +81,30 @@ def test_the_road_never_sees_the_test_split(script, main, monkeypatch):
         yield from ()
 
     monkeypatch.setattr(cli, "run_all", look)
-    assert main("--quick", "--road") == 0
+    assert main("--quick", "--ablation") == 0
     (held,) = seen
     data = cyconv.make_shapes(1000, 100, 200)
     assert held.test is held.validation and (len(held.train), len(held.validation)) == (800, 200)
     assert np.array_equal(np.concatenate([held.train.images, held.validation.images]), data.train.images)
 
 
-def test_the_road_tells_what_each_ingredient_gives(script, main, tmp_path, monkeypatch, capsys):
+def test_the_ablation_reports_what_each_ingredient_gives(script, main, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "WITHOUT", {"mirroring": {"flip": False}, "dropout": {"dropout": 0.0}})
     monkeypatch.setattr(script, "PLAIN", {"flip": False, "shift": 0})
-    assert main("--quick", "--road", "--seeds", "2", "--output", "road") == 0
-    document = results(tmp_path / "road")
+    assert main("--quick", "--ablation", "--seeds", "2", "--output", "ablation") == 0
+    document = results(tmp_path / "ablation")
     rows = document["summary"][0]["rows"]
     assert [row["label"] for row in rows] == ["the recipe", "without mirroring", "without dropout", "plain network"]
     assert all("test_accuracy" not in row and len(row["validation_accuracy"]["each"]) == 2 for row in rows)
     assert all(run["test"] is None for run in document["runs"])
-    summary = (tmp_path / "road" / "summary.md").read_text()
+    summary = (tmp_path / "ablation" / "summary.md").read_text()
     apart = 100 * (rows[1]["validation_accuracy"]["mean"] - rows[0]["validation_accuracy"]["mean"])
-    assert f"{apart:+.2f}" in summary and "not looked at" in summary
-    assert (tmp_path / "road" / "road.png").is_file()
+    assert f"{apart:+.2f}" in summary and "not used" in summary
+    assert (tmp_path / "ablation" / "ablation.png").is_file()
     assert "test accuracy" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [(), ("--road",)])
+@pytest.mark.parametrize("options", [(), ("--ablation",)])
 def test_an_interrupted_run_is_reported_and_resumed(script, main, tmp_path, monkeypatch, options):
     monkeypatch.setattr(script, "WITHOUT", {})
     monkeypatch.setattr(script, "PLAIN", {"flip": False})
@@ -147,10 +147,10 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(main, assert_mistake, argumen
     assert_mistake(main, "--quick", *arguments, sentence=sentence)
 
 
-def test_road_and_recipe_do_not_share_a_folder(script, main, tmp_path, monkeypatch, capsys):
+def test_ablation_and_recipe_do_not_share_a_folder(script, main, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script.plots, "save_figures", lambda pictures, folder: [])
     assert main("--quick", "--output", "out") == 0
     before = (tmp_path / "out" / "results.json").read_bytes()
-    assert main("--quick", "--road", "--output", "out") == 2
+    assert main("--quick", "--ablation", "--output", "out") == 2
     assert "another configuration" in capsys.readouterr().err
     assert (tmp_path / "out" / "results.json").read_bytes() == before

@@ -88,7 +88,7 @@ def test_all_comparisons_agree_and_are_written(script, main, tmp_path, capsys):
     except ImportError:
         assert "PyTorch is not installed" in output
     assert len(document["convolution_milliseconds"]) == 8
-    assert all(row[way] > 0 for row in document["convolution_milliseconds"] for way in script.WAYS)
+    assert all(row[name] > 0 for row in document["convolution_milliseconds"] for name in script.CONVOLUTIONS)
     assert f"All {len(document['comparisons'])} comparisons agree" in output
     summary = (tmp_path / "out" / "summary.md").read_text()
     assert "shapes (synthetic)" in summary and "grad_Fs_flat" in summary and "WRONG" not in summary

@@ -1,15 +1,15 @@
-"""The figures of `cyconv.plots`, in a module of its own: importing matplotlib takes longer than importing cyconv."""
+"""The figure class, in a module of its own: importing matplotlib takes longer than importing cyconv."""
 
 import io
 import sys
 
 import matplotlib.figure
 
-from .plots import write_png
+from .style import write_png
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure without a window, which a notebook shows as a picture."""
+    """A figure without a window, which a notebook displays as an image."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -17,12 +17,12 @@ class Figure(matplotlib.figure.Figure):
         return file.getvalue()
 
     def show(self, warn: bool = True) -> None:
-        """Show the picture in a notebook, or the window where pyplot has given the figure one.
+        """Display the figure in a notebook, or in its window if pyplot has given it one.
 
         Raises
         ------
         AttributeError
-            If there is neither.
+            If there is neither a notebook nor a window.
         """
         if self.canvas.manager is not None:
             super().show(warn)

@@ -1,0 +1,184 @@
+"""The files that an experiment writes: a summary in Markdown, and the results as JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..._typing import JsonDict
+from ...datasets import Dataset
+from ...schedules import CyclicSchedule
+from .provenance import describe_machine, describe_versions, machine_sentence
+from .summaries import NOISE_RULE, Summary, noise_sentence, summary_table
+
+if TYPE_CHECKING:
+    from ..results import Result
+
+QUICK_REMARK = "This is a quick run, which only shows that everything works."
+INCOMPLETE_REMARK = "Incomplete: not every run has finished."
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its heading, the sentences that interpret it, and the figures that belong to it."""
+
+    heading: str
+    summaries: Sequence[Summary]
+    figures: Sequence[str]
+    first: str = "architecture"
+    gap: bool = False
+    conclusion: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """str: which differences in test accuracy are within noise."""
+        return noise_sentence({summary.label: summary.test_accuracy for summary in self.summaries})
+
+    def document(self) -> JsonDict:
+        """dict: for the results file."""
+        rows = [summary.document() for summary in self.summaries]
+        conclusion = {"conclusion": self.conclusion} if self.conclusion else {}
+        return {"heading": self.heading, "rows": rows, "noise": self.sentence, **conclusion}
+
+    def text(self) -> str:
+        """str: for the terminal."""
+        return "\n\n".join([self.heading, *self.body(markdown=False)])
+
+    def markdown(self) -> str:
+        """str: for the summary file."""
+        figures = "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in self.figures)
+        return "\n\n".join([f"## {self.heading}", *self.body(markdown=True), figures])
+
+    def body(self, markdown: bool) -> list[str]:
+        """list of str: the table, and the sentences that interpret it."""
+        table = summary_table(self.summaries, markdown, self.first, self.gap)
+        return [table, self.sentence, *([self.conclusion] if self.conclusion else [])]
+
+
+def describe_cycles(schedule: CyclicSchedule) -> str:
+    """A schedule's cycles in a few words.
+
+    Examples
+    --------
+    >>> from cyconv.schedules import CyclicSchedule
+    >>> describe_cycles(CyclicSchedule(1e-5, 1e-1, step_size=800, n_cycles=3, growth=2))
+    '3 doubling cycles'
+    """
+    settings = schedule.settings
+    n_cycles, growth = settings["n_cycles"], settings["growth"]
+    if n_cycles == 1:
+        return "1 cycle"
+    known = {1: "equal", 2: "doubling", 0.5: "halving"}
+    if growth in known:
+        return f"{n_cycles} {known[growth]} cycles"
+    return f"{n_cycles} cycles, each {growth:g} times as long as the one before"
+
+
+def describe_origin(data: Dataset, quick: bool = False, complete: bool = True) -> str:
+    """For the title of a figure: which data its numbers come from, and whether they are final.
+
+    Parameters
+    ----------
+    data : Dataset
+    quick, complete : bool
+
+    Returns
+    -------
+    str
+    """
+    text = f"{data.name}, {len(data.train):,} training images"
+    return text + "; quick run" * quick + "; incomplete" * (not complete)
+
+
+def remarks(quick: bool, complete: bool) -> list[str]:
+    """list of str: caveats that the reader must know first, if any."""
+    return quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
+
+
+def markdown_document(title: str, data: Dataset, remarks: Sequence[str], *paragraphs: str) -> str:
+    """A summary file: the title with the data set's name, the remarks in bold, then the paragraphs."""
+    return "\n\n".join([f"# {title}: {data.name}", *(f"**{remark}**" for remark in remarks), *paragraphs]) + "\n"
+
+
+def summary_document(title: str, data: Dataset, sections: Sequence[Section], remarks: Sequence[str] = ()) -> str:
+    """The summary file of training runs: the data, how to read the tables, and the sections.
+
+    Parameters
+    ----------
+    title : str
+    data : Dataset
+    sections : sequence of Section
+    remarks : sequence of str
+        Sentences that the reader must know first, such as that a run is incomplete.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    tested = any(summary.test_accuracy for section in sections for summary in section.summaries)
+    introduction = (
+        f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test images. "
+        "Numbers are mean ± standard deviation over runs that differ only in their seed"
+        + ("; the test images were used once, at the end of each run" * tested)
+        + f". Updates per second exclude the time spent on evaluation. {NOISE_RULE}"
+    )
+    paragraphs = [introduction, machine_sentence(), *(section.markdown() for section in sections)]
+    return markdown_document(title, data, remarks, *paragraphs)
+
+
+def results_header(configuration: JsonDict, complete: bool) -> JsonDict:
+    """What every results file starts with.
+
+    Parameters
+    ----------
+    configuration : dict
+        What decided the numbers, as JSON values.
+    complete : bool
+        Whether every run has finished.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        "complete": complete,
+        "data_set": configuration["data"]["name"],
+        "configuration": configuration,
+        "versions": describe_versions(),
+        "machine": describe_machine(),
+    }
+
+
+def results_document(
+    configuration: JsonDict,
+    sections: Sequence[Section],
+    results: Sequence[Result],
+    complete: bool,
+    remarks: Sequence[str] = (),
+) -> JsonDict:
+    """Everything that is known about an experiment, as JSON values.
+
+    Parameters
+    ----------
+    configuration : dict
+        What decided the numbers, as JSON values.
+    sections : sequence of Section
+    results : sequence of Result
+    complete : bool
+        Whether every run has finished.
+    remarks : sequence of str
+        Further sentences that the reader must know.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        **results_header(configuration, complete),
+        "remarks": list(remarks),
+        "seeds": sorted({result.run.seed for result in results}),
+        "summary": [section.document() for section in sections],
+        "runs": [result.document() for result in results],
+    }
