@@ -155,5 +155,36 @@ def evaluate(
     ready: bool,
     n_threads: int,
 ) -> None: ...
+def ladder_conv_forward(
+    vector: bool,
+    patches: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    activations: NDArray[np.floating],
+) -> None: ...
+def ladder_conv_backward(
+    vector: bool,
+    d_activations: NDArray[np.floating],
+    patches: NDArray[np.floating],
+    d_weight: NDArray[np.floating],
+    d_bias: NDArray[np.floating],
+) -> None: ...
+def ladder_dense_forward(
+    vector: bool,
+    inputs: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    relu: bool,
+    outputs: NDArray[np.floating],
+) -> None: ...
+def ladder_dense_backward(
+    vector: bool,
+    d_outputs: NDArray[np.floating],
+    inputs: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    d_inputs: NDArray[np.floating],
+    d_weight: NDArray[np.floating],
+    d_bias: NDArray[np.floating],
+) -> None: ...
 def exchange(lines: NDArray[np.float32], n_lines: int, n_rounds: int, n_threads: int) -> None: ...
 def probe(seed: NDArray[np.floating], n: int, totals: NDArray[np.float64] | None, n_threads: int) -> float: ...
