@@ -226,9 +226,9 @@ def assert_unharmed(output):
     "left, words",
     [
         (None, "missing"),
-        ("{", "not one of ours"),
-        ("[]", "not one of ours"),
-        ('{"script": "s", "runs": [{}]}', "not one of ours"),
+        ("{", "not a cyconv file"),
+        ("[]", "not a cyconv file"),
+        ('{"script": "s", "runs": [{}]}', "not a cyconv file"),
     ],
 )
 def test_results_without_their_configuration_are_described_correctly(output, resume, left, words):
