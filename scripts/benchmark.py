@@ -37,10 +37,10 @@ def main(arguments=None):
         return serve(options.worker, options.threads[0])
     from cyconv.experiments import cli
 
-    return cli.run_script(lambda _: measure(options, arguments or sys.argv[1:]))
+    return cli.run_script(lambda _: measure(options))
 
 
-def measure(options, command):
+def measure(options):
     from peers import sections, tables
 
     from cyconv.experiments import report
@@ -57,10 +57,9 @@ def measure(options, command):
     results = {
         "complete": False,
         "configuration": configuration,
-        "machine": report.describe_machine(),
+        **report.provenance(),
         "versions": peers.versions(options.peers),
         "load_at_start": load,
-        "command": ["scripts/benchmark.py", *command],
     }
     for name in options.sections:
         results[name] = getattr(sections, f"measure_{name}")(options)

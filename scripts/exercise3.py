@@ -98,6 +98,7 @@ def write_part(part, results, data, folder, arguments):
             histories, f"Training and validation, {cycles}{origin}", boundaries
         ),
         "learning-rate": plots.plot_learning_rate(schedule, f"Learning rate, {cycles}{origin}"),
+        "cycles": plots.plot_cycles(histories, f"Learning rate and validation accuracy, {cycles}{origin}", boundaries),
         "filters": plots.plot_filters(
             {label: group[0].filters[0] for label, group in by_label.items()},
             f"Learned filters, seed {results[0].run.seed}{origin}",

@@ -18,6 +18,7 @@ code 1 if any comparison is out of tolerance.
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import time
 from dataclasses import asdict, dataclass
@@ -104,11 +105,12 @@ def main(argv=None):
     if from_file:
         sections.append(("Relative errors compared with the course's debug file", errors_table(from_file)))
     sentences = [conclusion(all_comparisons)]
-    if importlib.util.find_spec("torch") is None:
+    if not torch_version():
         sentences.append("PyTorch is not installed: its gradients were not compared.")
     folder.finish(
         {
             **report.results_header(configuration, complete=True),
+            "versions": report.describe_versions() | torch_version(),
             "all_agree": all_agree,
             "convolution_milliseconds": times,
             "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in all_comparisons],
@@ -124,6 +126,11 @@ def main(argv=None):
     cli.print_paragraphs(*(f"{heading}\n\n{table(False)}" for heading, table in sections))
     cli.print_paragraphs("\n".join([*sentences, f"Results on {data.name} are in {folder}"]))
     return 0 if all_agree else 1
+
+
+def torch_version():
+    """PyTorch's version for the results file; nothing if it is not installed."""
+    return {} if importlib.util.find_spec("torch") is None else {"torch": importlib.metadata.version("torch")}
 
 
 def fingerprint(arrays):
@@ -211,7 +218,7 @@ def compare_gradients(X, labels, n_coordinates):
             _, gradients = network.loss_and_gradients(images, labels, L2, LABEL_SMOOTHING)
             _, expected = reference.loss_and_gradients(parameters, images, labels, L2, LABEL_SMOOTHING)
             others = {"NumPy reference": expected}
-            if importlib.util.find_spec("torch") is not None:
+            if torch_version():
                 others["PyTorch"] = autograd(parameters, images, labels)
             for source, other in others.items():
                 error = max(relative_error(gradients[name], other[name]) for name in gradients)

@@ -93,7 +93,7 @@ def test_train_validation_has_a_column_per_group():
     assert validation.get_ydata() == pytest.approx(100 * history()["acc_val"])
 
 
-CURVE_PLOTS = [plots.plot_comparison, plots.plot_train_validation, plots.plot_gap]
+CURVE_PLOTS = [plots.plot_comparison, plots.plot_train_validation, plots.plot_gap, plots.plot_cycles]
 
 
 @pytest.mark.parametrize("plot", CURVE_PLOTS)
@@ -286,3 +286,14 @@ def test_panels_draw_medians_between_lowest_and_highest():
     assert [label.get_text() for label in second.get_xticklabels()] == ["3", "10"]
     with pytest.raises(ValueError, match="panels"):
         plots.plot_panels({}, TITLE, "filters", "time")
+
+
+def test_cycles_show_the_learning_rate_above_the_validation_accuracy():
+    runs = [history(seed=0), history(seed=1)]
+    above, below = plots.plot_cycles({"a": runs, "b": history(seed=2)}, TITLE, [20, 50]).axes
+    (rate,) = lines(above)
+    assert rate.get_xdata().tolist() == [0, 10, 20, 30, 40, 50] and set(rate.get_ydata()) == {0.1}
+    mean, single = lines(below)
+    assert mean.get_ydata() == pytest.approx(50 * (runs[0]["acc_val"] + runs[1]["acc_val"]))
+    assert single.get_ydata() == pytest.approx(100 * history(seed=2)["acc_val"])
+    assert vertical(above) == vertical(below) == [20, 50]

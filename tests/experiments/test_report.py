@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -163,3 +165,18 @@ def test_the_results_are_strict_json_with_machine_and_versions():
 )
 def test_cycles_in_words(n_cycles, growth, expected):
     assert report.describe_cycles(CyclicSchedule(0, 1, 10, n_cycles, growth)) == expected
+
+
+def test_results_tell_which_command_made_them_and_when(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/exercise3.py", "--seeds", "2"])
+    before = datetime.now(UTC).replace(microsecond=0)
+    origin = report.provenance()
+    assert origin["command"] == ["exercise3.py", "--seeds", "2"]
+    assert before <= datetime.fromisoformat(origin["date"]) <= datetime.now(UTC)
+    assert origin["versions"]["cyconv"] in report.machine_sentence(origin)
+
+
+def test_the_machine_of_a_results_file_is_told_rather_than_this_one():
+    machine = {"processor": "Abacus", "threads": 1, "instruction_set": "beads"}
+    told = report.machine_sentence({"machine": machine, "versions": {"cyconv": "9.9", "torch": "8"}})
+    assert told == "Abacus, 1 thread, beads kernels; cyconv 9.9, torch 8."

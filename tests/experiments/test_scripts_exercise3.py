@@ -53,6 +53,7 @@ def test_both_parts_write_all_documented_files(call, tmp_path):
     document = strict_json(folder / "results.json")
     assert document["complete"] and document["data_set"] == "shapes (synthetic)" and document["seeds"] == [0]
     assert document["machine"]["threads"] == 1
+    assert document["command"] == ["exercise3.py", "--quick", "--threads", "1"]
     assert [run["run"]["name"] for run in document["runs"]] == [
         "part1-f2-nf3",
         "part1-f4-nf10",

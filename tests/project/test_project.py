@@ -27,7 +27,10 @@ def test_the_readmes_layers_match_the_enforced_contract():
     assert [set(re.findall(r"`(\w+)/?`", row)) for row in rows] == [{"scripts"}, *enforced]
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])
+PAGES = ["CONTRIBUTING.md", "README.md", "scripts/README.md", "scripts/RESULTS.md", "cyconv/_kernels/PERFORMANCE.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_pages_name_only_existing_files_groups_and_extras(page):
     text = read(page)
     for name in re.findall(r"\b(?:cyconv|scripts|tests)/[\w./]*\w\.\w+\b", text):
@@ -35,3 +38,13 @@ def test_pages_name_only_existing_files_groups_and_extras(page):
     commands = "\n".join(blocks("sh", text))
     assert {*re.findall(r'"\.\[(\w+)\]"', commands)} <= {*PROJECT["project"]["optional-dependencies"]}
     assert {*re.findall(r"--group (\w+)", text)} <= {*PROJECT["dependency-groups"]}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page):
+    for name, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", read(page)):
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), name
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}

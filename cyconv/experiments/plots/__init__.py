@@ -8,7 +8,7 @@ differ in their dashes.
 """
 
 from .bars import plot_bars
-from .curves import plot_comparison, plot_gap, plot_learning_rate, plot_train_validation
+from .curves import plot_comparison, plot_cycles, plot_gap, plot_learning_rate, plot_train_validation
 from .images import plot_confusion, plot_filters
 from .style import COLOURS, DASHES, DPI, save_figure, save_figures
 from .sweeps import plot_lr_range, plot_panels, plot_search
@@ -20,6 +20,7 @@ __all__ = [
     "plot_bars",
     "plot_comparison",
     "plot_confusion",
+    "plot_cycles",
     "plot_filters",
     "plot_gap",
     "plot_learning_rate",

@@ -152,6 +152,42 @@ def plot_gap(histories: Histories, title: str, boundaries: Steps = ()) -> Figure
 
 
 @styled
+def plot_cycles(histories: Histories, title: str, boundaries: Steps = ()) -> Figure:
+    """Show the learning rate above the validation accuracy.
+
+    Parameters
+    ----------
+    histories, title, boundaries
+        As for `plot_comparison`; all runs have the same learning rates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``histories`` is none of these, or a label has no history.
+    """
+    histories = as_groups("histories", histories, History)
+    figure, (above, below) = new_figure(6.4, 4.2, 2, 1, sharex=True, height_ratios=(1, 2))
+    first = next(iter(histories.values()))[0]
+    above.plot(first["update_steps"], first["learning_rates"], color=GREY)
+    for place, (label, runs) in enumerate(histories.items()):
+        _draw_curve(below, runs, "acc_val", place, label)
+    for panel in (above, below):
+        _mark_cycles(panel, boundaries)
+        panel.grid(axis="y")
+    above.set_ylim(0, None)
+    above.set_ylabel("learning rate η")
+    below.set_ylabel("validation accuracy (%)")
+    below.set_xlabel("update step")
+    add_legend(figure, below, columns=4)
+    figure.suptitle(title)
+    return figure
+
+
+@styled
 def plot_learning_rate(schedule: CyclicSchedule, title: str) -> Figure:
     """The learning rate over all update steps of a `CyclicSchedule`.
 

@@ -17,7 +17,7 @@ from .documents import (
     results_header,
     summary_document,
 )
-from .provenance import describe_machine, describe_versions, machine_sentence
+from .provenance import describe_machine, describe_versions, machine_sentence, provenance
 from .summaries import NOISE_RULE, Summary, by_label, ensemble_row, noise_sentence, summarise, summary_table
 from .tables import count, format_csv, format_each, format_mean, format_table
 
@@ -41,6 +41,7 @@ __all__ = [
     "machine_sentence",
     "markdown_document",
     "noise_sentence",
+    "provenance",
     "remarks",
     "results_document",
     "results_header",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..._typing import JsonDict
 from ...datasets import Dataset
 from ...schedules import CyclicSchedule
-from .provenance import describe_machine, describe_versions, machine_sentence
+from .provenance import machine_sentence, provenance
 from .summaries import NOISE_RULE, Summary, noise_sentence, summary_table
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ def results_header(configuration: JsonDict, complete: bool) -> JsonDict:
         "complete": complete,
         "data_set": configuration["data"]["name"],
         "configuration": configuration,
-        "versions": describe_versions(),
-        "machine": describe_machine(),
+        **provenance(),
     }
 
 

@@ -1,13 +1,33 @@
-"""Where numbers come from: the machine, and the versions of the packages."""
+"""Where numbers come from: the command, the date, the machine, and the versions of the packages."""
 
 import platform
+import sys
+from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 from ..._typing import JsonDict
 from ..._version import __version__
 from ...backend import dispatch
 from ...backend.threads import get_num_threads
 from .tables import count
+
+
+def provenance() -> JsonDict:
+    """Where a results file comes from.
+
+    Returns
+    -------
+    dict
+        ``command`` (the program and its arguments), ``date`` (UTC, ISO 8601),
+        ``versions`` and ``machine``.
+    """
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": describe_versions(),
+        "machine": describe_machine(),
+    }
 
 
 def describe_machine() -> JsonDict:
@@ -34,10 +54,13 @@ def describe_versions() -> dict[str, str]:
     return {"cyconv": __version__, "python": platform.python_version(), **packages}
 
 
-def machine_sentence() -> str:
-    """str: processor, threads, kernels and versions in one sentence."""
-    machine = describe_machine()
-    versions = ", ".join(f"{name} {version}" for name, version in describe_versions().items())
+def machine_sentence(origin: JsonDict | None = None) -> str:
+    """str: processor, threads, kernels and versions in one sentence, of a results file or of this process."""
+    origin = provenance() if origin is None else origin
+    machine, versions = (
+        origin["machine"],
+        ", ".join(f"{name} {version}" for name, version in origin["versions"].items()),
+    )
     threads = count(machine["threads"], "thread")
     return f"{machine['processor']}, {threads}, {machine['instruction_set']} kernels; {versions}."
 

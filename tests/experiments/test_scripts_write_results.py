@@ -1,0 +1,133 @@
+"""scripts/write_results.py: the page of results is what the published files give, and nothing else gets there."""
+
+import json
+import re
+
+import pytest
+from pages import ROOT
+from strict import strict_json
+
+PUBLISHED = sorted((ROOT / "scripts" / "published").glob("*.json"))
+
+
+@pytest.fixture
+def script(load_script, tmp_path):
+    return load_script("write_results", PUBLISHED=tmp_path / "published", PAGE=tmp_path / "RESULTS.md")
+
+
+@pytest.fixture
+def write(script):
+    """write(*arguments) -> exit code, of a page and published files in an empty folder."""
+    from cyconv.experiments import cli
+
+    return lambda *arguments: cli.run_script(script.main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def results(tmp_path):
+    """results(name, **changes): an output folder like those of scripts that train, told to be of CIFAR-10."""
+
+    def make(name, **changes):
+        measures = {"test_accuracy": [0.51, 0.53], "validation_accuracy": [0.5, 0.6], "training_time": [77.5, 78.5]}
+        row = {measure: {"mean": 0.0, "standard_deviation": None, "each": each} for measure, each in measures.items()}
+        row |= {"label": "narrow", "n_parameters": 1234, "seeds": [0, 1]}
+        data = {"name": "CIFAR-10", "n_train": 49000, "n_validation": 1000, "n_test": 10000, "fingerprint": "f" * 64}
+        document = {
+            "complete": True,
+            "data_set": "CIFAR-10",
+            "configuration": {"script": "exercise3", "quick": False, "protocol": "full", "data": data, "runs": []},
+            "command": ["exercise3.py", "--data", "/secret", "--seeds", "2", "--output=/secret", "--resume"],
+            "date": "2031-02-03T04:05:06+00:00",
+            "versions": {"cyconv": "9.9"},
+            "machine": {"processor": "Abacus", "threads": 2, "instruction_set": "beads"},
+            "summary": [{"heading": "Part 1: CIFAR-10", "rows": [row], "noise": "Nothing is noise."}],
+            "runs": [{"history": {"cost_train": [1.0]}}],
+        }
+        configuration = {**document["configuration"], **changes.pop("configuration", {})}
+        folder = tmp_path / name
+        folder.mkdir()
+        document = {**document, "configuration": configuration, **changes}
+        (folder / "results.json").write_text(json.dumps(document), encoding="utf-8")
+        return folder
+
+    return make
+
+
+def test_the_page_is_what_the_published_files_give(load_script):
+    assert PUBLISHED
+    assert load_script("write_results").main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_published_files_are_small_and_tell_where_they_come_from(path):
+    document = strict_json(path)
+    assert document["complete"] and document["data_set"].startswith("CIFAR-10")
+    assert {"command", "date", "versions", "machine"} <= document.keys()
+    assert len(document["configuration"]["data"]["fingerprint"]) == 64
+    assert path.stat().st_size < 30_000
+
+
+def test_what_a_folder_holds_is_published_and_told(write, results, tmp_path):
+    folder = results("exercise3")
+    (folder / "part2-cycles.png").write_bytes(b"picture")
+    assert write(folder) == 0
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    told = (
+        "CIFAR-10: 49,000 training, 1,000 validation and 10,000 test images. "
+        "`python scripts/exercise3.py --seeds 2` on 2031-02-03, Abacus, 2 threads, beads kernels; cyconv 9.9."
+    )
+    assert told in page and "/secret" not in page
+    assert re.search(r"\| narrow +\| +1,234 \| +2 \| +52.00 ± 1.41 \| 51.00, 53.00 \| +55.00 ± 7.07 \|", page)
+    assert "Nothing is noise." in page
+    kept = (tmp_path / "published" / "exercise3.json").read_text(encoding="utf-8")
+    assert (tmp_path / "published" / "exercise3-cycles.png").read_bytes() == b"picture"
+    assert "training_time" not in kept and "history" not in kept and "/secret" not in kept
+
+
+def test_check_finds_a_page_and_a_published_file_that_were_edited(write, results, tmp_path, capsys):
+    write(results("exercise3"))
+    page, published = tmp_path / "RESULTS.md", tmp_path / "published" / "exercise3.json"
+    assert write("--check") == 0
+    for path, old, new in ((page, "51.00", "61.00"), (published, "0.51", "0.61")):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        assert write("--check") == 1
+        assert "RESULTS.md differs" in capsys.readouterr().err
+        path.write_text(text, encoding="utf-8")
+    assert write("--check") == 0
+    page.unlink()
+    assert write("--check") == 1 and not page.exists()
+
+
+def test_later_results_of_a_folder_take_the_place_of_earlier_ones(write, results, tmp_path):
+    write(results("exercise3"))
+    (tmp_path / "exercise3").rename(tmp_path / "before")
+    write(results("exercise3", date="2032-01-01T00:00:00+00:00"))
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "2032-01-01" in page and "2031-02-03" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"complete": False}, "FOLDER must hold complete results"),
+        ({"configuration": {"quick": True}}, "FOLDER must hold complete results"),
+        ({"data_set": "shapes (synthetic)"}, "FOLDER must hold results on CIFAR-10, but"),
+        ({"configuration": {"script": "benchmark"}}, "FOLDER must hold results of"),
+    ],
+)
+def test_what_is_not_published(write, results, tmp_path, capsys, changes, sentence):
+    assert write(results("good"), results("bad", **changes)) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and str(tmp_path / "bad") in error and error.count("\n") == 1
+    assert not (tmp_path / "published").exists() and not (tmp_path / "RESULTS.md").exists()
+
+
+def test_folders_without_results_are_told_in_a_sentence(write, tmp_path, capsys):
+    (tmp_path / "alien").mkdir()
+    for content in (None, "precious", "[]", "{}"):
+        if content is not None:
+            (tmp_path / "alien" / "results.json").write_text(content, encoding="utf-8")
+        assert write(tmp_path / "alien") == 2
+        error = capsys.readouterr().err
+        assert "results.json" in error and error.count("\n") == 1
