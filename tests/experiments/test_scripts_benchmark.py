@@ -183,7 +183,7 @@ def test_gpu_times_are_kept_apart_from_cpu_times():
     network = {"case": {}, "step_flops": 1e7, "image_flops": 1e5, "runs": runs, "peak": peak}
     section = {"threads": [2], "gpu": "Some GPU", "networks": {"A1": network}}
     text = tables.describe({"machine": MACHINE, "steps": section})
-    on_cpu, beside_gpu = text.split("## Beside a GPU (Some GPU)")
+    on_cpu, beside_gpu = text.split("## Comparison with a GPU (Some GPU)")
     assert "3.10×" in on_cpu and "GPU" not in on_cpu
     assert "0.55×" in beside_gpu and "CUDA graph" in beside_gpu
 
