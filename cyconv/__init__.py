@@ -24,6 +24,7 @@ from .ensemble import Ensemble
 from .history import History
 from .lr_range import LrRangeResult, lr_range_test
 from .network import Evaluation, Network
+from .optimizers import SGD, AdamW
 from .schedules import ConstantSchedule, CosineSchedule, CyclicSchedule, OneCycleSchedule, Schedule, WarmupSchedule
 from .trainer import CyclicTrainer, DivergenceError
 
@@ -37,6 +38,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "SGD",
+    "AdamW",
     "Augmentation",
     "ConstantSchedule",
     "CosineSchedule",

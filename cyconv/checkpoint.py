@@ -24,8 +24,10 @@ from .backend.layout import Layout, as_sizes
 from .datasets import Normalizer
 from .history import CURVES, History
 from .network import Network
+from .optimizers import OPTIMIZERS
 
 _KIND, _VERSION = "checkpoint", 1
+_STATE_NAMES = {name: None for optimizer in OPTIMIZERS.values() for name in optimizer.state_names}  # in order
 
 
 def running_versions() -> dict[str, str]:
@@ -40,7 +42,7 @@ class Checkpoint:
     Parameters
     ----------
     network : Network
-        With its parameters, velocity and normaliser.
+        With its parameters, optimiser's state and normaliser.
     settings : dict
         Settings of the trainer, as JSON values (`CyclicTrainer.settings`).
     step : int
@@ -82,8 +84,8 @@ def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
     """
     network, snapshots = checkpoint.network, checkpoint.snapshots
     arrays = {f"parameters.{name}": values for name, values in network.parameters.items()}
-    if network.velocity is not None:
-        arrays |= {f"velocity.{name}": values for name, values in network.velocity.items()}
+    optimizer, state_arrays = _described_state(network)
+    arrays |= state_arrays
     if snapshots:
         arrays |= {f"snapshots.{name}": np.stack([each[name] for each in snapshots]) for name in snapshots[0]}
     if network.normalizer is not None:
@@ -95,6 +97,7 @@ def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
         "history": checkpoint.history.header(),
         "fingerprints": checkpoint.fingerprints,
         "versions": checkpoint.versions,
+        **optimizer,
     }
     save_arrays(path, _KIND, _VERSION, header, arrays)
 
@@ -123,6 +126,7 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
     with translate_errors(path):
         groups = _grouped(arrays)
         network = _network(header["settings"]["network"], groups)
+        network.set_optimizer_state(_state(header, network.architecture, groups))
         return Checkpoint(
             network=network,
             settings=header["settings"],
@@ -150,7 +154,7 @@ def _grouped(arrays: Mapping[str, AnyArray]) -> dict[str, dict[str, AnyArray]]:
     for name, array in arrays.items():
         group, _, key = name.partition(".")
         groups.setdefault(group, {})[key] = array
-    unknown = set(groups) - {"parameters", "velocity", "snapshots", "normalizer", "history"}
+    unknown = set(groups) - {"parameters", *_STATE_NAMES, "snapshots", "normalizer", "history"}
     if unknown:
         raise ValueError(f"it holds {describe(sorted(unknown)[0])}, which does not belong in a checkpoint")
     return groups
@@ -160,13 +164,31 @@ def _network(architecture: JsonDict, groups: Mapping[str, Mapping[str, AnyArray]
     _check_parameters(architecture, "parameters", groups["parameters"])
     network = Network(**architecture)
     network.set_parameters(groups["parameters"])
-    if "velocity" in groups:
-        _check_parameters(architecture, "velocity", groups["velocity"])
-        network.set_velocity(groups["velocity"])
     if "normalizer" in groups:
         network.normalizer = Normalizer(groups["normalizer"]["mean"], groups["normalizer"]["std"])
         check_array("normalizer.mean", network.normalizer.mean, network.image_shape)
     return network
+
+
+def _described_state(network: Network) -> tuple[JsonDict, Parameters]:
+    """The optimiser's state as entries of the header and as arrays."""
+    state = network.optimizer_state
+    if state is None:
+        return {}, {}
+    header = {key: state.pop(key) for key in ("optimizer", "n_updates")}
+    return header, {f"{key}.{name}": values for key, mapping in state.items() for name, values in mapping.items()}
+
+
+def _state(
+    header: JsonDict, architecture: JsonDict, groups: Mapping[str, Mapping[str, AnyArray]]
+) -> dict[str, Any] | None:
+    """What `_described_state` took apart; files of 0.1.0 have a velocity and do not count the updates."""
+    found = {name: groups[name] for name in _STATE_NAMES if name in groups}
+    for name, arrays in found.items():
+        _check_parameters(architecture, name, arrays)
+    if "optimizer" in header:
+        return {"optimizer": header["optimizer"], "n_updates": header["n_updates"], **found}
+    return {"optimizer": "SGD", "n_updates": 0, **found} if found else None
 
 
 def _snapshots(architecture: JsonDict, stacked: Mapping[str, AnyArray] | None) -> list[Parameters]:

@@ -109,7 +109,7 @@ class Ensemble:
         networks = []
         for snapshot in snapshots:
             member = network.copy()
-            member.set_velocity(None)
+            member.set_optimizer_state(None)
             member.set_parameters(snapshot)
             networks.append(member)
         return cls(networks)

@@ -143,7 +143,7 @@ def lr_range_test(
         "dropout": dropout,
         "augmentation": augmentation,
     }
-    network.set_velocity(None)
+    network.set_optimizer_state(None)
     costs = _train(network, prepared, rates, window, options)
     if len(costs) < 2 * window:
         raise ValueError(

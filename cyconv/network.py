@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -33,6 +33,7 @@ from .backend.layout import Layout, as_sizes
 from .backend.memory import aligned_zeros, new_array
 from .backend.threads import Team, threads_for_call
 from .datasets import Normalizer, Split
+from .optimizers import SGD, Optimizer, check_optimizer, optimizer_class
 from .prepared import PreparedData
 from .randomness import INITIALISATION, standard_normal
 
@@ -60,6 +61,28 @@ class Evaluation(NamedTuple):
     loss: float
     cost: float
     accuracy: float
+
+
+class _Settings(TypedDict, total=False):
+    """What the kernel is told of all updates of a call."""
+
+    l2: float
+    optimizer: Optimizer | None  # None: the gradient alone
+    dropout: float
+    augmentation: Augmentation
+    seed: int
+    first_step: int
+
+
+class _OptimizerState(NamedTuple):
+    """What an optimiser keeps between updates."""
+
+    kind: type[Optimizer]
+    stores: FloatArray  # one after the other, each as the parameters'
+    n_updates: NDArray[np.int64]  # of which it was made, one number, which the kernel advances
+
+    def copy(self) -> "_OptimizerState":
+        return self._replace(stores=self.stores.copy(), n_updates=self.n_updates.copy())
 
 
 def _make_layout(
@@ -188,7 +211,7 @@ class Network:
         # Twice the size: the initial values are drawn into separate arrays.
         check_memory("a network of these sizes", 2 * self._layout.size * self.dtype.itemsize)
         self._store = aligned_zeros(self._layout.size, self.dtype, "a network of these sizes")
-        self._velocity: FloatArray | None = None
+        self._state: _OptimizerState | None = None
         self._lock = threading.RLock()
         self._workspaces: dict[bool, tuple[Any, ...]] = {}
         # Workspace and normalisation that the last evaluation prepared; None after a change of the parameters.
@@ -324,12 +347,12 @@ class Network:
 
     @property
     def velocity(self) -> Parameters | None:
-        """The velocity of momentum, in the form of :attr:`parameters`; None before training with momentum."""
+        """The velocity of :class:`SGD` with momentum, in the form of :attr:`parameters`; None if there is none."""
         with self._lock:
-            return None if self._velocity is None else self._public(self._velocity)
+            return None if self._state is None or self._state.kind is not SGD else self._public(self._state.stores)
 
     def set_velocity(self, mapping: Mapping[str, ArrayLike] | None) -> None:
-        """Replace the velocity of momentum; None resets it.
+        """Replace the state of the optimiser by a velocity of :class:`SGD`; None resets it.
 
         Parameters
         ----------
@@ -341,16 +364,77 @@ class Network:
         TypeError, ValueError
             As for :meth:`set_parameters`.
         """
-        velocity = None if mapping is None else self._packed(self._checked("mapping", mapping), "the velocity")
+        state = None if mapping is None else self._new_state(SGD, 0, {"mapping": mapping})
         with self._lock:
-            self._velocity = velocity
+            self._state = state
+
+    @property
+    def optimizer_state(self) -> dict[str, Any] | None:
+        """What the optimiser keeps between updates.
+
+        Returns
+        -------
+        dict or None
+            ``"optimizer"``, the class's name; ``"n_updates"``, of how many updates it was made; and by its
+            names, such as ``"velocity"`` of :class:`SGD` or ``"exp_avg"`` and ``"exp_avg_sq"`` of
+            :class:`AdamW`, read-only copies named and laid out as :attr:`parameters`. None before any
+            update of an optimiser that keeps something.
+        """
+        with self._lock:
+            state = self._state
+            if state is None:
+                return None
+            stores = state.stores.reshape(-1, self._layout.size)
+            arrays = {name: self._public(store) for name, store in zip(state.kind.state_names, stores)}
+            return {"optimizer": state.kind.__name__, "n_updates": int(state.n_updates[0]), **arrays}
+
+    def set_optimizer_state(self, mapping: Mapping[str, Any] | None) -> None:
+        """Replace what the optimiser keeps between updates; None forgets it.
+
+        Parameters
+        ----------
+        mapping : dict or None
+            As :attr:`optimizer_state`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name, shape or dtype does not fit, or a number is not finite or
+            out of range. Nothing is changed then.
+        """
+        state = None if mapping is None else self._checked_state(mapping)
+        with self._lock:
+            self._state = state
+
+    def _checked_state(self, mapping: Mapping[str, Any]) -> _OptimizerState:
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping must be a dict as optimizer_state has it, or None, but got {describe(mapping)}")
+        kind = optimizer_class(mapping.get("optimizer"))
+        names = ("optimizer", "n_updates", *kind.state_names)
+        if set(mapping.keys()) != set(names):
+            raise ValueError(
+                f"mapping must have the names {', '.join(names)}, but got {', '.join(map(str, mapping.keys()))}"
+            )
+        n_updates = check_integer("mapping['n_updates']", mapping["n_updates"], 0, 2**62)
+        return self._new_state(kind, n_updates, {f"mapping[{name!r}]": mapping[name] for name in kind.state_names})
+
+    def _new_state(
+        self, kind: type[Optimizer], n_updates: int, mappings: Mapping[str, Mapping[str, ArrayLike]] | None = None
+    ) -> _OptimizerState:
+        """The state that consists of these arrays, or one before any update."""
+        size = self._layout.size
+        checked = [self._checked(name, mapping) for name, mapping in (mappings or {}).items()]
+        stores = aligned_zeros(len(kind.state_names) * size, self.dtype, "the optimiser's state")
+        for i, arrays in enumerate(checked):
+            self._layout.pack(arrays, stores[i * size : (i + 1) * size])
+        return _OptimizerState(kind, stores, np.array([n_updates], np.int64))
 
     def copy(self) -> Self:
-        """Return an independent network with the same parameters, velocity and normaliser."""
+        """Return an independent network with the same parameters, optimiser state and normaliser."""
         network = type(self)(**self.architecture)
         with self._lock:
             network._store[:] = self._store
-            network._velocity = None if self._velocity is None else self._velocity.copy()
+            network._state = None if self._state is None else self._state.copy()
             network.normalizer = self.normalizer
         return network
 
@@ -641,8 +725,9 @@ class Network:
             np.arange(prepared.n_images),
             np.ones(1),
             prepared.n_images,
+            {"l2": l2, "optimizer": None},
             gradient,
-            {"l2": l2, "gradients_only": True},
+            None,
             np.empty(1),
         )
         return float(costs[0]), self._layout.unpack(gradient)
@@ -661,12 +746,14 @@ class Network:
         seed: int = 0,
         first_step: int = 0,
         out: NDArray[np.float64] | None = None,
+        optimizer: Optimizer | None = None,
     ) -> NDArray[np.float64]:
         """Make many SGD updates in one call, without returning to Python between them.
 
         Update i uses the images ``order[i*batch_size:(i+1)*batch_size]``:
         ``W ← (1 − 2ηλ) W − η ∂loss/∂W``; for biases, λ is 0. With momentum μ, as in
-        PyTorch: ``v ← μ v + ∂cost/∂W``, ``W ← W − η v``.
+        PyTorch: ``v ← μ v + ∂cost/∂W``, ``W ← W − η v``. :class:`SGD` and
+        :class:`AdamW` describe the other update rules.
 
         Parameters
         ----------
@@ -683,7 +770,7 @@ class Network:
         label_smoothing : float, default 0.0
             ε, as in :meth:`loss_and_gradients`.
         momentum : float, default 0.0
-            μ, in [0, 1).
+            μ, in [0, 1): the short way to ``optimizer=SGD(momentum)``.
         dropout : float, default 0.0
             Fraction of each hidden layer's units to drop, in [0, 1); the others
             are scaled by 1/(1−dropout) (inverted dropout, Srivastava et al. 2014).
@@ -699,6 +786,11 @@ class Network:
             Array for the costs, which is also returned. A cost is written together
             with its update, so that after an exception, elements that still have
             their old value belong to updates that were not made.
+        optimizer : Optimizer, optional
+            :class:`SGD` or :class:`AdamW`; by default gradient descent with ``momentum``.
+            Its state (:attr:`optimizer_state`) belongs to the network, and the next
+            call continues from it. The state of another class is discarded, and the
+            new one starts at zero. Gradient descent without momentum leaves it unchanged.
 
         Returns
         -------
@@ -741,9 +833,10 @@ class Network:
             augmentation = NO_AUGMENTATION
         elif not isinstance(augmentation, Augmentation):
             raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
-        settings: dict[str, Any] = {
+        optimizer = check_optimizer(optimizer, momentum)
+        settings: _Settings = {
             "l2": check_real("l2", l2, 0),
-            "momentum": check_real("momentum", momentum, 0, 1, "[)"),
+            "optimizer": optimizer,
             "dropout": check_real("dropout", dropout, 0, 1, "[)"),
             "augmentation": augmentation,
             "seed": check_seed(seed),
@@ -762,12 +855,12 @@ class Network:
         if rates.size == 0:
             return out
         with self._lock:
-            velocity = None
-            if settings["momentum"] > 0:
-                if self._velocity is None:
-                    self._velocity = aligned_zeros(self._layout.size, self.dtype, "the velocity")
-                velocity = self._velocity
-            return self._train(prepared, targets, order, rates, batch_size, velocity, settings, out)
+            stores = n_updates = None
+            if optimizer.keeps_state:
+                if self._state is None or self._state.kind is not type(optimizer):
+                    self._state = self._new_state(type(optimizer), 0)
+                _, stores, n_updates = self._state
+            return self._train(prepared, targets, order, rates, batch_size, settings, stores, n_updates, out)
 
     def _train(
         self,
@@ -776,25 +869,25 @@ class Network:
         order: IntArray,
         rates: NDArray[np.float64],
         batch_size: int,
+        settings: _Settings,
         state: FloatArray | None,
-        settings: Mapping[str, Any],
+        n_updates: NDArray[np.int64] | None,
         costs: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Pass checked arguments to the kernel, in calls short enough for Ctrl-C to be handled between them.
 
-        ``state`` is the velocity, the array for the gradient if ``gradients_only`` is set, or None.
+        ``state`` is that of the optimiser, if any, or the array for the gradient if there is no optimiser.
         """
         augmentation = settings.get("augmentation", NO_AUGMENTATION)
-        settings = {
+        optimizer = settings["optimizer"]
+        first_step = settings.get("first_step", 0)
+        shared = {
             "l2": settings["l2"],
-            "momentum": settings.get("momentum", 0.0),
             "dropout": settings.get("dropout", 0.0),
-            "gradients_only": settings.get("gradients_only", False),
             "flip": augmentation.flip,
             "shift": augmentation.shift,
             "cutout": augmentation.cutout,
             "seed": settings.get("seed", 0),
-            "first_step": settings.get("first_step", 0),
             "steps_per_epoch": max(1, prepared.n_images // batch_size),
         }
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
@@ -818,7 +911,9 @@ class Network:
                     plan,
                     tasks,
                     self._store,
+                    None if optimizer is None else optimizer.settings,
                     state,
+                    n_updates,
                     memory,
                     *prepared.kernel_arguments(),
                     *targets,
@@ -828,7 +923,7 @@ class Network:
                     losses,
                     correct,
                     squares,
-                    {**settings, "first_step": settings["first_step"] + begin},
+                    {**shared, "first_step": first_step + begin},
                     unshared_cache,
                     size,
                     team.spins,

@@ -24,10 +24,11 @@ from .checkpoint import Checkpoint, read_checkpoint, running_versions, translate
 from .datasets import Normalizer, Split
 from .history import History
 from .network import Network
+from .optimizers import Optimizer, check_optimizer, optimizer_from
 from .schedules import Schedule, check_schedule, describe_schedule, learning_rates, recorded_schedule
 
 _CALL_SECONDS = 0.05  # target duration of one call of train_steps; signals are handled between calls
-_MAY_CHANGE = ("batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout", "augmentation")
+_MAY_CHANGE = ("batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout", "augmentation", "optimizer")
 _PENDING = -np.inf  # placeholder for the cost of an update that has not been made yet
 
 
@@ -54,10 +55,11 @@ class _Options(TypedDict):
     dropout: float
     seed: int
     augmentation: Augmentation | None
+    optimizer: Optimizer | None
 
 
 class CyclicTrainer:
-    """Train a network by stochastic gradient descent with a cyclical learning rate.
+    """Train a network by mini-batches with a cyclical learning rate.
 
     Batches, dropout and augmentation depend only on ``seed`` and the step, so
     a run gives the same results, bit for bit, however often it is logged or
@@ -82,7 +84,8 @@ class CyclicTrainer:
     seed : int, default 0
         Seed of shuffling, dropout and augmentation, in 0..2**64 - 1.
     momentum : float, default 0.0
-        μ in [0, 1); the velocity starts at zero.
+        μ in [0, 1); the velocity starts at zero. Short for
+        ``optimizer=SGD(momentum)``.
     dropout : float, default 0.0
         Probability, in [0, 1), that a hidden unit is dropped.
     augmentation : Augmentation, optional
@@ -90,6 +93,8 @@ class CyclicTrainer:
     snapshots : bool, default False
         Whether to keep the parameters at the end of every cycle, for an
         ensemble.
+    optimizer : Optimizer, optional
+        `SGD` or `AdamW`; by default gradient descent with ``momentum``.
 
     Raises
     ------
@@ -100,7 +105,7 @@ class CyclicTrainer:
     ----------
     network : Network
     schedule : Schedule
-    batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation
+    batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation, optimizer
         As passed to the constructor. All attributes are read-only.
     history : History
         Everything logged so far.
@@ -150,11 +155,13 @@ class CyclicTrainer:
         dropout: float = 0.0,
         augmentation: Augmentation | None = None,
         snapshots: bool = False,
+        optimizer: Optimizer | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a Network, but got {describe(network)}")
         if not isinstance(augmentation, Augmentation | None):
             raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
+        check_optimizer(optimizer, momentum)
         self._network = network
         self._schedule = check_schedule("schedule", schedule)
         self._described_schedule = describe_schedule(schedule)
@@ -166,6 +173,7 @@ class CyclicTrainer:
             "dropout": check_real("dropout", dropout, 0, 1, "[)"),
             "seed": check_integer("seed", seed, 0, 2**64 - 1),
             "augmentation": augmentation,
+            "optimizer": optimizer,
         }
         self._keeps_snapshots = check_flag("snapshots", snapshots)
         self._history = History()
@@ -241,6 +249,11 @@ class CyclicTrainer:
         return self._options["augmentation"]
 
     @property
+    def optimizer(self) -> Optimizer | None:
+        """Optimizer or None: as given."""
+        return self._options["optimizer"]
+
+    @property
     def step(self) -> int:
         """int: number of updates done so far."""
         first, costs = self._updates
@@ -253,11 +266,14 @@ class CyclicTrainer:
         A user-defined schedule is described by its settings, its class name and some of its learning rates. After
         `resume_with`, ``earlier`` holds the previous settings and ``schedule_start`` the first step of the schedule.
         """
-        augmentation = self._options["augmentation"]
+        options: JsonDict = dict(self._options)
+        augmentation, optimizer = options["augmentation"], options.pop("optimizer")
+        if optimizer is not None:  # not in files of 0.1.0
+            options["optimizer"] = optimizer.settings
         return {
             "network": self.network.architecture,
             "schedule": self._described_schedule,
-            **self._options,
+            **options,
             "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
             "snapshots": self._keeps_snapshots,
             **({"earlier": self._earlier, "schedule_start": self._schedule_start} if self._earlier else {}),
@@ -612,7 +628,7 @@ class _Run:
         trainer._fingerprints = self.fingerprints
         network.normalizer = self.normalizer
         if first == 0:
-            network.set_velocity(None)
+            network.set_optimizer_state(None)
         title = progress if isinstance(progress, str) else None
         shown = is_interactive() if progress is None else progress is not False
         try:
@@ -745,8 +761,9 @@ class _Run:
     def check_finite(self) -> None:
         """Raise if the last update made a parameter infinite or NaN, which shows in no cost yet."""
         network = self.trainer.network
-        state = [network.parameters, network.velocity or {}]
-        if not all(np.isfinite(values).all() for mapping in state for values in mapping.values()):
+        state = network.optimizer_state or {}
+        arrays = [network.parameters, *(values for values in state.values() if isinstance(values, dict))]
+        if not all(np.isfinite(values).all() for mapping in arrays for values in mapping.values()):
             self.diverge("a parameter", self.trainer.step)
 
     def diverge(self, what: str, step: int) -> NoReturn:
@@ -769,6 +786,7 @@ def _read(path: StrPath) -> tuple[Checkpoint, JsonDict, JsonDict]:
         recorded = dict(options.pop("schedule"))
         if options["augmentation"] is not None:
             options["augmentation"] = Augmentation(**options["augmentation"])
+        options["optimizer"] = optimizer_from(options["optimizer"]) if "optimizer" in options else None
         missing = {"snapshots", *_MAY_CHANGE} - set(options)
         if missing:
             raise KeyError(sorted(missing)[0])

@@ -34,9 +34,9 @@ HEADER = ["rung", "µs per update", "rung before", FIRST, "GFLOP/s", "of the pea
 
 
 def main(argv=None):
-    arguments = cli.study_parser(__doc__, OUTPUT).parse_args(argv)
+    arguments = cli.data_parser(__doc__, OUTPUT).parse_args(argv)
     sizes = QUICK if arguments.quick else {name: globals()[name] for name in QUICK}
-    source, data = cli.open_data(arguments)
+    source, data = cli.load_data(arguments)
     configuration = {
         "script": "ladder",
         "quick": arguments.quick,
@@ -77,7 +77,7 @@ def main(argv=None):
         + "\n",
     )
     print("\n" + "\n\n".join([table(times, peaks), report.machine_sentence(), *remarks]))
-    print(cli.last_line(data, source, folder))
+    print(cli.closing_line(data, source, folder))
     return 1 if wrong else 0
 
 

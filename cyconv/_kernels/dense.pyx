@@ -318,7 +318,7 @@ cdef void weight_gradient(idx panel, const real[:, ::1] masked, idx n_units, con
     cdef idx begin = panel*PANEL, width = min(PANEL, inputs.shape[1] - begin)
     cdef DenseShape shape = rows_shape(inputs.shape[0], n_units, inputs.shape[1], masked.shape[1])
     cdef UpdateRule rule
-    memset(&rule, 0, sizeof(UpdateRule))        # the gradient alone
+    memset(&rule, 0, sizeof(UpdateRule))        # UPDATE_GRADIENT
     dense_step(&shape, width, &masked[0, 0], &inputs[0, begin], skips, &rule, &d_weight[0, begin], &d_weight[0, begin],
                z, NULL)
 

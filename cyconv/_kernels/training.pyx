@@ -15,8 +15,7 @@
 #   All memory belongs to NumPy arrays that the caller keeps alive during the call. Nothing is allocated here.
 
 cdef struct Settings:               # of all updates of a call: a dict of the same keys
-    double l2, momentum, dropout
-    bint gradients_only             # one step; state <- gradient of the cost, nothing is updated
+    double l2, dropout
     bint flip
     idx shift, cutout
     uint64 seed
@@ -24,24 +23,12 @@ cdef struct Settings:               # of all updates of a call: a dict of the sa
 
 cdef struct RunParameters:          # of one call
     Settings settings
+    Optimizer optimizer
+    long long n_updates             # that were made before
     idx n_steps
     const long long* order          # n_steps*size image numbers
     const double* learning_rates
     double* costs
-
-
-cdef UpdateRule rule_of(const RunParameters* run, idx step, bint streams) noexcept nogil:
-    cdef UpdateRule rule
-    cdef double rate = run.learning_rates[step]
-    rule.to_weight = run.settings.momentum == 0 and not run.settings.gradients_only
-    rule.squares = run.settings.l2 > 0
-    rule.decay = 1 - 2*rate*run.settings.l2
-    rule.rate = rate
-    rule.momentum = 0 if run.settings.gradients_only else run.settings.momentum
-    rule.weight_decay = 2*run.settings.l2
-    rule.velocity_rate = 0 if rule.to_weight or run.settings.gradients_only else rate
-    rule.streams = streams and (rule.to_weight or rule.velocity_rate > 0)
-    return rule
 
 
 cdef Batch batch_of(const Batch* batch, const RunParameters* run, idx step) noexcept nogil:
@@ -83,10 +70,10 @@ cdef void run_block(const Plan* plan, const Batch* batch, const RunParameters* r
               workspace + plan.scratch + thread*plan.scratch_size)
 
 
-cdef void run_task(const Plan* plan, const Batch* batch, const RunParameters* run, const Task* tasks, idx step, idx t,
-                   real* params, real* state, real* workspace, int thread) noexcept nogil:
+cdef void run_task(const Plan* plan, const Batch* batch, const RunParameters* run, const UpdateRule* rule,
+                   const Task* tasks, idx step, idx t, real* params, real* state, real* workspace,
+                   int thread) noexcept nogil:
     """an iteration of phase two; the one behind the tasks takes the mean of the losses"""
-    cdef UpdateRule rule
     cdef double loss = 0
     cdef idx i
     if t == plan.n_tasks:
@@ -94,8 +81,7 @@ cdef void run_task(const Plan* plan, const Batch* batch, const RunParameters* ru
             loss += batch.losses[i]
         run.costs[step] = loss/batch.size
         return
-    rule = rule_of(run, step, plan.thread_local)
-    phase_two(plan, batch, &rule, tasks, t, params, state, buffer_of(plan, run, step, workspace),
+    phase_two(plan, batch, rule, tasks, t, params, state, buffer_of(plan, run, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
     if rule.streams:
         end_stream()
@@ -105,6 +91,7 @@ cdef void run_thread(const Plan* plan, const Batch* batch, const RunParameters* 
                      real* state, real* workspace, int thread, int n_threads, Barrier* barrier) noexcept nogil:
     """all updates, as one of n_threads: its blocks and its tasks"""
     cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block, per_thread = (n_blocks + n_threads - 1)//n_threads
+    cdef UpdateRule rule
     cdef idx s, b, t
     for s in range(run.n_steps):
         for b in range(thread*per_thread, min((thread + 1)*per_thread, n_blocks)):
@@ -112,9 +99,10 @@ cdef void run_thread(const Plan* plan, const Batch* batch, const RunParameters* 
         if thread == n_threads - 1:
             run_block(plan, batch, run, params, s, n_blocks, n_blocks, per_thread, workspace, thread)
         wait(barrier, n_threads)
+        rule = update_rule(&run.optimizer, run.learning_rates[s], run.n_updates + s, plan.thread_local)
         t = thread
         while t <= plan.n_tasks:
-            run_task(plan, batch, run, tasks, s, t, params, state, workspace, thread)
+            run_task(plan, batch, run, &rule, tasks, s, t, params, state, workspace, thread)
             t += n_threads
         wait(barrier, n_threads)
 
@@ -135,19 +123,20 @@ cdef double run_steps(const Plan* plan, const Batch* batch, const RunParameters*
     return 1e-9*barrier.asleep
 
 
-def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] state, real[::1] workspace,
-          const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const real[:, :, ::1] scale,
-          const real[:, :, ::1] offset, const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft,
-          double on, double off, const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs,
-          double[::1] losses, int[::1] correct, double[::1] squares, dict settings, bint thread_local, int n_threads,
-          int spins):
+def train(dict plan, const long long[:, ::1] tasks, real[::1] params, dict optimizer, real[::1] state,
+          long long[::1] n_updates, real[::1] workspace, const unsigned char[:, :, :, ::1] pixels,
+          const real[:, :, :, ::1] values, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
+          const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft, double on, double off,
+          const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs, double[::1] losses,
+          int[::1] correct, double[::1] squares, dict settings, bint thread_local, int n_threads, int spins):
     """``len(learning_rates)`` updates of ``params``; ``order`` (steps, batch size) names the images of each.
 
-    With momentum ``state`` is the velocity; with ``gradients_only`` it receives the gradient and nothing else
-    changes. ``labels`` are indexed by image, ``soft`` by position in the batch. ``costs`` are those before each
-    update. ``settings`` has the keys of the struct Settings. ``thread_local``: for threads without a shared
-    last-level cache, see backward.pyx; ``spins``: see barrier.pxi. Returns how many seconds threads slept while they
-    waited for each other, added up over all of them.
+    ``optimizer`` is what optimizers.py describes, ``state`` what it keeps between updates, ``n_updates`` how many went
+    into that, one number, which grows; both are None where it keeps nothing. Without an ``optimizer``, ``state``
+    receives the gradient and nothing else changes. ``labels`` are indexed by image, ``soft`` by position in the batch.
+    ``costs`` are those before each update. ``settings`` has the keys of the struct Settings. ``thread_local``: for
+    threads without a shared last-level cache, see backward.pyx; ``spins``: see barrier.pxi. Returns how many seconds
+    threads slept while they waited for each other, added up over all of them.
     """
     cdef Plan own = read_plan(plan)
     cdef Batch batch
@@ -155,6 +144,8 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
     cdef double asleep
     own.thread_local = thread_local
     run.settings = settings
+    run.optimizer = read_optimizer(optimizer, run.settings.l2, params.shape[0])
+    run.n_updates = 0 if n_updates is None else n_updates[0]
     run.n_steps = learning_rates.shape[0]
     run.order = &order[0, 0]
     run.learning_rates = &learning_rates[0]
@@ -174,4 +165,6 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, real[::1] 
         plan_prefetch(&batch, &own, <const real*>&params[0])
         asleep = run_steps(&own, &batch, &run, <const Task*>&tasks[0, 0], &params[0],
                            &params[0] if state is None else &state[0], &workspace[0], n_threads, spins)
+        if n_updates is not None:
+            n_updates[0] += run.n_steps
     return asleep

@@ -230,10 +230,12 @@ class BlocksInCache(Rung):
 
     def _update(self, batches: NDArray[np.int64]) -> None:
         descend = specialised(kernels.sgd_update, self.network.dtype)
-        targets, settings = (self.data.labels, None, 1.0, 0.0), {"l2": L2, "gradients_only": True}
+        targets = (self.data.labels, None, 1.0, 0.0)
         rate, cost = np.ones(1), np.empty(1)
         for batch in batches:
-            self.network._train(self.data, targets, batch, rate, N, self.gradient, settings, cost)
+            self.network._train(
+                self.data, targets, batch, rate, N, {"l2": L2, "optimizer": None}, self.gradient, None, cost
+            )
             descend(self.network._store, self.gradient, LEARNING_RATE, 0.0)
 
 

@@ -32,7 +32,8 @@ product, sums are over the batch, and dX stands for ∂cost/∂X):
 
 Label smoothing sets the target of the true class to 1 − ε and that of each of
 the K − 1 others to ε/(K − 1). One update of stochastic gradient descent is
-W ← W − η dW, and with momentum v ← μ v + dW, W ← W − η v.
+W ← W − η dW, and with momentum v ← μ v + dW, W ← W − η v;
+:mod:`cyconv.optimizers` documents the other update rules.
 
 Shapes
 ------
@@ -61,14 +62,16 @@ from cyconv.reference.layers import (
     dense_forward,
     patch_matmul_backward,
     patch_matmul_forward,
-    sgd_update,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
     sum_of_squares,
 )
 from cyconv.reference.training import dropout_factors, forward, loss_and_gradients, train_steps
+from cyconv.reference.updates import adamw_update, apply_update, momentum_update, sgd_update
 
 __all__ = [
+    "adamw_update",
+    "apply_update",
     "col2im",
     "convolve_einsum",
     "convolve_loops",
@@ -80,6 +83,7 @@ __all__ = [
     "gather_batch",
     "im2col",
     "loss_and_gradients",
+    "momentum_update",
     "patch_matmul_backward",
     "patch_matmul_forward",
     "sgd_update",

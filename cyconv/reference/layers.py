@@ -1,4 +1,4 @@
-"""The layers with their gradients, and the update of a weight."""
+"""The layers and their gradients."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,26 +186,3 @@ def sum_of_squares(weight: FloatArray) -> float:
     25.0
     """
     return float(np.square(weight, dtype=np.float64).sum())
-
-
-def sgd_update(weight: FloatArray, gradient: FloatArray, learning_rate: float, l2: float = 0.0) -> None:
-    """One step of gradient descent on loss + λ‖W‖², in place: W ← (1 − 2ηλ) W − η·gradient.
-
-    Parameters
-    ----------
-    weight : ndarray
-        Changed in place.
-    gradient : ndarray, of the same shape
-        Gradient of the loss, without the penalty.
-    learning_rate, l2 : float
-        η and λ.
-
-    Examples
-    --------
-    >>> weight = np.array([1.0, 2.0])
-    >>> sgd_update(weight, np.array([0.5, 0.5]), learning_rate=0.1)
-    >>> weight
-    array([0.95, 1.95])
-    """
-    weight *= 1 - 2 * learning_rate * l2
-    weight -= learning_rate * gradient

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._typing import AnyArray, FloatArray, IntArray, Parameters
 from cyconv.augmentation import Augmentation
+from cyconv.optimizers import Optimizer, check_optimizer
 from cyconv.randomness import DROPOUT, random_bits
 from cyconv.reference.batches import gather_images
 from cyconv.reference.convolution import im2col
@@ -16,11 +18,11 @@ from cyconv.reference.layers import (
     dense_forward,
     patch_matmul_backward,
     patch_matmul_forward,
-    sgd_update,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
     sum_of_squares,
 )
+from cyconv.reference.updates import apply_update
 
 
 def _layers(parameters: Mapping[str, FloatArray], kind: str) -> list[str]:
@@ -206,8 +208,9 @@ def train_steps(
     first_step: int = 0,
     scale: FloatArray | None = None,
     offset: FloatArray | None = None,
-    velocity: Parameters | None = None,
+    state: dict[str, Any] | None = None,
     centre: FloatArray | None = None,
+    optimizer: Optimizer | None = None,
 ) -> NDArray[np.float64]:
     """Make one update of stochastic gradient descent for every learning rate.
 
@@ -231,8 +234,11 @@ def train_steps(
         (seed, epoch) with epoch = s // (n // batch_size).
     scale, offset, centre : ndarray (C, H, W), optional
         As for :func:`gather_batch`.
-    velocity : dict of str to ndarray, optional
-        v of momentum, in the form of ``parameters``, changed in place; zeros by default.
+    state : dict, optional
+        What the optimiser keeps between calls, like :attr:`cyconv.Network.optimizer_state` and changed in place;
+        None or an empty one starts from zero.
+    optimizer : Optimizer, optional
+        :class:`cyconv.SGD` or :class:`cyconv.AdamW`; ``momentum`` is the short way to the first.
 
     Returns
     -------
@@ -252,8 +258,11 @@ def train_steps(
     >>> bool(costs[-1] < costs[0])
     True
     """
-    if velocity is None:
-        velocity = {name: np.zeros_like(values) for name, values in parameters.items()}
+    optimizer = check_optimizer(optimizer, momentum)
+    state = {} if state is None else state
+    if not state:
+        zeros = {key: {name: np.zeros_like(w) for name, w in parameters.items()} for key in optimizer.state_names}
+        state.update(optimizer=type(optimizer).__name__, n_updates=0, **zeros)
     costs = np.empty(len(learning_rates))
     for i, learning_rate in enumerate(learning_rates):
         step = first_step + i
@@ -262,8 +271,11 @@ def train_steps(
         X = gather_images(images, batch, scale, offset, augmentation, seed, epoch, centre)
         factors = dropout_factors(parameters, batch_size, dropout, seed, step) if dropout else None
         costs[i], gradients = loss_and_gradients(parameters, X, labels[batch], l2, label_smoothing, factors)
-        for name, values in parameters.items():
-            velocity[name] *= momentum
-            velocity[name] += gradients[name]
-            sgd_update(values, velocity[name], float(learning_rate))
+        for name, gradient in gradients.items():
+            states = [state[key][name] for key in optimizer.state_names]
+            decays = not name.endswith("bias")
+            apply_update(
+                optimizer, parameters[name], gradient, states, state["n_updates"], float(learning_rate), decays
+            )
+        state["n_updates"] += 1
     return costs

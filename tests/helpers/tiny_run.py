@@ -17,6 +17,7 @@ EVERYTHING = {
     "augmentation": cyconv.Augmentation(flip=True, shift=1, cutout=3),
     "snapshots": True,
 }
+ADAMW = {**EVERYTHING, "momentum": 0.0, "optimizer": cyconv.AdamW(weight_decay=0.1)}
 CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "update_steps", "learning_rates")
 
 
@@ -52,7 +53,9 @@ def digest(trainer):
     """The digest of all results of a run except times."""
     network = trainer.network
     bits = hashlib.sha256(repr((trainer.step, trainer.history.complete)).encode())
-    for mapping in (network.parameters, network.velocity or {}, *trainer.snapshots):
+    state = dict(network.optimizer_state or {})
+    bits.update(repr((state.pop("optimizer", None), state.pop("n_updates", 0))).encode())
+    for mapping in (network.parameters, *state.values(), *trainer.snapshots):
         for name, values in mapping.items():
             bits.update(name.encode() + values.tobytes())
     for key in CURVES:

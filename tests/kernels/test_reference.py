@@ -258,9 +258,8 @@ def test_training_may_be_split_over_two_calls(rng):
     order, rates = rng.integers(0, 12, 32), np.full(8, 0.1)
     once = random_parameters(rng)
     twice = {name: values.copy() for name, values in once.items()}
-    velocity = {name: np.zeros_like(values) for name, values in once.items()}
     costs = reference.train_steps(once, images, labels, order, rates, **settings)
-    settings["velocity"] = velocity
+    settings["state"] = {}
     first = reference.train_steps(twice, images, labels, order[:20], rates[:5], **settings)
     second = reference.train_steps(twice, images, labels, order[20:], rates[5:], first_step=5, **settings)
     assert np.array_equal(np.concatenate([first, second]), costs)

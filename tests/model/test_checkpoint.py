@@ -8,13 +8,13 @@ import zipfile
 import numpy as np
 import pytest
 from full_disk import disk_full, file_size_limit
-from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
+from tiny_run import ADAMW, EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
 import cyconv
 from cyconv._files import load_arrays, save_arrays
 
 pytestmark = pytest.mark.usefixtures("on_one_thread")
-KINDS = pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+KINDS = pytest.mark.parametrize("options", [PLAIN, EVERYTHING, ADAMW], ids=["plain", "everything", "AdamW"])
 
 
 class Stop(Exception):
@@ -483,6 +483,16 @@ def set_array(name, make):
         set_header("settings", "augmentation", "shift", value=-1),
         set_header("settings", "snapshots", value=False),
         set_header("settings", "unknown", value=0),
+        set_header("settings", "optimizer", value="AdamW"),
+        set_header("settings", "optimizer", value={"class": "Lion"}),
+        set_header("settings", "optimizer", value={"class": "AdamW", "eps": 1e-8}),
+        set_header("settings", "optimizer", value={"class": "SGD", "momentum": 0.9, "nesterov": True}),  # twice
+        set_header("optimizer", value="Lion"),
+        set_header("optimizer", value="AdamW"),
+        set_header("optimizer", value=["SGD"]),
+        set_header("n_updates", value=-1),
+        set_header("n_updates", value=2.5),
+        drop_header("n_updates"),
         set_header("settings", "network_", value=0),
         set_header("history", value={}),
         set_header("history", "complete", value="yes"),
@@ -502,6 +512,7 @@ def set_array(name, make):
         set_array("parameters.output.more", lambda a: np.zeros(3, np.float32)),
         set_array("velocity.conv.bias", lambda a: a[:0]),
         set_array("velocity.conv.bias", lambda a: a + np.inf),
+        set_array("exp_avg.conv.bias", lambda a: np.zeros(3, np.float32)),
         set_array("snapshots.conv.bias", lambda a: a[:1]),
         set_array("snapshots.conv.bias", lambda a: np.float32(0)),
         set_array("snapshots.conv.bias", lambda a: np.concatenate([a, a])),
@@ -513,6 +524,8 @@ def set_array(name, make):
         set_array("unknown", lambda a: np.zeros(3)),
         lambda header, arrays: arrays.pop("parameters.conv.bias"),
         lambda header, arrays: arrays.pop("history.acc_val"),
+        lambda header, arrays: arrays.pop("velocity.conv.bias"),
+        lambda header, arrays: [arrays.pop(name) for name in list(arrays) if name.startswith("velocity")],
         lambda header, arrays: arrays.pop("normalizer.std"),
         lambda header, arrays: [arrays.pop(name) for name in list(arrays) if name.startswith("parameters")],
         lambda header, arrays: [arrays.pop(name) for name in list(arrays) if name.startswith("snapshots")],
@@ -527,3 +540,20 @@ def test_parameters_of_another_network_are_refused(path):
     other = make_network(n_filters=4).parameters
     tamper(path, lambda header, arrays: arrays.update({f"parameters.{k}": v for k, v in other.items()}))
     assert_refused(path)
+
+
+def test_checkpoint_without_an_optimizer_in_its_header_goes_on(tmp_path):
+    """As 0.1.0 wrote them: a velocity, and nothing that says whose."""
+    uninterrupted, trainer = make_trainer(**EVERYTHING), make_trainer(**EVERYTHING)
+    fit(uninterrupted)
+    fit(trainer, checkpoint=tmp_path / "c.npz", callbacks=[lambda event: event.step == 14])
+
+    def as_before(header, arrays):
+        del header["optimizer"], header["n_updates"]
+
+    tamper(tmp_path / "c.npz", as_before)
+    resumed = cyconv.CyclicTrainer.resume(tmp_path / "c.npz")
+    fit(resumed)
+    assert resumed.network.optimizer_state["n_updates"] == 36 - 14
+    for name, values in uninterrupted.network.parameters.items():
+        assert np.array_equal(resumed.network.parameters[name], values)
