@@ -121,7 +121,7 @@ def test_a_whole_debug_file_is_accepted(rng):
         (lambda: course_layout.filters_to_course(np.zeros(4)), "weight must have shape"),
         (lambda: course_layout.hidden_from_course(np.zeros((2, 7)), 2), "weight must have a multiple of 2"),
         (lambda: course_layout.hidden_to_course(np.zeros((2, 7)), 0), "n_filters must be"),
-        (lambda: course_layout.patches_to_course(np.zeros((1, 4, 1))), "patches must hold a multiple of 3"),
+        (lambda: course_layout.patches_to_course(np.zeros((1, 4, 1))), "patches must have a multiple of 3"),
         (lambda: course_layout.maps_to_course(np.zeros((1, 4, 1))), "maps must have shape"),
         (
             lambda: course_layout.parameters_from_course(

@@ -63,18 +63,8 @@ def first_repeated(array):
 
 #: The same values, or at least the same shape and kind, in another form.
 FORMS = [
-    np.asarray,
-    np.asfortranarray,
-    negative_strides,
-    with_gaps,
-    misaligned,
-    read_only,
-    first_repeated,
-    on_one_element,
-    windows,
-    ArrayLike,
-    memoryview,
-    np.ma.masked_array,
+    *(np.asarray, np.asfortranarray, negative_strides, with_gaps, misaligned, read_only, first_repeated),
+    *(on_one_element, windows, ArrayLike, memoryview, np.ma.masked_array),
     lambda array: array.view(Subclass),
     lambda array: array.tolist(),
     lambda array: array.astype(array.dtype.newbyteorder()),
@@ -95,20 +85,8 @@ HUGE = np.broadcast_to(np.float32(1), (2**20, 3, 2**10, 2**10))
 #: Values of every kind that few arguments may have.
 ODD = [
     *(None, True, False, 0, 1, 2, 3, -1, 255, 2**31 - 1, 2**31, 2**63, 2**64, 10**9, 10**30, 10**5000),
-    *(
-        0.0,
-        0.5,
-        1.5,
-        -0.5,
-        1e-320,
-        1e39,
-        1e308,
-        float("nan"),
-        float("inf"),
-        -float("inf"),
-        1j,
-        fractions.Fraction(1, 3),
-    ),
+    *(0.0, 0.5, 1.5, -0.5, 1e-320, 1e39, 1e308, float("nan"), float("inf"), -float("inf")),
+    *(1j, fractions.Fraction(1, 3)),
     *(np.float32(0.25), np.int8(-3), np.uint64(2**64 - 1), np.float16(0.5), np.longdouble("1e4000"), np.bool_(True)),
     *(np.timedelta64(3), np.datetime64("2020"), np.ma.masked),
     *("", "x", "float64", "\0", "x" * 5000, b"x", b"\xff"),

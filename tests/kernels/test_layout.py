@@ -21,21 +21,7 @@ def plan(filter_size, n_filters, n_hidden, batch_size, n_threads=2):
 
 @pytest.mark.parametrize(
     "batch_size, block",
-    [
-        (1, 1),
-        (2, 1),
-        (3, 2),
-        (4, 2),
-        (5, 3),
-        (10, 5),
-        (20, 10),
-        (30, 5),
-        (32, 8),
-        (64, 8),
-        (100, 10),
-        (101, 9),
-        (1000, 10),
-    ],
+    {1: 1, 2: 1, 3: 2, 4: 2, 5: 3, 10: 5, 20: 10, 30: 5, 32: 8, 64: 8, 100: 10, 101: 9, 1000: 10}.items(),
 )
 def test_blocks_of_a_small_network(batch_size, block):
     assert plan(4, 10, 50, batch_size)[0]["block"] == block

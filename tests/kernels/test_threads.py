@@ -53,17 +53,8 @@ def test_workers_of_a_pool_default_to_one_thread(four_processors, monkeypatch):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("3", 3),
-        ("3,2", 3),
-        (" 5 ", 5),
-        ("0", 4),
-        ("-1", 4),
-        ("", 4),
-        ("many", 4),
-        ("1.5", 4),
-        ("99999", 256),
-        ("9" * 5000, 4),
-        ("\u00b2", 4),
+        *(("3", 3), ("3,2", 3), (" 5 ", 5), ("99999", 256)),
+        *((text, 4) for text in ("0", "-1", "", "many", "1.5", "9" * 5000, "\u00b2")),
     ],
 )
 def test_environment_variable(four_processors, monkeypatch, text, expected):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import each
 
 import cyconv
 from cyconv import reference
@@ -223,34 +224,15 @@ def assert_sentence(caught, name):
 
 @pytest.mark.parametrize(
     "name, value",
-    [
-        ("filter_size", 5),
-        ("filter_size", 0),
-        ("filter_size", -4),
-        ("filter_size", 64),
-        ("filter_size", 4.0),
-        ("filter_size", "4"),
-        ("filter_size", True),
-        ("filter_size", ()),
-        ("n_filters", 0),
-        ("n_filters", 2.5),
-        ("n_filters", (3, 3)),
-        ("n_filters", None),
-        ("n_hidden", 0),
-        ("n_hidden", -1),
-        ("n_hidden", (5, 0)),
-        ("n_hidden", ()),
-        ("seed", 0.5),
-        ("seed", "zero"),
-        ("dtype", "float16"),
-        ("dtype", "int32"),
-        ("dtype", "nonsense"),
-        ("image_shape", (32, 32)),
-        ("image_shape", (3, 32, 0)),
-        ("image_shape", 32),
-        ("n_classes", 1),
-        ("n_classes", "ten"),
-    ],
+    each(
+        filter_size=[5, 0, -4, 64, 4.0, "4", True, ()],
+        n_filters=[0, 2.5, (3, 3), None],
+        n_hidden=[0, -1, (5, 0), ()],
+        seed=[0.5, "zero"],
+        dtype=["float16", "int32", "nonsense"],
+        image_shape=[(32, 32), (3, 32, 0), 32],
+        n_classes=[1, "ten"],
+    ),
 )
 def test_bad_architecture(name, value):
     with pytest.raises((TypeError, ValueError)) as caught:
@@ -410,45 +392,20 @@ def test_costs_are_written_to_out(make_network):
 
 @pytest.mark.parametrize(
     "name, value",
-    [
-        ("source", GOOD_X),
-        ("source", None),
-        ("order", [0.0, 1.0, 2.0, 3.0]),
-        ("order", [0, 1, 2, 4]),
-        ("order", [0, 1, 2, -1]),
-        ("order", [0, 1, 2]),
-        ("order", [[0, 1], [2, 3]]),
-        ("order", None),
-        ("learning_rates", 0.1),
-        ("learning_rates", [[0.1, 0.1]]),
-        ("learning_rates", [0.1, np.nan]),
-        ("learning_rates", [0.1, np.inf]),
-        ("learning_rates", [0.1, -0.1]),
-        ("learning_rates", ["a", "b"]),
-        ("batch_size", 0),
-        ("batch_size", -2),
-        ("batch_size", 5),
-        ("batch_size", 2.0),
-        ("batch_size", 10**30),
-        ("l2", -1.0),
-        ("l2", np.nan),
-        ("label_smoothing", 1.5),
-        ("label_smoothing", "much"),
-        ("momentum", 1.5),
-        ("momentum", -0.1),
-        ("dropout", 1.0),
-        ("dropout", -0.5),
-        ("dropout", np.nan),
-        ("augmentation", "flip"),
-        ("seed", 0.5),
-        ("first_step", -1),
-        ("first_step", 1.5),
-        ("out", [0.0, 0.0]),
-        ("out", np.zeros(3)),
-        ("out", np.zeros(2, np.float32)),
-        ("out", np.zeros(4)[::2]),
-        ("out", np.broadcast_to(0.0, 2)),
-    ],
+    each(
+        source=[GOOD_X, None],
+        order=[[0.0, 1.0, 2.0, 3.0], [0, 1, 2, 4], [0, 1, 2, -1], [0, 1, 2], [[0, 1], [2, 3]], None],
+        learning_rates=[0.1, [[0.1, 0.1]], [0.1, np.nan], [0.1, np.inf], [0.1, -0.1], ["a", "b"]],
+        batch_size=[0, -2, 5, 2.0, 10**30],
+        l2=[-1.0, np.nan],
+        label_smoothing=[1.5, "much"],
+        momentum=[1.5, -0.1],
+        dropout=[1.0, -0.5, np.nan],
+        augmentation=["flip"],
+        seed=[0.5],
+        first_step=[-1, 1.5],
+        out=[[0.0, 0.0], np.zeros(3), np.zeros(2, np.float32), np.zeros(4)[::2], np.broadcast_to(0.0, 2)],
+    ),
 )
 def test_bad_training_arguments_change_nothing(make_network, name, value):
     network = make_network()

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from cases import each
 from tiny_run import digest, fit, make_network
 
 import cyconv
@@ -98,32 +99,14 @@ GOOD = {"eta_min": 1e-5, "eta_max": 0.1, "step_size": 800, "n_cycles": 3}
 
 @pytest.mark.parametrize(
     "name, value",
-    [
-        ("eta_min", -1e-5),
-        ("eta_min", np.nan),
-        ("eta_min", "low"),
-        ("eta_min", True),
-        ("eta_max", 1e-6),
-        ("eta_max", np.inf),
-        ("eta_max", None),
-        ("step_size", 0),
-        ("step_size", 800.0),
-        ("step_size", 2**53),
-        ("step_size", 2**60),
-        ("step_size", 10**400),
-        ("n_cycles", 0),
-        ("n_cycles", 60),
-        ("n_cycles", 10**9),
-        ("n_cycles", 2.5),
-        ("growth", 0),
-        ("growth", -2),
-        ("growth", 1e300),
-        ("growth", 10**400),
-        ("growth", np.nan),
-        ("eta_max_decay", 0),
-        ("eta_max_decay", 1.1),
-        ("eta_max_decay", 1e-300),
-    ],
+    each(
+        eta_min=[-1e-5, np.nan, "low", True],
+        eta_max=[1e-6, np.inf, None],
+        step_size=[0, 800.0, 2**53, 2**60, 10**400],
+        n_cycles=[0, 60, 10**9, 2.5],
+        growth=[0, -2, 1e300, 10**400, np.nan],
+        eta_max_decay=[0, 1.1, 1e-300],
+    ),
 )
 def test_bad_settings_get_one_sentence(name, value):
     with pytest.raises((TypeError, ValueError)) as caught:

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from cases import each
 from concurrency import in_threads
 from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
@@ -259,24 +260,16 @@ def test_errors_survive_pickling():
 
 @pytest.mark.parametrize(
     "name, value",
-    [
-        ("batch_size", 0),
-        ("batch_size", 20.0),
-        ("l2", -0.1),
-        ("l2", np.nan),
-        ("label_smoothing", 1.0),
-        ("label_smoothing", -0.1),
-        ("seed", -1),
-        ("seed", 2**64),
-        ("seed", 0.5),
-        ("momentum", 1.0),
-        ("momentum", "high"),
-        ("dropout", 1.0),
-        ("dropout", -0.5),
-        ("augmentation", {"flip": True}),
-        ("augmentation", True),
-        ("snapshots", 1),
-    ],
+    each(
+        batch_size=[0, 20.0],
+        l2=[-0.1, np.nan],
+        label_smoothing=[1.0, -0.1],
+        seed=[-1, 2**64, 0.5],
+        momentum=[1.0, "high"],
+        dropout=[1.0, -0.5],
+        augmentation=[{"flip": True}, True],
+        snapshots=[1],
+    ),
 )
 def test_bad_settings(name, value):
     with pytest.raises((TypeError, ValueError), match=rf"^{name} must [^\n]*$"):
@@ -303,15 +296,13 @@ def test_network_and_schedule_of_wrong_types():
 
 @pytest.mark.parametrize(
     "name, value",
-    [
-        ("log_every", 0),
-        ("log_every", 2.5),
-        ("checkpoint", 7),
-        ("checkpoint_every", 0),
-        ("progress", 1),
-        ("n_train_evaluated", 0),
-        ("n_train_evaluated", "all"),
-    ],
+    each(
+        log_every=[0, 2.5],
+        checkpoint=[7],
+        checkpoint_every=[0],
+        progress=[1],
+        n_train_evaluated=[0, "all"],
+    ),
 )
 def test_bad_options_of_fit_change_nothing(name, value):
     trainer = make_trainer()
