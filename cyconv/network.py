@@ -39,9 +39,6 @@ from .randomness import INITIALISATION, standard_normal
 FORMAT_VERSION = 1
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
 OPERATIONS_PER_CALL = 4e9  # limit of one kernel call, about 50 ms; Ctrl-C is handled between calls
-# Threads without a shared last-level cache are slower than one thread where an update takes fewer operations than
-UNSHARED_CACHE_OPERATIONS = 2e6  # the cost of two barriers, plus
-UNSHARED_CACHE_OPERATIONS_PER_PARAMETER = 300  # the cost of moving a parameter from one cache to another
 
 
 class Evaluation(NamedTuple):
@@ -802,17 +799,12 @@ class Network:
         with self._lock:
             self._evaluates = self._may_skip = None
             plan, tasks, memory, team = self._workspace(batch_size, evaluation=False)
-            n_threads = team.n_threads
-            if plan["block"] == batch_size:  # a single block keeps one thread busy; more would only add overhead
-                n_threads = 1
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
-                size = min(team.size, n_threads)
+                size = team.size
                 unshared_cache = dispatch.threads_are_far(size)
-                if unshared_cache and self._has_few_operations(batch_size):
-                    size, unshared_cache = 1, False
                 start = time.perf_counter()
                 asleep = train(
                     plan,
@@ -835,11 +827,6 @@ class Network:
                 )
                 team.note(end - begin, time.perf_counter() - start, asleep)
         return costs
-
-    def _has_few_operations(self, batch_size: int) -> bool:
-        """Whether an update takes so few operations that threads without a shared cache are slower than one."""
-        few = UNSHARED_CACHE_OPERATIONS + UNSHARED_CACHE_OPERATIONS_PER_PARAMETER * self.n_parameters
-        return self._operations() * batch_size < few
 
     def _operations(self) -> int:
         """Approximate number of floating-point operations of the forward and backward pass of one image."""
