@@ -188,10 +188,6 @@ class Network:
         self._velocity: FloatArray | None = None
         self._lock = threading.RLock()
         self._workspaces: dict[bool, tuple[Any, ...]] = {}
-        # Workspace and normalisation that the last evaluation prepared; None after a change of the parameters.
-        self._evaluates: tuple[Any, Any] | None = None
-        # Whether evaluation may skip zeros; None if unknown for the current parameters.
-        self._may_skip: bool | None = None
         self._initialise()
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
@@ -227,7 +223,7 @@ class Network:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={}, _evaluates=None, _may_skip=None)
+        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={})
         del state["_lock"]
         return state
 
@@ -294,7 +290,6 @@ class Network:
         """
         store = self._packed(self._checked("mapping", mapping), "the parameters")
         with self._lock:
-            self._evaluates = self._may_skip = None
             self._store = store  # a single assignment, so that an exception cannot leave half of them replaced
 
     def _checked(self, name: str, mapping: Mapping[str, ArrayLike]) -> Parameters:
@@ -433,13 +428,9 @@ class Network:
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Losses of all images, and whether each is classified correctly; fills in the probabilities if given."""
         with self._lock:
-            # For float images, nothing is cached from one call to the next.
-            transposes = prepared.pixels is not None and self._transposes()
-            plan, _, memory, team = self._workspace(2**30, evaluation=True, transposes=transposes)
+            plan, _, memory, team = self._workspace(2**30, evaluation=True, transposes=self._transposes())
             losses = np.empty(prepared.n_images)
             correct = np.zeros(prepared.n_images, np.int32)
-            ready = self._is_ready(memory, prepared)
-            self._evaluates = None
             dispatch.specialised(dispatch.kernels.evaluate, self.dtype)(
                 plan,
                 self._store,
@@ -449,27 +440,14 @@ class Network:
                 losses,
                 correct,
                 probabilities,
-                ready,
                 team.n_threads,
             )
-            if prepared.pixels is not None:
-                self._evaluates = memory, prepared.kernel_arguments()[2:]
         return losses, correct
 
     def _transposes(self) -> bool:
         """Whether evaluation may skip zeros: a layer is large enough for it, and all weights are finite."""
-        if self._may_skip is None:
-            self._may_skip = self._layout.transposes(dispatch.kernels, self.dtype.itemsize) and bool(
-                np.isfinite(self._store).all()
-            )
-        return self._may_skip
-
-    def _is_ready(self, memory: FloatArray, prepared: PreparedData) -> bool:
-        """Whether the workspace already holds what evaluation precomputes from the filters and the normaliser."""
-        if prepared.pixels is None or self._evaluates is None:
-            return False
-        ready_memory, ready = self._evaluates
-        return memory is ready_memory and all(map(np.array_equal, ready, prepared.kernel_arguments()[2:]))
+        large = self._layout.transposes(dispatch.kernels, self.dtype.itemsize)
+        return large and bool(np.isfinite(self._store).all())
 
     def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
         """Class probabilities of each image.
@@ -797,7 +775,6 @@ class Network:
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
         train = dispatch.specialised(dispatch.kernels.train, self.dtype)
         with self._lock:
-            self._evaluates = self._may_skip = None
             plan, tasks, memory, team = self._workspace(batch_size, evaluation=False)
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
