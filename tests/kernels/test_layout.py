@@ -1,9 +1,7 @@
 """How a batch is cut into blocks, and where the workspace's parts lie."""
 
-import numpy as np
 import pytest
 
-import cyconv
 from cyconv.backend import dispatch
 from cyconv.backend.layout import DENSE_PANEL, PATCH_PANEL, Layout, as_sizes
 
