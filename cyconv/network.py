@@ -40,9 +40,6 @@ from .randomness import INITIALISATION, standard_normal
 FORMAT_VERSION = 1
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
 OPERATIONS_PER_CALL = 4e9  # limit of one kernel call, about 50 ms; Ctrl-C is handled between calls
-# Threads without a shared last-level cache are slower than one thread where an update takes fewer operations than
-UNSHARED_CACHE_OPERATIONS = 2e6  # the cost of two barriers, plus
-UNSHARED_CACHE_OPERATIONS_PER_PARAMETER = 300  # the cost of moving a parameter from one cache to another
 
 
 class Evaluation(NamedTuple):
@@ -214,10 +211,6 @@ class Network:
         self._state: _OptimizerState | None = None
         self._lock = threading.RLock()
         self._workspaces: dict[bool, tuple[Any, ...]] = {}
-        # Workspace and normalisation that the last evaluation prepared; None after a change of the parameters.
-        self._evaluates: tuple[Any, Any] | None = None
-        # Whether evaluation may skip zeros; None if unknown for the current parameters.
-        self._may_skip: bool | None = None
         self._initialise()
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
@@ -253,7 +246,7 @@ class Network:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={}, _evaluates=None, _may_skip=None)
+        state = dict(self.__dict__, _store=np.array(self._store), _workspaces={})
         del state["_lock"]
         return state
 
@@ -320,7 +313,6 @@ class Network:
         """
         store = self._packed(self._checked("mapping", mapping), "the parameters")
         with self._lock:
-            self._evaluates = self._may_skip = None
             self._store = store  # a single assignment, so that an exception cannot leave half of them replaced
 
     def _checked(self, name: str, mapping: Mapping[str, ArrayLike]) -> Parameters:
@@ -520,13 +512,9 @@ class Network:
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Losses of all images, and whether each is classified correctly; fills in the probabilities if given."""
         with self._lock:
-            # For float images, nothing is cached from one call to the next.
-            transposes = prepared.pixels is not None and self._transposes()
-            plan, _, memory, team = self._workspace(2**30, evaluation=True, transposes=transposes)
+            plan, _, memory, team = self._workspace(2**30, evaluation=True, transposes=self._transposes())
             losses = np.empty(prepared.n_images)
             correct = np.zeros(prepared.n_images, np.int32)
-            ready = self._is_ready(memory, prepared)
-            self._evaluates = None
             dispatch.specialised(dispatch.kernels.evaluate, self.dtype)(
                 plan,
                 self._store,
@@ -536,27 +524,14 @@ class Network:
                 losses,
                 correct,
                 probabilities,
-                ready,
                 team.n_threads,
             )
-            if prepared.pixels is not None:
-                self._evaluates = memory, prepared.kernel_arguments()[2:]
         return losses, correct
 
     def _transposes(self) -> bool:
         """Whether evaluation may skip zeros: a layer is large enough for it, and all weights are finite."""
-        if self._may_skip is None:
-            self._may_skip = self._layout.transposes(dispatch.kernels, self.dtype.itemsize) and bool(
-                np.isfinite(self._store).all()
-            )
-        return self._may_skip
-
-    def _is_ready(self, memory: FloatArray, prepared: PreparedData) -> bool:
-        """Whether the workspace already holds what evaluation precomputes from the filters and the normaliser."""
-        if prepared.pixels is None or self._evaluates is None:
-            return False
-        ready_memory, ready = self._evaluates
-        return memory is ready_memory and all(map(np.array_equal, ready, prepared.kernel_arguments()[2:]))
+        large = self._layout.transposes(dispatch.kernels, self.dtype.itemsize)
+        return large and bool(np.isfinite(self._store).all())
 
     def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
         """Class probabilities of each image.
@@ -893,19 +868,13 @@ class Network:
         per_call = max(1, int(OPERATIONS_PER_CALL / (self._operations() * batch_size)))
         train = dispatch.specialised(dispatch.kernels.train, self.dtype)
         with self._lock:
-            self._evaluates = self._may_skip = None
             plan, tasks, memory, team = self._workspace(batch_size, evaluation=False)
-            n_threads = team.n_threads
-            if plan["block"] == batch_size:  # a single block keeps one thread busy; more would only add overhead
-                n_threads = 1
             losses, correct = np.empty(batch_size), np.empty(batch_size, np.int32)
             squares = np.zeros(len(tasks))
             for begin in range(0, len(rates), per_call):
                 end = min(begin + per_call, len(rates))
-                size = min(team.size, n_threads)
+                size = team.size
                 unshared_cache = dispatch.threads_are_far(size)
-                if unshared_cache and self._has_few_operations(batch_size):
-                    size, unshared_cache = 1, False
                 start = time.perf_counter()
                 asleep = train(
                     plan,
@@ -930,11 +899,6 @@ class Network:
                 )
                 team.note(end - begin, time.perf_counter() - start, asleep)
         return costs
-
-    def _has_few_operations(self, batch_size: int) -> bool:
-        """Whether an update takes so few operations that threads without a shared cache are slower than one."""
-        few = UNSHARED_CACHE_OPERATIONS + UNSHARED_CACHE_OPERATIONS_PER_PARAMETER * self.n_parameters
-        return self._operations() * batch_size < few
 
     def _operations(self) -> int:
         """Approximate number of floating-point operations of the forward and backward pass of one image."""

@@ -154,7 +154,6 @@ def evaluate(
     losses: NDArray[np.float64],
     correct: NDArray[np.int32],
     probabilities: NDArray[np.floating] | None,
-    ready: bool,
     n_threads: int,
 ) -> None: ...
 def ladder_conv_forward(

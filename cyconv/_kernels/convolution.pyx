@@ -66,17 +66,11 @@ cdef void conv_forward(const ConvShape* shape, const real* weight, const real* b
         while image + vectors <= shape.n_images:
             conv_column(vectors, &own, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, queue)
             image += vectors
-        while vectors > 2 and image + 2 <= shape.n_images:
-            conv_column(2, &own, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, queue)
-            image += 2
     while image < shape.n_images:
         p = 0
         while p + vectors*lanes <= ld_x:
             conv_column(vectors, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
             p += vectors*lanes
-        while vectors > 2 and p + 2*lanes <= ld_x:
-            conv_column(2, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
-            p += 2*lanes
         while p < ld_x:
             conv_column(1, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
             p += lanes

@@ -23,14 +23,10 @@
 # Order
 #   Forward: every tile of ROWS units meets every tile of dot_rows rows, over one chunk of the inputs after the other.
 #   The units' chunk stays in the first-level cache while the rows pass by; the lanes of a tile are kept in `z` between
-#   chunks and folded after the last. Where a tile has as many rows as units (AVX-512), one chunk holds all inputs and
-#   the second level all weights, it is the rows that stay. The sums are the same.
+#   chunks and folded after the last.
 #   Backward and step: a few vectors along the inputs, over WORD units or a chunk of images at a time, whose rows stay
 #   in the first-level cache; sums wait in dA or in `z` meanwhile. Every sum is one chain, over units and over images in
 #   their order. Transposed: likewise along the units, over WORD inputs at a time.
-
-cdef enum:
-    L2_BYTES = 540672   # of weights that stay in the second-level cache
 
 cdef struct DenseShape:
     idx n_images, n_groups
@@ -121,19 +117,8 @@ cdef void dense_forward(const DenseShape* shape, const real* a, const real* w, c
                         real* z, PrefetchQueue* queue) noexcept nogil:
     cdef idx limit = CHUNK_BYTES//<idx>sizeof(real), n_chunks = (shape.n_inputs + limit - 1)//limit, i, g
     cdef idx chunk = ((shape.n_inputs + n_chunks - 1)//n_chunks + PAD - 1)//PAD*PAD
-    cdef idx rows = dot_rows_of(a)
     cdef DenseShape part = shape[0]     # whose numbers the compiler may keep in registers
-    if rows == ROWS and n_chunks == 1 and shape.n_units*shape.ld_w*<idx>sizeof(real) <= L2_BYTES:
-        part.n_groups = 1
-        for g in range(shape.n_groups):
-            i = 0
-            while i < shape.n_images:
-                part.n_images = min(rows, shape.n_images - i)
-                dense_chunks(&part, shape.n_inputs, a + i*shape.ld_a + g*shape.group_a, w,
-                             c + i*shape.ld_c + g*shape.group_c, z, queue)
-                i += rows
-    else:
-        dense_chunks(&part, chunk, a, w, c, z, queue)
+    dense_chunks(&part, chunk, a, w, c, z, queue)
     for i in range(shape.n_images):
         for g in range(shape.n_groups):
             add_bias(shape.n_units, bias, relu, c + i*shape.ld_c + g*shape.group_c)

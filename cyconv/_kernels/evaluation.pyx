@@ -12,12 +12,6 @@
 # Ownership
 #   As in training.
 
-cdef inline idx even_block(idx n_images, idx limit) noexcept nogil:
-    """a size of at most `limit`, with which a thread's images are cut into blocks of one size"""
-    cdef idx n_blocks = max(1, (n_images + limit - 1)//limit)
-    return max(1, (n_images + n_blocks - 1)//n_blocks)
-
-
 cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* params, idx n, idx block, real* scratch,
                          real* probabilities) noexcept nogil:
     cdef idx first = block*plan.block, m = min(plan.block, n - block*plan.block), i, k
@@ -38,16 +32,13 @@ cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* param
 def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsigned char[:, :, :, ::1] pixels,
              const real[:, :, :, ::1] values, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
              const real[:, :, ::1] centre, const int[::1] labels, double[::1] losses, int[::1] correct,
-             real[:, ::1] probabilities, bint ready, int n_threads):
-    """Loss and hit of every image, and its probabilities where there is an array for them. ``ready``: the workspace
-    comes from a call with the same parameters, scale, offset and centre."""
+             real[:, ::1] probabilities, int n_threads):
+    """Loss and hit of every image, and its probabilities where there is an array for them."""
     cdef Plan own = read_plan(plan)
     cdef Batch batch
-    cdef idx n = losses.shape[0], n_images = (n + n_threads - 1)//n_threads, n_blocks, b
+    cdef idx n = losses.shape[0], n_blocks = (n + own.block - 1)//own.block, b
     cdef real* base = &workspace[0]
     cdef real* out = NULL if probabilities is None else &probabilities[0, 0]
-    own.block = even_block(n_images, own.block)
-    n_blocks = (n + own.block - 1)//own.block
     batch.images = images_of[real](pixels, values, scale, offset, centre)
     own.thread_local = True
     batch.augment = augment_of(False, 0, 0)
@@ -59,9 +50,8 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     batch.correct = &correct[0]
     batch.workspace = base
     with nogil:
-        if not ready:
-            fill_branch_tables(&own, &batch, base)
-            fill_transposed(&own, &params[0], base, n_threads)
+        fill_branch_tables(&own, &batch, base)
+        fill_transposed(&own, &params[0], base, n_threads)
         plan_prefetch(&batch, &own, <const real*>base)
         if n_threads == 1:
             for b in range(n_blocks):

@@ -17,8 +17,8 @@
 #   other; what lies there is patch after patch with f values each, and is scattered into f streams.
 #   For uint8 images of 32 x 32 without augmentation or centre (gather_pixels): what GROUP patches hold of a row of
 #   theirs is read as words of up to four bytes, one a patch, and a word's bytes are shifted out one after the other:
-#   each gives GROUP neighbours of X. Scale and offset are scattered likewise beforehand (`tables`). Patches of a pixel
-#   are the image in its own order. Both ways give the same bits: a value is one multiply-add.
+#   each gives GROUP neighbours of X. Scale and offset are scattered likewise beforehand (`tables`). Both
+#   ways give the same bits: a value is one multiply-add.
 #
 # Ownership
 #   `rows` holds (grid_h + 3)*W elements and belongs to the calling thread; `tables` are written once a call.
@@ -58,7 +58,6 @@ cdef struct Placement:              # what augmentation drew for one image
     bint flip
     idx dy, dx                      # shift of the source
     idx top, bottom, left, right    # the cutout, half open
-    unsigned int keep               # of an image 32 wide: the columns beside it, a bit each
 
 
 cdef Placement draw_placement(const Augment* augment, const Images* images, idx image) noexcept nogil:
@@ -75,7 +74,6 @@ cdef Placement draw_placement(const Augment* augment, const Images* images, idx 
     place.right = min(place.left + augment.cutout, images.width)
     place.top = max(place.top, 0)
     place.left = max(place.left, 0)
-    place.keep = ~<unsigned int>((<uint64>1 << min(place.right, SIDE)) - (<uint64>1 << min(place.left, SIDE)))
     return place
 
 
@@ -96,8 +94,7 @@ cdef inline void normalise_words(int shift, const unsigned int* words, const rea
 
 cdef inline void normalise_row(const Images* images, idx image, idx start, idx width, real* out) noexcept nogil:
     """the `width` pixels of an image from `start` on"""
-    cdef unsigned int words[GROUP]
-    cdef idx x, g, size = images.channels*images.height*images.width
+    cdef idx x, size = images.channels*images.height*images.width
     cdef const unsigned char* pixels
     cdef const real* values
     cdef const real* scale = <const real*>images.scale + start
@@ -110,10 +107,7 @@ cdef inline void normalise_row(const Images* images, idx image, idx start, idx w
             out[x] = (pixels[x] - centre[x])*scale[x] + offset[x]
     elif images.pixels != NULL:
         pixels = images.pixels + image*size + start
-        for g in range(width//GROUP):
-            read_words(1, pixels + g*GROUP, 0, words)
-            normalise_words(0, words, scale + g*GROUP, offset + g*GROUP, out + g*GROUP)
-        for x in range(width//GROUP*GROUP, width):
+        for x in range(width):
             out[x] = pixels[x]*scale[x] + offset[x]
     else:
         values = <const real*>images.values + image*size + start
@@ -125,22 +119,12 @@ cdef inline void place_row(const Images* images, const Placement* place, idx ima
                            real* spare, real* out) noexcept nogil:
     """A row of the augmented image. `spare` has `width` zeros on either side of what is normalised, so that a row is
     moved or mirrored as a whole."""
-    cdef idx x, start, source_y = y + place.dy
+    cdef idx x, source_y = y + place.dy
     cdef const real* source = spare + width + place.dx
-    cdef unsigned int keep = <unsigned int>0xffffffff
     if source_y < 0 or source_y >= images.height:
         for x in range(width):
             out[x] = 0
         return
-    if real is float:
-        if MOVES_ROWS and images.pixels != NULL and images.centre == NULL and width == SIDE:
-            if place.top <= y < place.bottom:
-                keep = place.keep
-            start = (channel*images.height + source_y)*width
-            moved_row(images.pixels + image*images.channels*images.height*width + start,
-                      <const float*>images.scale + start, <const float*>images.offset + start, place.dx, place.flip,
-                      keep, out)
-            return
     normalise_row(images, image, (channel*images.height + source_y)*width, width, spare + width)
     if place.flip:
         for x in range(width):
@@ -156,11 +140,6 @@ cdef inline void place_row(const Images* images, const Placement* place, idx ima
 cdef inline void scatter(idx f, idx n_p, const real* rows, idx ld_x, real* out) noexcept nogil:
     """out[x][p] = rows[p*f + x]"""
     cdef idx p, x
-    if real is float:
-        if MOVES_ROWS and n_p*f*f == CHANNEL and (f == 2 or f == 4 or f == 8):
-            for p in range(0, n_p, 16):
-                scatter_rows(f, rows + p*f, ld_x, out + p)
-            return
     for p in range(n_p):
         for x in range(f):
             out[x*ld_x + p] = rows[p*f + x]
@@ -216,7 +195,7 @@ cdef inline bint has_fast_path(const Images* images, const Augment* augment, idx
         return False
     if images.height != SIDE or images.width != SIDE:
         return False
-    return (f == 1 or f == 2 or f == 4 or f == 8) if patch_inner else (f == 16 or f == 32)
+    return (f == 2 or f == 4 or f == 8) if patch_inner else (f == 16 or f == 32)
 
 
 cdef void gather_pixels(const Images* images, const long long* order, idx first, idx n, idx f, bint patch_inner,
@@ -235,9 +214,7 @@ cdef void gather_pixels(const Images* images, const long long* order, idx first,
             image = order[i] if order != NULL else first + i
             pixels = images.pixels + image*size + c*CHANNEL
             x = out + i*x_size + c*(CHANNEL if patch_inner else f*f)
-            if f == 1:
-                gather_major(SIDE, pixels, scale, offset, 0, x)     # the channel as it is
-            elif f == 2:
+            if f == 2:
                 gather_inner_2(pixels, scale, offset, x)
             elif f == 4:
                 gather_inner_4(pixels, scale, offset, x)
@@ -281,9 +258,7 @@ cdef inline void gather_rows(const Images* images, idx image, const Augment* aug
                     normalise_row(images, image, (c*height + py*f + y)*width, width, rows + py*width)
             if patch_inner:
                 o = out + (c*f + y)*f*ld_x
-                if f == 1:
-                    scatter(1, n_p, rows, ld_x, o)
-                elif f == 2:
+                if f == 2:
                     scatter(2, n_p, rows, ld_x, o)
                 elif f == 4:
                     scatter(4, n_p, rows, ld_x, o)
@@ -303,8 +278,6 @@ cdef void gather_image(const Images* images, idx image, const Augment* augment, 
     """any image; the sizes of CIFAR-10's are constants"""
     if images.height != SIDE or images.width != SIDE:
         gather_rows(images, image, augment, images.height, images.width, f, patch_inner, ld_x, rows, out)
-    elif f == 1 and patch_inner:
-        gather_rows(images, image, augment, SIDE, SIDE, 1, True, ld_x, rows, out)
     elif f == 2 and patch_inner:
         gather_rows(images, image, augment, SIDE, SIDE, 2, True, ld_x, rows, out)
     elif f == 4 and patch_inner:

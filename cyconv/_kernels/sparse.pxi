@@ -9,51 +9,9 @@
 # A factor of zero adds nothing, whatever it would be multiplied with. The vectors of a row c are kept in registers;
 # those of b must come from the first-level cache, since every product reads one. Up to there this loop is as fast as a
 # tile of the others, and takes only the steps that matter.
-#
-# Why partly not in Cython
-#   A comparison that gives a bit for each lane is nothing that compilers find.
 
 cdef extern from *:
     """
-    #if defined(__AVX512F__)
-    static inline unsigned long long cy_bits_float(const float *v)
-    { return _mm512_cmp_ps_mask(_mm512_loadu_ps(v), _mm512_setzero_ps(), _CMP_NEQ_UQ); }
-    static inline unsigned long long cy_bits_double(const double *v)
-    {
-      unsigned low = _mm512_cmp_pd_mask(_mm512_loadu_pd(v), _mm512_setzero_pd(), _CMP_NEQ_UQ);
-      return low | (unsigned)_mm512_cmp_pd_mask(_mm512_loadu_pd(v + 8), _mm512_setzero_pd(), _CMP_NEQ_UQ) << 8;
-    }
-    #elif defined(__AVX__)
-    static inline unsigned long long cy_bits_float(const float *v)
-    {
-      unsigned bits = 0;
-      for (int q = 0; q < 16; q += 8)
-        bits |= (unsigned)_mm256_movemask_ps(
-            _mm256_cmp_ps(_mm256_loadu_ps(v + q), _mm256_setzero_ps(), _CMP_NEQ_UQ)) << q;
-      return bits;
-    }
-    static inline unsigned long long cy_bits_double(const double *v)
-    {
-      unsigned bits = 0;
-      for (int q = 0; q < 16; q += 4)
-        bits |= (unsigned)_mm256_movemask_pd(
-            _mm256_cmp_pd(_mm256_loadu_pd(v + q), _mm256_setzero_pd(), _CMP_NEQ_UQ)) << q;
-      return bits;
-    }
-    #else
-    static inline unsigned long long cy_bits_float(const float *v)
-    {
-      unsigned bits = 0;
-      for (int q = 0; q < 16; q++) bits |= (unsigned)(v[q] != 0) << q;
-      return bits;
-    }
-    static inline unsigned long long cy_bits_double(const double *v)
-    {
-      unsigned bits = 0;
-      for (int q = 0; q < 16; q++) bits |= (unsigned)(v[q] != 0) << q;
-      return bits;
-    }
-    #endif
     #if defined(__GNUC__)
     static inline int cy_lowest(unsigned long long bits) { return __builtin_ctzll(bits); }
     #else
@@ -83,8 +41,6 @@ cdef extern from *:
       cy_change_halves(words, 1, 0x5555555555555555ULL);
     }
     """
-    uint64 bits_float "cy_bits_float"(const float*) noexcept nogil      # of PAD numbers
-    uint64 bits_double "cy_bits_double"(const double*) noexcept nogil
     int lowest "cy_lowest"(uint64) noexcept nogil                       # the number of the lowest bit that is set
     void transpose_bits "cy_transpose"(uint64*) noexcept nogil
 
@@ -119,12 +75,14 @@ cdef inline uint64 all_of(idx n) noexcept nogil:
 cdef inline uint64 nonzero(idx n, const real* values) noexcept nogil:
     """n is at most WORD; as many as PAD divides are read"""
     cdef uint64 bits = 0
+    cdef unsigned int sixteen
     cdef idx q
+    cdef int lane
     for q in range((n + PAD - 1)//PAD):
-        if real is float:
-            bits |= bits_float(values + q*PAD) << q*PAD
-        else:
-            bits |= bits_double(values + q*PAD) << q*PAD
+        sixteen = 0
+        for lane in range(PAD):
+            sixteen |= <unsigned int>(values[q*PAD + lane] != 0) << lane
+        bits |= <uint64>sixteen << q*PAD
     return bits & all_of(n)
 
 

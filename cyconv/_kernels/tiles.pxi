@@ -37,16 +37,7 @@ cdef extern from *:
       #define CY_DOT_ROWS_DOUBLE 5
       #define CY_SPARSE_FLOAT 10
       #define CY_SPARSE_DOUBLE 10
-    #elif defined(__AVX2__)
-      #define CY_LANES_FLOAT 8
-      #define CY_ROWS 5
-      #define CY_VECTORS_FLOAT 2
-      #define CY_VECTORS_DOUBLE 1
-      #define CY_DOT_ROWS_FLOAT 2
-      #define CY_DOT_ROWS_DOUBLE 1
-      #define CY_SPARSE_FLOAT 10
-      #define CY_SPARSE_DOUBLE 5
-    #elif defined(__aarch64__)
+    #elif defined(__AVX2__) || defined(__aarch64__)
       #define CY_LANES_FLOAT 8
       #define CY_ROWS 5
       #define CY_VECTORS_FLOAT 2

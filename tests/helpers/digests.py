@@ -3,13 +3,11 @@ take each other for near or far as the second does."""
 
 import hashlib
 import json
-import math
 import sys
 
 import numpy as np
 
 import cyconv
-from cyconv import network
 from cyconv.backend import dispatch, ops
 
 ARCHITECTURES = {
@@ -83,7 +81,6 @@ def of_functions(dtype):
 def main():
     cyconv.set_num_threads(int(sys.argv[1]))
     dispatch.threads_are_far = lambda n_threads: sys.argv[2] == "far"
-    network.UNSHARED_CACHE_OPERATIONS = -math.inf  # on several threads, though these batches are small
     found = {"build": dispatch.instruction_set}
     for dtype in ("float32", "float64"):
         for name, settings in ARCHITECTURES.items():

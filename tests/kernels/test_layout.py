@@ -1,9 +1,7 @@
 """How a batch is cut into blocks, and where the workspace's parts lie."""
 
-import numpy as np
 import pytest
 
-import cyconv
 from cyconv.backend import dispatch
 from cyconv.backend.layout import DENSE_PANEL, PATCH_PANEL, Layout, as_sizes
 
@@ -72,16 +70,3 @@ def test_panels_divide_a_matrix_between_two_threads(filter_size, n_filters):
         assert [begin for begin, _ in found] == [0, *ends[:-1]] and ends[-1] == widths[key]
         assert len(found) == 1 or len(found) % 2 == 0
         assert all(64 * width <= dispatch.kernels.dense_scratch_size(1) and width % 16 == 0 for _, width in found)
-
-
-@pytest.mark.usefixtures("restored_num_threads")
-def test_one_block_runs_on_one_thread(monkeypatch):
-    used = []
-    train = dispatch.specialised(dispatch.kernels.train, np.float32)
-    cyconv.set_num_threads(3)
-    monkeypatch.setattr(dispatch, "specialised", lambda function, dtype: lambda *a: used.append(a[-2]) or train(*a))
-    network = cyconv.Network(8, 2, 3)
-    source = network.prepare(np.zeros((20, 3, 32, 32), np.float32), np.zeros(20, int))
-    for batch_size in (1, 10):
-        network.train_steps(source, np.arange(20), [0.1], batch_size=batch_size)
-    assert used == [1, 3]
