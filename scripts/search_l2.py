@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Coarse-to-fine search for the weight decay λ on validation data.
+"""Coarse-to-fine search for the weight decay λ, or another setting, on validation data.
 
-The first round draws λ log-uniformly from --low to --high; each later round
-searches around the best values in a range a third as wide (in log λ). Every
-value is trained with every seed and ranked by the mean validation accuracy;
+The first round draws values log-uniformly from --low to --high; each later
+round searches around the best ones in a range a third as wide (in the
+logarithm). Every value is trained with every seed and ranked by the mean validation accuracy;
 the test images are not used. Runs are distributed to local processes, to a
 Dask cluster or to MPI ranks (mpiexec -n N python -m mpi4py.futures
 scripts/search_l2.py --executor mpi). Each finished run is written to
@@ -17,7 +17,17 @@ from cyconv.backend.threads import default_threads
 from cyconv.experiments import Run, cli, plots, report, statistics
 from cyconv.experiments.executors import KINDS, executor_factory
 from cyconv.experiments.output_folder import JOURNAL, OutputFolder
-from cyconv.experiments.search import Journal, Search, describe_splits, rank, ranking_table, run_search, within_noise
+from cyconv.experiments.search import (
+    FIELDS,
+    Journal,
+    Search,
+    describe_splits,
+    rank,
+    ranking_table,
+    run_search,
+    symbol,
+    within_noise,
+)
 from cyconv.experiments.usage import UsageError, explain, usage
 from cyconv.trainer import Interrupted
 
@@ -34,7 +44,7 @@ FULL = {"rounds": 3, "samples": 8}
 QUICK = {"rounds": 2, "samples": 3}
 FIGURE = "validation-accuracy.png"
 QUICK_RUN = {"step_size": 20, "n_cycles": 1}
-VALIDATION_REMARK = "The test images were not used: λ is chosen on validation data alone."
+VALIDATION_REMARK = "The test images were not used: the value is chosen on validation data alone."
 
 
 def parse(argv):
@@ -46,10 +56,16 @@ def parse(argv):
         help="what to train: the wide network of Exercise 3 for three doubling cycles, or "
         "that of Exercise 4 for four (default: %(default)s)",
     )
+    parser.add_argument(
+        "--field",
+        choices=FIELDS,
+        default="l2",
+        help="the setting to search, a field of cyconv.experiments.Run; give --low and --high with it (default: l2)",
+    )
     for name, default, what in (("--low", 1e-5, "smallest"), ("--high", 1e-1, "largest")):
-        text = f"{what} λ (default: {default})"
+        text = f"{what} value (default: {default})"
         parser.add_argument(name, metavar="L", type=cli.positive_number, default=default, help=text)
-    for name, what in (("rounds", "rounds, each in a narrower range"), ("samples", "values of λ per round")):
+    for name, what in (("rounds", "rounds, each in a narrower range"), ("samples", "values per round")):
         text = f"number of {what} (default: {FULL[name]}; {QUICK[name]} with --quick)"
         parser.add_argument(f"--{name}", metavar="N", type=cli.positive_integer, help=text)
     parser.add_argument(
@@ -96,7 +112,9 @@ def main(argv=None):
     run = dataclasses.replace(NETWORKS[arguments.network], log_every=LOG_EVERY, **changes)
     n_seeds = cli.n_seeds(arguments)
     with usage(low="--low", high="--high", n_rounds="--rounds", n_samples="--samples", n_seeds="--seeds"):
-        search = Search(run, arguments.low, arguments.high, arguments.rounds, arguments.samples, n_seeds).check()
+        search = Search(
+            run, arguments.low, arguments.high, arguments.rounds, arguments.samples, n_seeds, field=arguments.field
+        ).check()
     splits = describe_splits(source)
     configuration = {**cli.configuration("search_l2", arguments, [run], data), "search": search.to_dict()}
     folder = OutputFolder(
@@ -132,7 +150,8 @@ def progress_line(measurement, journal, search):
     if measurement.state == "diverged":
         outcome = "diverged"
     return (
-        f"[{len(journal)}/{search.n_runs}] round {measurement.round + 1}, λ = {measurement.l2:.3g}, "
+        f"[{len(journal)}/{search.n_runs}] round {measurement.round + 1}, {symbol(search.field)} = "
+        f"{measurement.value:.3g}, "
         f"seed {measurement.seed}: {outcome}, {measurement.training_time:.1f} s"
     )
 
@@ -148,10 +167,11 @@ def write_results(configuration, search, journal, data, folder):
         f"{search.run.label}, {report.describe_cycles(search.run.schedule())}; {data.name}, "
         f"{len(data.train):,} training and {len(data.validation):,} validation images"
     )
-    title = f"Search for λ, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
-    figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].l2)
+    name = symbol(search.field)
+    title = f"Search for {name}, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
+    figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].value, name)
     plots.save_figure(figure, folder / FIGURE)
-    folder.write("ranking.csv", ranking_csv(ranking, search.n_seeds, data))
+    folder.write("ranking.csv", ranking_csv(ranking, search, data))
     introduction = (
         f"{heading}. Numbers are mean ± standard deviation over runs that differ only in their seed. "
         f"{VALIDATION_REMARK} {report.NOISE_RULE}"
@@ -159,44 +179,46 @@ def write_results(configuration, search, journal, data, folder):
     folder.finish(
         {
             **report.results_header(configuration, complete),
-            "best": {"l2": ranking[0].l2, "mean_validation_accuracy": ranking[0].mean_accuracy},
+            "best": {search.field: ranking[0].value, "mean_validation_accuracy": ranking[0].mean_accuracy},
             "conclusion": sentence,
             "ranges": ranges(search, journal),
-            "measurements": [dataclasses.asdict(measurement) for measurement in journal.measurements],
+            "measurements": [measurement.to_dict(search.field) for measurement in journal.measurements],
         },
         report.markdown_document(
-            "Search for λ",
+            f"Search for {name}",
             data,
             remarks,
             introduction,
-            ranking_table(ranking, search.n_seeds, markdown=True),
+            ranking_table(ranking, search.n_seeds, markdown=True, field=search.field),
             sentence,
-            f"![validation accuracy against λ]({FIGURE})",
+            f"![validation accuracy against {name}]({FIGURE})",
         ),
     )
-    cli.print_paragraphs(heading, ranking_table(ranking, search.n_seeds), sentence, VALIDATION_REMARK, *remarks)
+    table = ranking_table(ranking, search.n_seeds, field=search.field)
+    cli.print_paragraphs(heading, table, sentence, VALIDATION_REMARK, *remarks)
 
 
 def conclusion(ranking, search):
-    """Which λ is best, which others are within noise of it, and whether the range was wide enough."""
+    """Which value is best, which others are within noise of it, and whether the range was wide enough."""
     best = ranking[0]
     if best.n_diverged == len(best.measurements):
-        return "No λ can be recommended: every run diverged."
-    text = f"Best mean validation accuracy: {report.format_mean(best.accuracies, scale=100)} % at λ = {best.l2:.3g}."
+        return f"No {symbol(search.field)} can be recommended: every run diverged."
+    accuracy = report.format_mean(best.accuracies, scale=100)
+    text = f"Best mean validation accuracy: {accuracy} % at {symbol(search.field)} = {best.value:.3g}."
     close = within_noise(ranking)
     if close is None:
         text += " With one run each, it cannot be told which differences are noise."
     elif len(close) == 1:
-        text += " Every other λ is worse by more than noise."
+        text += " Every other value is worse by more than noise."
     else:
-        values = [candidate.l2 for candidate in close]
+        values = [candidate.value for candidate in close]
         text += (
             f" {len(close)} of {len(ranking)} values are within noise of it, "
             f"from {min(values):.3g} to {max(values):.3g}."
         )
-    tried = sorted(candidate.l2 for candidate in ranking)
-    if best.l2 in (tried[0], tried[-1]):
-        which = "smallest" if best.l2 == tried[0] else "largest"
+    tried = sorted(candidate.value for candidate in ranking)
+    if best.value in (tried[0], tried[-1]):
+        which = "smallest" if best.value == tried[0] else "largest"
         text += f" It is the {which} value that was tried: the best may lie outside {search.low:g} to {search.high:g}."
     return text
 
@@ -208,25 +230,25 @@ def ranges(search, journal):
 
 
 def accuracies_by_round(ranking):
-    """For the figure; values of λ with a diverged run are left out."""
+    """For the figure; values with a diverged run are left out."""
     rounds = {}
     for candidate in sorted(ranking, key=lambda candidate: candidate.round):
         if not candidate.n_diverged:
-            rounds.setdefault(f"round {candidate.round + 1}", {})[candidate.l2] = candidate.accuracies
+            rounds.setdefault(f"round {candidate.round + 1}", {})[candidate.value] = candidate.accuracies
     return rounds
 
 
-def ranking_csv(ranking, n_seeds, data):
+def ranking_csv(ranking, search, data):
     """The ranking as CSV: accuracies in 0..1, with one column per seed."""
     close = within_noise(ranking) or []
-    header = ["data_set", "rank", "l2", "round", "diverged", "mean", "standard_deviation", "within_noise"]
+    header = ["data_set", "rank", search.field, "round", "diverged", "mean", "standard_deviation", "within_noise"]
     rows = []
     for place, candidate in enumerate(ranking, 1):
         by_seed = {m.seed: m.validation_accuracy for m in candidate.measurements}
-        row = [data.name, place, candidate.l2, candidate.round + 1, candidate.n_diverged]
+        row = [data.name, place, candidate.value, candidate.round + 1, candidate.n_diverged]
         row += [*statistics.mean_and_deviation(candidate.accuracies), candidate in close]
-        rows.append([*row, *(by_seed.get(seed) for seed in range(n_seeds))])
-    return report.format_csv([*header, *(f"seed{seed}" for seed in range(n_seeds))], rows)
+        rows.append([*row, *(by_seed.get(seed) for seed in range(search.n_seeds))])
+    return report.format_csv([*header, *(f"seed{seed}" for seed in range(search.n_seeds))], rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Coarse-to-fine search for the weight decay λ by accuracy on validation data.
+"""Coarse-to-fine search for the best value of one setting, by accuracy on validation data.
 
 A `Search` describes which values to try, a `Measurement` is the result of one
 run, a `Journal` keeps the measurements on disk, `run_search` runs the search
@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,29 +31,43 @@ from .runs import Run
 from .statistics import pooled_deviation
 
 _KIND, _VERSION = "search", 1
+#: The settings that can be searched.
+FIELDS = tuple(field.name for field in dataclasses.fields(Run) if field.type in (float, "float"))
+_SYMBOLS = {
+    "l2": "λ",
+    "eta_min": "η_min",
+    "eta_max": "η_max",
+    "label_smoothing": "ε",
+    "momentum": "μ",
+}
 _LEADERS = 3
 _NARROWING = 3.0
 
 
+def symbol(field: str) -> str:
+    """How tables and figures call a setting: λ for ``"l2"``."""
+    return _SYMBOLS.get(field, field.replace("_", " "))
+
+
 @dataclass(frozen=True)
 class Search:
-    """A search in rounds, each of which tries values of λ from a narrower range.
+    """A search in rounds, each of which tries values of one setting from a narrower range.
 
     The first round draws from ``low`` to ``high``. Each later range is a
-    third as wide in log λ as the one before. It is centred on the geometric
+    third as wide, in the logarithm, as the one before. It is centred on the geometric
     mean of the three best values so far, but shifted to stay within ``low``
-    and ``high``. A range is divided into ``n_samples`` equal parts in log λ,
-    and one value is drawn log-uniformly from each: a stratified random search
+    and ``high``. A range is divided into ``n_samples`` parts of equal
+    ratio, and one value is drawn log-uniformly from each: a stratified random search
     (Bergstra & Bengio, "Random search for hyper-parameter optimization", JMLR
     2012).
 
     Parameters
     ----------
     run : Run
-        What to train; its ``l2`` and ``seed`` are replaced by those of the
-        search.
+        What to train; its ``seed`` and the field that is searched are replaced
+        by those of the search.
     low, high : float
-        Range of λ, 0 < low < high.
+        Range of the setting, 0 < low < high.
     n_rounds : int, default 3
     n_samples : int, default 8
         Number of values per round.
@@ -61,7 +75,9 @@ class Search:
         Number of runs with each value. All values use the seeds 0, 1, …, so
         that they start from the same networks and see the same batches.
     seed : int, default 0
-        Seed of the random values of λ.
+        Seed of the random values.
+    field : str, default "l2"
+        The setting: any field of `Run` that is a float, such as ``"eta_max"``.
 
     Raises
     ------
@@ -86,6 +102,7 @@ class Search:
     n_samples: int = 8
     n_seeds: int = 3
     seed: int = 0
+    field: str = "l2"
 
     def __post_init__(self) -> None:
         if not isinstance(self.run, Run):
@@ -95,6 +112,7 @@ class Search:
         for name in ("n_rounds", "n_samples", "n_seeds"):
             check_integer(name, getattr(self, name), 1, 10**6)
         object.__setattr__(self, "seed", check_integer("seed", self.seed, 0))
+        check_choice("field", self.field, FIELDS)
 
     @property
     def n_runs(self) -> int:
@@ -109,13 +127,13 @@ class Search:
         leaders = rank(m for m in measurements if m.round < round_)[:_LEADERS]
         if not leaders:
             raise ValueError(f"measurements must include some from before round {round_}, but got none")
-        middle = sum(math.log(candidate.l2) for candidate in leaders) / len(leaders)
+        middle = sum(math.log(candidate.value) for candidate in leaders) / len(leaders)
         half = (high - low) / 2 / _NARROWING**round_
         middle = min(max(middle, low + half), high - half)
         return math.exp(middle - half), math.exp(middle + half)
 
     def values(self, round_: int, measurements: Iterable[Measurement]) -> list[float]:
-        """The values of λ that round ``round_`` tries, in ascending order."""
+        """The values that round ``round_`` tries, in ascending order."""
         low, high = np.log(self.range(round_, measurements))
         index = np.arange(self.n_samples)
         fractions = (index + uniform(self.seed, SEARCH, round_, index)) / self.n_samples
@@ -126,13 +144,17 @@ class Search:
         """list of Run: every value of the round with every seed, starting with all values for seed 0."""
         values = self.values(round_, measurements)
         seeds = range(self.n_seeds)
-        return [dataclasses.replace(self.run, l2=l2, seed=seed) for seed in seeds for l2 in values]
+        return [self._run(value, seed=seed) for seed in seeds for value in values]
 
     def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
         """Raise TypeError or ValueError if a run would have invalid settings; return the search."""
-        for l2 in (self.low, self.high):
-            dataclasses.replace(self.run, l2=l2).check(image_shape, n_classes)
+        for value in (self.low, self.high):
+            self._run(value).check(image_shape, n_classes)
         return self
+
+    def _run(self, value: float, **changes: Any) -> Run:
+        changes[self.field] = value
+        return dataclasses.replace(self.run, **changes)
 
     def to_dict(self) -> JsonDict:
         """dict: the settings as JSON values."""
@@ -149,7 +171,7 @@ class Search:
             If ``settings`` is not a mapping of a search's settings.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(settings, dict) or set(settings) != known:
+        if not isinstance(settings, dict) or {"field", *settings} != known:
             raise ValueError(f"settings must hold a search's settings, but got {describe(settings)}")
         return cls(**{**settings, "run": Run.from_dict(settings["run"])})
 
@@ -160,8 +182,8 @@ class Measurement:
 
     Attributes
     ----------
-    round, l2, seed : int, float, int
-        The run's round, counted from 0, its λ and its seed.
+    round, value, seed : int, float, int
+        The run's round, counted from 0, its value of the setting and its seed.
     state : {"complete", "diverged"}
     validation_accuracy : float
         In 0..1; 0 if the run diverged.
@@ -173,7 +195,7 @@ class Measurement:
     """
 
     round: int
-    l2: float
+    value: float
     seed: int
     state: str
     validation_accuracy: float
@@ -183,7 +205,7 @@ class Measurement:
 
     def __post_init__(self) -> None:
         check_integer("round", self.round, 0)
-        check_real("l2", self.l2, 0)
+        check_real("value", self.value, 0)
         check_integer("seed", self.seed, 0)
         check_choice("state", self.state, ("complete", "diverged"))
         check_real("validation_accuracy", self.validation_accuracy, 0, 1)
@@ -194,8 +216,24 @@ class Measurement:
 
     @property
     def key(self) -> tuple[int, float, int]:
-        """tuple: round, λ and seed, which identify a run of a search."""
-        return self.round, self.l2, self.seed
+        """tuple: round, value and seed, which identify a run of a search."""
+        return self.round, self.value, self.seed
+
+    def to_dict(self, field: str) -> JsonDict:
+        """dict: all attributes as JSON values, with the value under the name of the setting."""
+        return {field if name == "value" else name: value for name, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: JsonDict, field: str) -> Self:
+        """The measurement that `to_dict` returned.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not such a dict.
+        """
+        others = {name: value for name, value in fields.items() if name != field}
+        return cls(value=fields[field], **others)
 
 
 def describe_splits(source: DataSource) -> dict[str, str]:
@@ -297,8 +335,8 @@ class Journal:
 
     @property
     def measurements(self) -> list[Measurement]:
-        """list of Measurement: in order of rounds, seeds and λ, whatever order they were added in."""
-        return sorted(self._by_key.values(), key=lambda m: (m.round, m.seed, m.l2))
+        """list of Measurement: in order of rounds, seeds and values, whatever order they were added in."""
+        return sorted(self._by_key.values(), key=lambda m: (m.round, m.seed, m.value))
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -326,7 +364,7 @@ class Journal:
                 "version": _VERSION,
                 "search": self.search.to_dict(),
                 "data": self.splits,
-                "measurements": [dataclasses.asdict(m) for m in by_key.values()],
+                "measurements": [m.to_dict(self.search.field) for m in by_key.values()],
             },
         )
         self._by_key = by_key
@@ -340,7 +378,7 @@ class Journal:
             search = Search.from_dict(document["search"])
             # Data are compared by their fingerprints, since earlier versions gave them other names.
             splits = {**document["data"], "name": self.splits["name"]}
-            measurements = [Measurement(**fields) for fields in document["measurements"]]
+            measurements = [Measurement.from_dict(fields, search.field) for fields in document["measurements"]]
             if len({m.key for m in measurements}) < len(measurements):
                 raise ValueError("it contains a measurement twice")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -390,20 +428,20 @@ def run_search(
     """
     for round_ in range(search.n_rounds):
         runs = search.runs(round_, journal.measurements)
-        missing = [run for run in runs if (round_, run.l2, run.seed) not in journal]
+        missing = [run for run in runs if (round_, getattr(run, search.field), run.seed) not in journal]
         calls = [(run, source, journal.splits, threads) for run in missing]
         with contextlib.closing(map_unordered(measure, calls, make_executor)) as results:
             for (run, *_), values in results:
-                measurement = Measurement(round_, run.l2, run.seed, **values)
+                measurement = Measurement(round_, getattr(run, search.field), run.seed, **values)
                 journal.add(measurement)
                 yield measurement
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A value of λ and its runs, in order of their seeds."""
+    """A value of the setting and its runs, in order of their seeds."""
 
-    l2: float
+    value: float
     round: int
     measurements: tuple[Measurement, ...]
 
@@ -432,7 +470,7 @@ class Candidate:
 
 
 def rank(measurements: Iterable[Measurement]) -> list[Candidate]:
-    """Rank the values of λ by mean validation accuracy, then by validation loss; the best comes first.
+    """Rank the values by mean validation accuracy, then by validation loss; the best comes first.
 
     Parameters
     ----------
@@ -444,11 +482,12 @@ def rank(measurements: Iterable[Measurement]) -> list[Candidate]:
     """
     groups: dict[tuple[float, int], list[Measurement]] = {}
     for measurement in measurements:
-        groups.setdefault((measurement.l2, measurement.round), []).append(measurement)
+        groups.setdefault((measurement.value, measurement.round), []).append(measurement)
     candidates = [
-        Candidate(l2, round_, tuple(sorted(group, key=lambda m: m.seed))) for (l2, round_), group in groups.items()
+        Candidate(value, round_, tuple(sorted(group, key=lambda m: m.seed)))
+        for (value, round_), group in groups.items()
     ]
-    return sorted(candidates, key=lambda c: (-c.mean_accuracy, c.mean_loss, c.l2))
+    return sorted(candidates, key=lambda c: (-c.mean_accuracy, c.mean_loss, c.value))
 
 
 def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
@@ -481,7 +520,7 @@ def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
     ]
 
 
-def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = False) -> str:
+def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = False, field: str = "l2") -> str:
     """The ranking as a text table: mean ± standard deviation over seeds, the best first.
 
     Parameters
@@ -490,6 +529,8 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = F
     n_seeds : int
         Number of runs that each value should have.
     markdown : bool, default False
+    field : str, default "l2"
+        The setting that was searched.
 
     Returns
     -------
@@ -497,7 +538,7 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = F
     """
     close = within_noise(ranking)
     header = [
-        "λ",
+        symbol(field),
         "round",
         "runs",
         "validation accuracy (%)",
@@ -515,7 +556,7 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = F
             count += f", {candidate.n_diverged} diverged"
         rows.append(
             [
-                f"{candidate.l2:.3g}",
+                f"{candidate.value:.3g}",
                 f"{candidate.round + 1}",
                 count,
                 format_mean(candidate.accuracies, scale=100),

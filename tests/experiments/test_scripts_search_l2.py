@@ -166,7 +166,7 @@ def alive(pid):
         (["--samples", "-1"], "expected an integer of at least 1"),
         (["--executor", "threads"], "invalid choice"),
         (["--dask-address", "tcp://127.0.0.1:1"], "--dask-address goes with --executor dask"),
-        (["--workers", "2"], "--workers goes with processes that are started here"),
+        (["--workers", "2"], "--workers goes with processes that this script starts"),
         (["--executor", "process", "--workers", "100000"], "--workers must be"),
         (["--network", "narrow"], "invalid choice"),
         (["--data", "nowhere"], "nowhere"),

@@ -72,7 +72,7 @@ def test_later_rounds_search_around_the_best_value_within_the_bounds(best):
         assert math.log10(high / low) == pytest.approx(width)
         assert low >= 1e-5 * (1 - 1e-9) and high <= 1e-1 * (1 + 1e-9)
         assert all(low <= value <= high for value in plan.values(round_, held))
-        middle = math.exp(np.mean([math.log(c.l2) for c in rank(held)[:3]]))
+        middle = math.exp(np.mean([math.log(c.value) for c in rank(held)[:3]]))
         if best == 3e-4:
             assert math.sqrt(low * high) == pytest.approx(middle)
     later = [*held, measurement(1e-1, accuracy=1.0, round_=1)]
@@ -116,7 +116,7 @@ def test_ranking_is_by_mean_accuracy_then_loss_and_divergence_counts_as_zero():
         measurement(0.4, 0, 0.6),
     ]
     ranking = rank(held)
-    assert [candidate.l2 for candidate in ranking] == [0.4, 0.2, 0.1, 0.3]
+    assert [candidate.value for candidate in ranking] == [0.4, 0.2, 0.1, 0.3]
     assert ranking[0].accuracies == [0.6, 0.7] and ranking[0].mean_accuracy == pytest.approx(0.65)
     assert [c.n_diverged for c in ranking] == [0, 0, 0, 1] and ranking[-1].mean_loss == math.inf
     table = ranking_table(ranking, 3, markdown=True)
@@ -131,7 +131,7 @@ def test_within_noise_is_two_standard_errors_of_the_pooled_deviation():
     ]
     bound = 2 * (0.01 / math.sqrt(2)) * math.sqrt(1 / 2 + 1 / 2)
     assert 0.01 < bound < 0.02
-    assert [candidate.l2 for candidate in within_noise(rank(held))] == [0.1, 0.2]
+    assert [candidate.value for candidate in within_noise(rank(held))] == [0.1, 0.2]
     assert within_noise(rank([measurement(0.1), measurement(0.2)])) is None
 
 
@@ -331,7 +331,7 @@ def test_the_plot_distinguishes_rounds_and_runs():
     figure = plots.plot_search(rounds, "A search, some data set", chosen=2e-3)
     axes = figure.axes[0]
     drawn = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
-    assert list(drawn) == ["round 1", "round 2", "each run", "λ = 0.002, best mean"]
+    assert list(drawn) == ["round 1", "round 2", "individual runs", "λ = 0.002, best mean"]
     assert drawn["round 1"].get_xdata() == pytest.approx([1e-4, 1e-3])
     assert drawn["round 1"].get_ydata() == pytest.approx([40.0, 55.0])
     assert drawn["round 1"].get_marker() != drawn["round 2"].get_marker()
@@ -340,3 +340,31 @@ def test_the_plot_distinguishes_rounds_and_runs():
     assert axes.get_xscale() == "log" and figure.get_suptitle() == "A search, some data set"
     with pytest.raises(ValueError, match="λ must be"):
         plots.plot_search({"round 1": {0.0: [0.5]}}, "A search")
+
+
+@pytest.mark.parametrize("field, low, high", [("eta_max", 0.01, 0.1), ("dropout", 0.1, 0.5), ("momentum", 0.5, 0.9)])
+def test_any_float_of_a_run_can_be_searched(tmp_path, field, low, high):
+    plan = Search(TINY, low, high, n_rounds=1, n_samples=2, n_seeds=1, field=field)
+    journal = make_journal(tmp_path / "search.json", plan)
+    found = list(run_search(plan, SOURCE, journal))
+    assert sorted(m.value for m in found) == [getattr(run, field) for run in plan.runs(0, [])]
+    document = json.loads((tmp_path / "search.json").read_text())
+    assert document["search"]["field"] == field and {m[field] for m in document["measurements"]} == {
+        m.value for m in found
+    }
+    assert make_journal(tmp_path / "search.json", plan, resume=True).measurements == journal.measurements
+
+
+def test_a_journal_from_before_there_were_other_fields_is_resumed(tmp_path):
+    journal = make_journal(tmp_path / "search.json")
+    next(run_search(SEARCH, SOURCE, journal))
+    document = json.loads((tmp_path / "search.json").read_text())
+    del document["search"]["field"]
+    (tmp_path / "search.json").write_text(json.dumps(document))
+    assert make_journal(tmp_path / "search.json", resume=True).measurements == journal.measurements
+
+
+@pytest.mark.parametrize("field", ["n_filters", "name", "rate", None])
+def test_other_fields_are_refused(field):
+    with pytest.raises(ValueError, match="^field must be one of"):
+        Search(TINY, field=field)

@@ -136,18 +136,20 @@ def plot_panels(
 
 @styled
 def plot_search(
-    rounds: Mapping[str, Mapping[float, Sequence[float]]], title: str, chosen: float | None = None
+    rounds: Mapping[str, Mapping[float, Sequence[float]]], title: str, chosen: float | None = None, name: str = "λ"
 ) -> Figure:
-    """Validation accuracy against the weight decay λ on a logarithmic axis, with one colour per round.
+    """Validation accuracy against the setting that was searched on a logarithmic axis, with one colour per round.
 
     Parameters
     ----------
     rounds : mapping of str to mapping of float to sequence of float
         The accuracies in 0..1 of the runs, by the label of their round and
-        their λ > 0. Each run is a small dot, and their mean a large marker.
+        their value > 0. Each run is a small dot, and their mean a large marker.
     title : str
     chosen : float, optional
-        A λ to mark with a vertical line.
+        A value to mark with a vertical line.
+    name : str, default "λ"
+        What the setting is called.
 
     Returns
     -------
@@ -156,7 +158,7 @@ def plot_search(
     Raises
     ------
     ValueError
-        If a λ is not above 0, or has no accuracy or one that is not finite.
+        If a value is not above 0, or has no accuracy or one that is not finite.
     """
     figure, (axes,) = new_figure(6.4, 4.0)
     dots: dict[str, Any] = {"markersize": 5, "zorder": 1.5}
@@ -164,23 +166,23 @@ def plot_search(
     for place, (label, groups) in enumerate(check_mapping("rounds", rounds).items()):
         colour = COLOURS[place % len(COLOURS)]
         mean_of = {}
-        for l2, accuracies in sorted(groups.items()):
-            values = 100 * as_finite_values(f"rounds[{label!r}][{l2!r}]", accuracies)
-            check_real("λ", l2, 0, None, "()")
-            mean_of[l2] = values.mean()
+        for value, accuracies in sorted(groups.items()):
+            values = 100 * as_finite_values(f"rounds[{label!r}][{value!r}]", accuracies)
+            check_real(name, value, 0, None, "()")
+            mean_of[value] = values.mean()
             if len(values) > 1:
-                axes.plot([l2] * len(values), values, ".", color=lighten(colour), **dots)
+                axes.plot([value] * len(values), values, ".", color=lighten(colour), **dots)
         marker = _MARKERS[place % len(_MARKERS)]
         axes.plot(list(mean_of), list(mean_of.values()), marker, color=colour, label=label, **means)
     axes.set_xscale("log")
-    axes.set_xlabel("weight decay λ")
+    axes.set_xlabel(name)
     axes.set_ylabel("validation accuracy (%)")
     axes.grid(axis="y")
     sizes = {len(values) for groups in rounds.values() for values in groups.values()}
     if max(sizes, default=1) > 1:
         axes.plot([], [], ".", color=lighten(GREY), label="individual runs", **dots)
     if chosen is not None:
-        axes.axvline(chosen, color=GREY, linewidth=0.9, zorder=0.5, label=f"λ = {chosen:.3g}, best mean")
+        axes.axvline(chosen, color=GREY, linewidth=0.9, zorder=0.5, label=f"{name} = {chosen:.3g}, best mean")
     add_legend(figure, axes, columns=5)
     figure.suptitle(title)
     return figure
