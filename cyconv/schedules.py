@@ -58,7 +58,7 @@ class Schedule(Protocol):
         """
 
 
-class _Formula:
+class BuiltinSchedule:
     """A schedule whose settings are the fields of a frozen dataclass and whose formula is `_rates`."""
 
     total_steps: int
@@ -122,7 +122,7 @@ class _Formula:
 
 
 @dataclass(frozen=True)
-class _Cycles(_Formula):
+class _Cycles(BuiltinSchedule):
     """Base class of schedules with cycles."""
 
     eta_min: float
@@ -327,7 +327,7 @@ class CosineSchedule(_Cycles):
 
 
 @dataclass(frozen=True)
-class OneCycleSchedule(_Formula):
+class OneCycleSchedule(BuiltinSchedule):
     r"""One cycle: a rise to ``eta_max``, followed by a fall far below the initial rate.
 
     The learning rate rises from ``eta_min`` to ``eta_max`` over the fraction
@@ -411,7 +411,7 @@ class OneCycleSchedule(_Formula):
 
 
 @dataclass(frozen=True)
-class ConstantSchedule(_Formula):
+class ConstantSchedule(BuiltinSchedule):
     """The same learning rate at every step.
 
     Parameters
@@ -451,7 +451,7 @@ class ConstantSchedule(_Formula):
 
 
 @dataclass(frozen=True)
-class WarmupSchedule(_Formula):
+class WarmupSchedule(BuiltinSchedule):
     """Linear warm-up, followed by another schedule.
 
     Update ``step < n_steps`` uses ``eta_start + (schedule(0) - eta_start)*step/n_steps``
@@ -484,12 +484,12 @@ class WarmupSchedule(_Formula):
     array([0.  , 0.25, 0.5 , 0.75, 1.  , 0.5 , 0.  ])
     """
 
-    schedule: _Formula
+    schedule: BuiltinSchedule
     n_steps: int
     eta_start: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.schedule, _Formula):
+        if not isinstance(self.schedule, BuiltinSchedule):
             raise TypeError(f"schedule must be one of cyconv's schedules, but got {describe(self.schedule)}")
         self._set(
             n_steps=check_integer("n_steps", self.n_steps, 1, _MAX_STEPS),
@@ -521,7 +521,7 @@ class WarmupSchedule(_Formula):
 
 
 #: The classes that a checkpoint records by name.
-SCHEDULES: Mapping[str, type[_Formula]] = {
+SCHEDULES: Mapping[str, type[BuiltinSchedule]] = {
     each.__name__: each for each in (CyclicSchedule, CosineSchedule, OneCycleSchedule, ConstantSchedule, WarmupSchedule)
 }
 
@@ -555,7 +555,7 @@ def learning_rates(schedule: Schedule, steps: NDArray[np.int64], name: str = "sc
 
     A user-defined schedule is called for one step at a time.
     """
-    found = schedule(steps) if isinstance(schedule, _Formula) else [schedule(step) for step in steps.tolist()]
+    found = schedule(steps) if isinstance(schedule, BuiltinSchedule) else [schedule(step) for step in steps.tolist()]
     rates = check_array(f"the learning rates of {name}", found, steps.shape)
     if rates.dtype.kind not in "iuf":
         raise TypeError(f"the learning rates of {name} must be numbers, but got {describe(rates)}")

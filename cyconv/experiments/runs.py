@@ -4,14 +4,28 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
-from .._checks import check_integer, describe
+from .._checks import check_choice, check_integer, describe
 from .._typing import JsonDict, Sizes
 from ..augmentation import NO_AUGMENTATION, Augmentation
 from ..network import Network
-from ..schedules import CyclicSchedule
+from ..optimizers import SGD, AdamW, Optimizer
+from ..schedules import (
+    BuiltinSchedule,
+    ConstantSchedule,
+    CosineSchedule,
+    CyclicSchedule,
+    OneCycleSchedule,
+    Schedule,
+    WarmupSchedule,
+)
 from ..trainer import CyclicTrainer
+
+CYCLE_MODES = ("triangular", "triangular2", "exp_range")
+MODES = (*CYCLE_MODES, "cosine", "one_cycle", "constant")
+OPTIMIZER_NAMES = ("sgd", "nesterov", "adamw")
+_NEW_FIELDS = ("mode", "gamma", "warmup", "optimizer", "weight_decay")  # so that folders of 0.1.0 can be resumed
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,17 @@ class Run:
     eta_min, eta_max, step_size, n_cycles, growth, eta_max_decay
         Settings of the `CyclicSchedule`; ``step_size`` is half the first
         cycle, in update steps.
+    mode : {"triangular", "triangular2", "exp_range", "cosine", "one_cycle", "constant"}
+        The first three are modes of the `CyclicSchedule`; the others are a
+        `CosineSchedule` with the same cycles, and a `OneCycleSchedule` and a
+        `ConstantSchedule` (at ``eta_max``) with the same number of steps.
+    gamma : float
+        Decay of the ``"exp_range"`` mode.
+    warmup : int
+        Update steps of a `WarmupSchedule` in front; none by default.
+    optimizer : {"sgd", "nesterov", "adamw"}
+        `SGD` with ``momentum``, the same with Nesterov's, or `AdamW` with
+        ``weight_decay``.
     batch_size, l2, label_smoothing, momentum, dropout, snapshots
         Settings of the `CyclicTrainer`.
     flip, shift, cutout
@@ -83,6 +108,11 @@ class Run:
     seed: int = 0
     log_every: int = 100
     n_train_evaluated: int | None = 5000
+    mode: str = "triangular"
+    gamma: float = 1.0
+    warmup: int = 0
+    optimizer: str = "sgd"
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
@@ -102,16 +132,38 @@ class Run:
         augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
         return None if augmentation == NO_AUGMENTATION else augmentation
 
-    def schedule(self) -> CyclicSchedule:
-        """The run's `CyclicSchedule`."""
-        return CyclicSchedule(
-            eta_min=self.eta_min,
-            eta_max=self.eta_max,
-            step_size=self.step_size,
-            n_cycles=self.n_cycles,
-            growth=self.growth,
-            eta_max_decay=self.eta_max_decay,
-        )
+    def schedule(self) -> Schedule:
+        """The run's schedule."""
+        check_choice("mode", self.mode, MODES)
+        cycles: dict[str, Any] = {
+            "eta_min": self.eta_min,
+            "eta_max": self.eta_max,
+            "step_size": self.step_size,
+            "n_cycles": self.n_cycles,
+            "growth": self.growth,
+            "eta_max_decay": self.eta_max_decay,
+        }
+        schedule: BuiltinSchedule
+        if self.mode in CYCLE_MODES:
+            schedule = CyclicSchedule(**cycles, mode=self.mode, gamma=self.gamma)
+        else:
+            schedule = CosineSchedule(**cycles)
+            if self.mode == "one_cycle":
+                schedule = OneCycleSchedule(self.eta_max, schedule.total_steps, eta_min=self.eta_min)
+            elif self.mode == "constant":
+                schedule = ConstantSchedule(self.eta_max, schedule.total_steps)
+        return WarmupSchedule(schedule, self.warmup) if check_integer("warmup", self.warmup, 0) else schedule
+
+    def _optimizer(self) -> Optimizer | None:
+        """The run's optimiser, but None for SGD, of which the trainer is given the momentum."""
+        check_choice("optimizer", self.optimizer, OPTIMIZER_NAMES)
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError(f"weight_decay must be 0 unless the optimizer is 'adamw', but got {self.weight_decay}")
+        if self.optimizer == "adamw":
+            if self.momentum:
+                raise ValueError(f"momentum must be 0 with the optimizer 'adamw', but got {self.momentum}")
+            return AdamW(weight_decay=self.weight_decay)
+        return SGD(self.momentum, nesterov=True) if self.optimizer == "nesterov" else None
 
     def network(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Network:
         """The run's `Network` before training."""
@@ -134,7 +186,8 @@ class Run:
             l2=self.l2,
             label_smoothing=self.label_smoothing,
             seed=self.seed,
-            momentum=self.momentum,
+            momentum=self.momentum if self.optimizer == "sgd" else 0.0,
+            optimizer=self._optimizer(),
             dropout=self.dropout,
             augmentation=self.augmentation,
             snapshots=self.snapshots,
@@ -149,9 +202,12 @@ class Run:
         return self
 
     def to_dict(self) -> JsonDict:
-        """dict: the settings as JSON values."""
+        """dict: the settings as JSON values; those that 0.1.0 did not have are left out at their defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in _NEW_FIELDS}
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in defaults or value != defaults[name]
         }
 
     @classmethod

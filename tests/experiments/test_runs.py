@@ -339,3 +339,64 @@ def test_the_longest_runs_start_first():
         "f4-nf10",
         "f2-nf3",
     ]
+
+
+# Schedules and optimisers -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes, schedule",
+    [
+        ({}, cyconv.CyclicSchedule(1e-5, 0.1, 6, 2, 1.0)),
+        ({"mode": "triangular2"}, cyconv.CyclicSchedule(1e-5, 0.1, 6, 2, 1.0, mode="triangular2")),
+        (
+            {"mode": "exp_range", "gamma": 0.9},
+            cyconv.CyclicSchedule(1e-5, 0.1, 6, 2, 1.0, mode="exp_range", gamma=0.9),
+        ),
+        ({"mode": "cosine", "growth": 2.0}, cyconv.CosineSchedule(1e-5, 0.1, 6, 2)),
+        ({"mode": "one_cycle"}, cyconv.OneCycleSchedule(0.1, 24, eta_min=1e-5)),
+        ({"mode": "constant"}, cyconv.ConstantSchedule(0.1, 24)),
+        ({"mode": "cosine", "warmup": 5}, cyconv.WarmupSchedule(cyconv.CosineSchedule(1e-5, 0.1, 6, 2, 1.0), 5)),
+    ],
+)
+def test_the_schedule_of_a_run(changes, schedule):
+    run = dataclasses.replace(TINY, **changes)
+    assert run.check().schedule() == schedule
+    assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+@pytest.mark.parametrize(
+    "changes, optimizer",
+    [
+        ({"momentum": 0.9}, None),
+        ({"optimizer": "nesterov", "momentum": 0.9}, cyconv.SGD(0.9, nesterov=True)),
+        ({"optimizer": "adamw", "weight_decay": 0.1}, cyconv.AdamW(weight_decay=0.1)),
+    ],
+)
+def test_the_optimizer_of_a_run(changes, optimizer, data):
+    run = dataclasses.replace(TINY, **changes)
+    assert run.trainer().optimizer == optimizer
+    result = run_experiment(run, data, progress=False)
+    assert result.complete and Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+def test_settings_that_earlier_versions_lacked_are_only_written_where_they_are_used():
+    assert not {"mode", "gamma", "warmup", "optimizer", "weight_decay"} & set(TINY.to_dict())
+    assert dataclasses.replace(TINY, mode="cosine").to_dict()["mode"] == "cosine"
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"mode": "square"}, "^mode must be one of"),
+        ({"warmup": -1}, "^warmup must"),
+        ({"gamma": 0.5}, "^gamma must be 1 unless"),
+        ({"optimizer": "adam"}, "^optimizer must be one of"),
+        ({"optimizer": "nesterov"}, "^momentum must be greater than 0"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "^momentum must be 0 with the optimizer 'adamw'"),
+        ({"weight_decay": 0.1}, "^weight_decay must be 0 unless the optimizer is 'adamw'"),
+    ],
+)
+def test_settings_that_do_not_go_together(changes, sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        dataclasses.replace(TINY, **changes).check()

@@ -130,7 +130,7 @@ def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(script, run_s
 def test_a_run_that_diverges_leaves_a_report(script, run_script, tmp_path, capsys):
     assert run_script(script, "--quick", "--l2", "1e30", "--output", "out") == 1
     document = strict_json(tmp_path / "out" / "results.json")
-    assert not document["complete"] and document["summary"][0]["conclusion"].startswith("With runs missing")
+    assert not document["complete"] and document["summary"][0]["conclusion"].startswith("Since runs are missing")
     assert "Incomplete" in capsys.readouterr().out
 
 

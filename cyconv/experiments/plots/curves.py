@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..._typing import IntArray
 from ...history import History
-from ...schedules import CyclicSchedule
+from ...schedules import Schedule, learning_rates
 from .arguments import as_groups
 from .style import COLOURS, GREY, add_legend, colour_and_dashes, new_figure, styled
 
@@ -188,8 +188,8 @@ def plot_cycles(histories: Histories, title: str, boundaries: Steps = ()) -> Fig
 
 
 @styled
-def plot_learning_rate(schedule: CyclicSchedule, title: str) -> Figure:
-    """The learning rate over all update steps of a `CyclicSchedule`.
+def plot_learning_rate(schedule: Schedule, title: str) -> Figure:
+    """The learning rate over all update steps of a schedule.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def plot_learning_rate(schedule: CyclicSchedule, title: str) -> Figure:
     corners = np.concatenate([ends, (ends[1:] + ends[:-1]) // 2])
     steps = np.union1d(np.linspace(0, total, 2000).astype(np.int64), corners)
     figure, (axes,) = new_figure(6.4, 2.8)
-    axes.plot(steps, schedule(steps), color=COLOURS[0])
+    axes.plot(steps, learning_rates(schedule, steps), color=COLOURS[0])
     _mark_cycles(axes, schedule.boundaries)
     axes.set_xlim(0, total)
     axes.set_ylim(0, None)

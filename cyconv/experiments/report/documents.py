@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..._typing import JsonDict
 from ...datasets import Dataset
-from ...schedules import CyclicSchedule
+from ...schedules import Schedule
 from .provenance import machine_sentence, provenance
 from .summaries import NOISE_RULE, Summary, noise_sentence, summary_table
 
@@ -56,7 +56,7 @@ class Section:
         return [table, self.sentence, *([self.conclusion] if self.conclusion else [])]
 
 
-def describe_cycles(schedule: CyclicSchedule) -> str:
+def describe_cycles(schedule: Schedule) -> str:
     """A schedule's cycles in a few words.
 
     Examples
@@ -66,6 +66,8 @@ def describe_cycles(schedule: CyclicSchedule) -> str:
     '3 doubling cycles'
     """
     settings = schedule.settings
+    if "n_cycles" not in settings:
+        return f"{schedule.total_steps:,} update steps"
     n_cycles, growth = settings["n_cycles"], settings["growth"]
     if n_cycles == 1:
         return "1 cycle"
