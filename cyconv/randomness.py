@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernels import processor
 from ._typing import IntArray
 
-INITIALISATION = 1
-SHUFFLE = 2
-AUGMENTATION = 3
-DROPOUT = 4
-SHAPES = 5
-SEARCH = 6
+INITIALISATION = processor.PURPOSE_INITIALISATION
+SHUFFLE = processor.PURPOSE_SHUFFLE
+AUGMENTATION = processor.PURPOSE_AUGMENTATION
+DROPOUT = processor.PURPOSE_DROPOUT
+SHAPES = processor.PURPOSE_SHAPES
+SEARCH = processor.PURPOSE_SEARCH
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)

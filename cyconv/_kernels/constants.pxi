@@ -1,5 +1,5 @@
 # Constants that the kernels and Python share. They stand here alone: every module of the package that is compiled
-# exports them, and layout.py and ops.py read them from `processor`, which is always loaded.
+# exports them, and Python reads them from `processor`, which is always loaded.
 
 cpdef enum:
     PAD = 16            # rows are padded with zeros to a multiple of this many elements, and of any vector's lanes
@@ -19,3 +19,11 @@ cpdef enum:             # kinds of tasks in phase two
     PATCH_BIAS = 3
     FILTER_ROW = 4
     FILTER_BIAS = 5
+
+cpdef enum:             # purposes of random numbers, which make their streams independent
+    PURPOSE_INITIALISATION = 1
+    PURPOSE_SHUFFLE = 2
+    PURPOSE_AUGMENTATION = 3
+    PURPOSE_DROPOUT = 4
+    PURPOSE_SHAPES = 5
+    PURPOSE_SEARCH = 6

@@ -13,6 +13,12 @@ PATCH_PANEL: int
 PATCH_BIAS: int
 FILTER_ROW: int
 FILTER_BIAS: int
+PURPOSE_INITIALISATION: int
+PURPOSE_SHUFFLE: int
+PURPOSE_AUGMENTATION: int
+PURPOSE_DROPOUT: int
+PURPOSE_SHAPES: int
+PURPOSE_SEARCH: int
 
 def instruction_sets() -> list[str]: ...
 def openmp_version() -> int: ...

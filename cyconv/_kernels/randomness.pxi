@@ -2,11 +2,6 @@
 
 ctypedef unsigned long long uint64
 
-cdef enum:
-    PURPOSE_SHUFFLE = 2
-    PURPOSE_AUGMENTATION = 3
-    PURPOSE_DROPOUT = 4
-
 
 cdef inline uint64 mix(uint64 z) noexcept nogil:
     z = (z ^ (z >> 30))*<uint64>0xBF58476D1CE4E5B9ULL
