@@ -266,6 +266,7 @@ PARTS = {
     "exercise4": ("Exercise 4: a larger network, and label smoothing", trained),
     "push_accuracy": ("Exercise 5.1: the best accuracy for a given time", trained),
     "push_accuracy --road": ("Exercise 5.1: what each ingredient of a recipe gives", ablated),
+    "compare_schedules": ("Schedules and optimisers", trained),
     "lr_range": ("Learning-rate range", ranged),
     "search_l2": ("Search of the weight decay", searched),
 }
