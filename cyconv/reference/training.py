@@ -281,7 +281,9 @@ def train_steps(
         epoch = step // (len(images) // batch_size)
         X = gather_images(images, batch, scale, offset, augmentation, seed, epoch, centre)
         factors = dropout_factors(parameters, batch_size, dropout, seed, step) if dropout else None
-        costs[i], gradients = loss_and_gradients(parameters, X, labels[batch], l2, label_smoothing, factors, class_weight)
+        costs[i], gradients = loss_and_gradients(
+            parameters, X, labels[batch], l2, label_smoothing, factors, class_weight
+        )
         for name, gradient in gradients.items():
             states = [state[key][name] for key in optimizer.state_names]
             decays = not name.endswith("bias")
