@@ -156,7 +156,7 @@ def check_array(
     return array if array.flags.aligned else array.copy()
 
 
-def _as_numbers(name: str, value: ArrayLike) -> AnyArray:
+def as_numbers(name: str, value: ArrayLike) -> AnyArray:
     array = as_array(name, value)
     if array.dtype == object:
         raise TypeError(f"{name} must be an array of numbers, but got {describe(value)}")
@@ -184,7 +184,7 @@ def as_images(name: str, value: ArrayLike, image_shape: ImageShape | None = None
     TypeError, ValueError
         If it is not such an array.
     """
-    array = _as_numbers(name, value)
+    array = as_numbers(name, value)
     if _has_channels_last(array.shape, image_shape):
         wanted = "channels, height, width" if image_shape is None else ", ".join(map(str, image_shape))
         raise ValueError(
@@ -272,7 +272,7 @@ def as_labels(name: str, value: ArrayLike, n_images: int, n_classes: int | None 
     integers, floats or bools. Without ``n_classes``, a single column holds
     indices.
     """
-    array = _as_numbers(name, value)
+    array = as_numbers(name, value)
     if array.ndim == 2:
         if array.shape == (n_images, n_classes or max(array.shape[1], 2)) and _is_one_hot(array):
             array = array.argmax(axis=1)
@@ -350,11 +350,27 @@ def check_targets(
     on, off = smoothed(label_smoothing, n_classes)
     if array.ndim != 2 or array.dtype.kind != "f":
         return check_labels(name, array, n, n_classes), None, on, off
-    array = check_array(name, array, (n, n_classes))
+    probabilities = check_probabilities(name, array, n, n_classes, dtype)
+    check_unsmoothed(label_smoothing, name)
+    return None, probabilities, 1.0, 0.0
+
+
+def check_unsmoothed(label_smoothing: float, name: str = "labels") -> None:
+    """Raise ValueError where labels that are probabilities would be smoothed as well."""
     if label_smoothing:
         raise ValueError(
             f"label_smoothing must be 0 where {name} are probabilities, but got {describe(label_smoothing)}"
         )
+
+
+def are_probabilities(labels: AnyArray) -> bool:
+    """Whether labels are rows of floats, and not one-hot rows, which are classes."""
+    return labels.ndim == 2 and labels.dtype.kind == "f" and labels.shape[1] > 1 and not _is_one_hot(labels)
+
+
+def check_probabilities(name: str, value: ArrayLike, n: int, n_classes: int, dtype: DTypeLike) -> FloatArray:
+    """Return rows of probabilities as a contiguous copy whose rows sum to 1."""
+    array = check_array(name, value, (n, n_classes))
     with np.errstate(over="ignore"):  # check_finite reports what overflows float64
         array = array.astype(np.float64)
     check_finite(name, array)
@@ -362,7 +378,21 @@ def check_targets(
     if (array < 0).any() or (np.abs(sums - 1) > 1e-3).any():
         raise ValueError(f"{name} must be probabilities that sum to 1 in each row, but got {describe(array)}")
     # The gradient relies on sums of exactly 1.
-    return None, np.ascontiguousarray(array / sums, dtype), 1.0, 0.0
+    return np.ascontiguousarray(array / sums, dtype)
+
+
+def check_class_weight(class_weight: ArrayLike | None, n_classes: int) -> NDArray[np.float64] | None:
+    """Return a weight for each class, not negative and not all 0, as a copy; None for none."""
+    if class_weight is None:
+        return None
+    array = check_array("class_weight", class_weight, (n_classes,))
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"class_weight must be numbers, but got {describe(array)}")
+    weights = check_finite("class_weight", np.array(array, np.float64))
+    if weights.min() < 0 or weights.max() == 0:
+        wrong = "only zeros" if weights.max() == 0 else f"{weights.min():g}"
+        raise ValueError(f"class_weight must not be negative and not 0 for all classes, but got {wrong}")
+    return weights
 
 
 def smoothed(label_smoothing: float, n_classes: int) -> tuple[float, float]:

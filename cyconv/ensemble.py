@@ -184,7 +184,7 @@ class Ensemble:
         ----------
         X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
-        labels : array_like of int, (n,)
+        labels : array_like of int, (n,), or of float, (n, n_classes)
             As for `Network.prepare`; left out if ``X`` is a split or prepared
             data, which have their own.
 
@@ -203,9 +203,14 @@ class Ensemble:
         prepared = self._prepared(X, labels, needs_labels=True)
         labels, probabilities = prepared[0].labels, self._mean(prepared)
         assert labels is not None
-        true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-        loss = float(-np.log(np.maximum(true, np.finfo(probabilities.dtype).tiny)).mean())
-        return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == labels)))
+        tiny = np.finfo(probabilities.dtype).tiny
+        if labels.ndim == 1:
+            true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+            loss, classes = float(-np.log(np.maximum(true, tiny)).mean()), labels
+        else:
+            logarithms = np.log(np.maximum(probabilities.astype(np.float64), tiny))
+            loss, classes = float(-(labels * logarithms).sum(axis=1).mean()), labels.argmax(axis=1)
+        return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == classes)))
 
     def save(self, path: StrPath) -> None:
         """Write all networks to one ``.npz`` file, atomically and without pickle.

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_integer, check_real, check_seed, describe
 from .augmentation import Augmentation
 from .backend import ops
 from .datasets import Normalizer, Split
 from .network import Network
+from .optimizers import Optimizer
 from .prepared import PreparedData
 
 FALL_AT_ETA_MIN, FALL_AT_ETA_MAX = 0.1, 0.95
@@ -62,6 +63,8 @@ def lr_range_test(
     momentum: float = 0.0,
     dropout: float = 0.0,
     augmentation: Augmentation | None = None,
+    optimizer: Optimizer | None = None,
+    class_weight: ArrayLike | None = None,
 ) -> LrRangeResult:
     r"""Train a copy of a network with a rising learning rate and record the cost.
 
@@ -97,7 +100,7 @@ def lr_range_test(
         λ: coefficient of the L2 penalty.
     seed : int
         Seed of the order of the images, dropout and augmentation.
-    label_smoothing, momentum, dropout, augmentation
+    label_smoothing, momentum, dropout, augmentation, optimizer, class_weight
         As for `Network.train_steps`: use the values that training will use.
 
     Returns
@@ -142,6 +145,8 @@ def lr_range_test(
         "momentum": momentum,
         "dropout": dropout,
         "augmentation": augmentation,
+        "optimizer": optimizer,
+        "class_weight": class_weight,
     }
     network.set_optimizer_state(None)
     costs = _train(network, prepared, rates, window, options)
@@ -181,7 +186,9 @@ def _prepare(network: Network, source: Split | PreparedData) -> PreparedData:
         return source
     if not isinstance(source, Split):
         raise TypeError(f"source must be a Split or come from Network.prepare, but got {describe(source)}")
-    normalizer = network.normalizer or Normalizer.fit(source.images)
+    normalizer = None
+    if source.holds_pixels:
+        normalizer = network.normalizer or Normalizer.fit(source.images)
     return network.prepare(source.images, source.labels, normalizer=normalizer)
 
 

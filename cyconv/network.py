@@ -12,6 +12,7 @@ from ._checks import (
     FLOATS,
     as_array,
     check_array,
+    check_class_weight,
     check_filter_size,
     check_finite,
     check_float_dtype,
@@ -22,7 +23,6 @@ from ._checks import (
     check_seed,
     check_targets,
     describe,
-    smoothed,
 )
 from ._files import load_arrays, save_arrays
 from ._kernels.processor import MAX_BRANCHES, MAX_HIDDEN
@@ -114,6 +114,28 @@ def _size_or_sizes(name: str, value: Any) -> Any:
 
 def _as_json(sizes: int | Sizes) -> int | list[int]:
     return list(sizes) if isinstance(sizes, tuple) else sizes
+
+
+def _image_weights(
+    class_weight: NDArray[np.float64] | None, targets: tuple[Any, ...], order: IntArray
+) -> NDArray[np.float64] | None:
+    """The weight of each image of each batch, a row of ``order``: they sum to 1. None if all are the same."""
+    if class_weight is None:
+        return None
+    labels, probabilities = targets[:2]
+    class_weight = class_weight / class_weight.max()  # whose sums are finite
+    if probabilities is None:
+        weights = class_weight[labels[order]]
+    else:
+        weights = np.einsum("ik,k->i", probabilities, class_weight)[order]
+    sums = weights.sum(axis=1, keepdims=True)
+    if not sums.all():
+        raise ValueError(
+            "class_weight must not be 0 for all classes of a batch, but it is for those of update "
+            f"{int(np.argmin(sums))}"
+        )
+    weighted: NDArray[np.float64] = weights / sums
+    return weighted
 
 
 def _check_normalizer(value: object, image_shape: ImageShape) -> None:
@@ -441,9 +463,9 @@ class Network:
             Pixels 0 to 255 as integers, or floats that are already normalised;
             lists and tensors are accepted. A uint8 array is not copied: each
             batch is normalised while it is gathered.
-        labels : array_like of int, (n,), or None
+        labels : array_like of int, (n,), or of float, (n, n_classes), or None
             Classes 0 to n_classes-1; shapes (n, 1) and (1, n) and one-hot rows are
-            accepted.
+            accepted. Or probabilities, (n, n_classes) of float, whose rows sum to 1.
         normalizer : Normalizer, optional
             For uint8 images; by default, the network's.
 
@@ -488,8 +510,14 @@ class Network:
                 )
         else:
             prepared = PreparedData(self, X, labels, name="X")
-        if needs_labels and prepared.labels is None:
+        if not needs_labels:
+            return prepared
+        if prepared.labels is None:
             raise ValueError("labels must be given, but got None")
+        if prepared.labels.ndim == 2 and prepared.n_classes != self.n_classes:
+            raise ValueError(
+                f"labels must be probabilities of {self.n_classes} classes, but they are those of {prepared.n_classes}"
+            )
         return prepared
 
     def _workspace(self, batch_size: int, evaluation: bool, transposes: bool = False) -> tuple[Any, ...]:
@@ -508,9 +536,9 @@ class Network:
         return cached[1:]
 
     def _run_forward(
-        self, prepared: PreparedData, labels: NDArray[np.int32] | None, probabilities: FloatArray | None
+        self, prepared: PreparedData, probabilities: FloatArray | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Losses of all images, and whether each is classified correctly; fills in the probabilities if given."""
+        """Losses of all images, and whether each is classified correctly; or, if given, fills in the probabilities."""
         with self._lock:
             plan, _, memory, team = self._workspace(2**30, evaluation=True, transposes=self._transposes())
             losses = np.empty(prepared.n_images)
@@ -520,7 +548,7 @@ class Network:
                 self._store,
                 memory,
                 *prepared.kernel_arguments(),
-                labels,
+                *((None, None) if probabilities is not None else prepared.targets()[:2]),
                 losses,
                 correct,
                 probabilities,
@@ -553,7 +581,7 @@ class Network:
         """
         prepared = self._prepared(X)
         probabilities = new_array("the probabilities", (prepared.n_images, self.n_classes), self.dtype)
-        self._run_forward(prepared, None, probabilities)
+        self._run_forward(prepared, probabilities)
         return probabilities
 
     def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
@@ -585,9 +613,10 @@ class Network:
         ----------
         X : array_like, Split or PreparedData
             As for :meth:`predict_proba`.
-        labels : array_like of int, (n,)
+        labels : array_like of int, (n,), or of float, (n, n_classes)
             As for :meth:`prepare`; left out if ``X`` is a split or prepared data,
-            which have their own.
+            which have their own. An image is counted as correct if its most probable
+            class is the most probable one of its label.
         l2 : float, default 0.0
             λ: coefficient of the L2 penalty in the cost.
 
@@ -602,7 +631,7 @@ class Network:
         """
         l2 = check_real("l2", l2, 0)
         prepared = self._prepared(X, labels, needs_labels=True)
-        losses, correct = self._run_forward(prepared, prepared.labels, None)
+        losses, correct = self._run_forward(prepared)
         loss = float(losses.mean())
         return Evaluation(loss, loss + l2 * self.penalty() if l2 else loss, float(correct.mean()))
 
@@ -659,6 +688,7 @@ class Network:
         labels: ArrayLike | None,
         l2: float = 0.0,
         label_smoothing: float = 0.0,
+        class_weight: ArrayLike | None = None,
     ) -> tuple[float, Parameters]:
         """Cost of a batch and its gradients, without an update.
 
@@ -675,6 +705,11 @@ class Network:
         label_smoothing : float, default 0.0
             ε: the target is 1−ε for the true class and ε/(n_classes−1) for each
             other class. (The equivalent value in PyTorch is ε·K/(K−1).)
+        class_weight : array_like of float, (n_classes,), optional
+            w, not negative: the loss is Σ wᵢ lossᵢ / Σ wᵢ, with the weight of image i's
+            class, or Σₖ pₖ wₖ for probabilities. For classes without smoothing this is
+            PyTorch's ``CrossEntropyLoss(weight=w)``; with smoothing, PyTorch weights
+            each class's part of the loss instead. :meth:`evaluate` does not weight.
 
         Returns
         -------
@@ -688,16 +723,19 @@ class Network:
             If an argument has the wrong dtype, shape or range.
         """
         l2 = check_real("l2", l2, 0)
-        prepared = self._prepared(X)
-        targets = prepared.labels if labels is None else labels
-        if targets is None:
-            raise ValueError("labels must be given, but got None")
-        checked = check_targets(targets, prepared.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
+        prepared, targets = self._prepared(X, needs_labels=labels is None), None
+        if labels is None:
+            targets = prepared.targets(label_smoothing)
+        else:
+            targets = check_targets(labels, prepared.n_images, self.n_classes, self.dtype, label_smoothing, "labels")
+        order = np.arange(prepared.n_images)
+        weights = _image_weights(check_class_weight(class_weight, self.n_classes), targets, order[None])
         gradient = aligned_zeros(self._layout.size, self.dtype, "the gradient")
         costs = self._train(
             prepared,
-            checked,
-            np.arange(prepared.n_images),
+            targets,
+            order,
+            weights,
             np.ones(1),
             prepared.n_images,
             {"l2": l2, "optimizer": None},
@@ -722,6 +760,7 @@ class Network:
         first_step: int = 0,
         out: NDArray[np.float64] | None = None,
         optimizer: Optimizer | None = None,
+        class_weight: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
         """Make many SGD updates in one call, without returning to Python between them.
 
@@ -766,6 +805,8 @@ class Network:
             Its state (:attr:`optimizer_state`) belongs to the network, and the next
             call continues from it. The state of another class is discarded, and the
             new one starts at zero. Gradient descent without momentum leaves it unchanged.
+        class_weight : array_like of float, (n_classes,), optional
+            As in :meth:`loss_and_gradients`; not 0 for all classes of a batch.
 
         Returns
         -------
@@ -817,7 +858,8 @@ class Network:
             "seed": check_seed(seed),
             "first_step": check_integer("first_step", first_step, 0, 2**62),
         }
-        targets = (prepared.labels, None, *smoothed(label_smoothing, self.n_classes))
+        targets = prepared.targets(label_smoothing)
+        class_weight = check_class_weight(class_weight, self.n_classes)
         if out is None:
             out = np.empty(rates.size)
         elif not (
@@ -829,19 +871,21 @@ class Network:
             )
         if rates.size == 0:
             return out
+        weights = _image_weights(class_weight, targets, order.reshape(-1, batch_size))
         with self._lock:
             stores = n_updates = None
             if optimizer.keeps_state:
                 if self._state is None or self._state.kind is not type(optimizer):
                     self._state = self._new_state(type(optimizer), 0)
                 _, stores, n_updates = self._state
-            return self._train(prepared, targets, order, rates, batch_size, settings, stores, n_updates, out)
+            return self._train(prepared, targets, order, weights, rates, batch_size, settings, stores, n_updates, out)
 
     def _train(
         self,
         prepared: PreparedData,
         targets: tuple[Any, ...],
         order: IntArray,
+        weights: NDArray[np.float64] | None,
         rates: NDArray[np.float64],
         batch_size: int,
         settings: _Settings,
@@ -887,6 +931,7 @@ class Network:
                     *prepared.kernel_arguments(),
                     *targets,
                     order[begin * batch_size : end * batch_size].reshape(end - begin, batch_size),
+                    None if weights is None else weights[begin:end],
                     rates[begin:end],
                     costs[begin:end],
                     losses,

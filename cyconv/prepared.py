@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_images, check_array, check_finite, check_labels, describe
+from ._checks import (
+    are_probabilities,
+    as_images,
+    as_numbers,
+    check_array,
+    check_finite,
+    check_labels,
+    check_probabilities,
+    check_unsmoothed,
+    describe,
+    smoothed,
+)
 from ._typing import AnyArray, FloatArray, ImageShape
 from .datasets import Normalizer
 
@@ -26,12 +37,12 @@ class PreparedData:
     Attributes
     ----------
     n_images : int
-    labels : ndarray of int32, (n,), or None
-        Read-only.
+    labels : ndarray of int32, (n,), or of the network's dtype, (n, n_classes), or None
+        Classes, or probabilities of them. Read-only.
     """
 
     n_images: int
-    labels: NDArray[np.int32] | None
+    labels: NDArray[np.int32] | FloatArray | None
     pixels: NDArray[np.uint8] | None
     values: FloatArray | None
     scale: FloatArray | None
@@ -56,7 +67,7 @@ class PreparedData:
         self.dtype = network.dtype
         self.image_shape = network.image_shape
         self.n_classes = network.n_classes
-        self.labels = None if labels is None else check_labels("labels", labels, self.n_images, network.n_classes)
+        self.labels = None if labels is None else self._checked_labels(labels)
         self.pixels = self.values = self.scale = self.offset = self.centre = None
         if array.dtype == np.uint8:
             self._set_pixels(name, array, network.normalizer if normalizer is None else normalizer)
@@ -86,6 +97,12 @@ class PreparedData:
                 raise AttributeError(f"{name} of prepared data cannot be changed, but got {describe(value)}")
             object.__setattr__(self, name, value)
 
+    def _checked_labels(self, labels: ArrayLike) -> NDArray[np.int32] | FloatArray:
+        labels = as_numbers("labels", labels)
+        if are_probabilities(labels):
+            return check_probabilities("labels", labels, self.n_images, self.n_classes, self.dtype)
+        return check_labels("labels", labels, self.n_images, self.n_classes)
+
     def _set_pixels(self, name: str, array: AnyArray, normalizer: Normalizer | None) -> None:
         if normalizer is None:
             raise ValueError(f"normalizer must be given if {name} are uint8 pixels, but the network has none")
@@ -103,6 +120,13 @@ class PreparedData:
     def kernel_arguments(self) -> tuple[Any, ...]:
         """The kernels' arguments: pixels, values, scale, offset and centre."""
         return self.pixels, self.values, self.scale, self.offset, self.centre
+
+    def targets(self, label_smoothing: float = 0.0) -> tuple[Any, ...]:
+        """The kernels' arguments: classes, probabilities, and the smoothed probabilities of the class and others."""
+        if self.labels is None or self.labels.ndim == 1:
+            return self.labels, None, *smoothed(label_smoothing, self.n_classes)
+        check_unsmoothed(label_smoothing)
+        return None, self.labels, 1.0, 0.0
 
 
 def _look_like_pixels(values: FloatArray, normalizer: Normalizer | None) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_flag, check_integer, check_real, describe
+from ._checks import check_class_weight, check_flag, check_integer, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_interactive
 from ._signals import Interrupted, SignalRecorder, StopRequested
@@ -25,10 +25,22 @@ from .datasets import Normalizer, Split
 from .history import History
 from .network import Network
 from .optimizers import Optimizer, check_optimizer, optimizer_from
+from .prepared import PreparedData
 from .schedules import Schedule, check_schedule, describe_schedule, learning_rates, recorded_schedule
 
 _CALL_SECONDS = 0.05  # target duration of one call of train_steps; signals are handled between calls
-_MAY_CHANGE = ("batch_size", "l2", "label_smoothing", "seed", "momentum", "dropout", "augmentation", "optimizer")
+_MAY_CHANGE = (
+    "batch_size",
+    "l2",
+    "label_smoothing",
+    "seed",
+    "momentum",
+    "dropout",
+    "augmentation",
+    "optimizer",
+    "class_weight",
+)
+_OPTIONAL = ("optimizer", "class_weight")  # in the settings only if given: files of 0.1.0 do not have them
 _PENDING = -np.inf  # placeholder for the cost of an update that has not been made yet
 
 
@@ -56,6 +68,7 @@ class _Options(TypedDict):
     seed: int
     augmentation: Augmentation | None
     optimizer: Optimizer | None
+    class_weight: tuple[float, ...] | None
 
 
 class CyclicTrainer:
@@ -95,6 +108,9 @@ class CyclicTrainer:
         ensemble.
     optimizer : Optimizer, optional
         `SGD` or `AdamW`; by default gradient descent with ``momentum``.
+    class_weight : array_like of float, (n_classes,), optional
+        As for `Network.train_steps`: weights of the classes in the training
+        loss, not in the evaluations.
 
     Raises
     ------
@@ -105,7 +121,7 @@ class CyclicTrainer:
     ----------
     network : Network
     schedule : Schedule
-    batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation, optimizer
+    batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation, optimizer, class_weight
         As passed to the constructor. All attributes are read-only.
     history : History
         Everything logged so far.
@@ -156,12 +172,14 @@ class CyclicTrainer:
         augmentation: Augmentation | None = None,
         snapshots: bool = False,
         optimizer: Optimizer | None = None,
+        class_weight: ArrayLike | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a Network, but got {describe(network)}")
         if not isinstance(augmentation, Augmentation | None):
             raise TypeError(f"augmentation must be an Augmentation or None, but got {describe(augmentation)}")
         check_optimizer(optimizer, momentum)
+        weights = check_class_weight(class_weight, network.n_classes)
         self._network = network
         self._schedule = check_schedule("schedule", schedule)
         self._described_schedule = describe_schedule(schedule)
@@ -174,6 +192,7 @@ class CyclicTrainer:
             "seed": check_integer("seed", seed, 0, 2**64 - 1),
             "augmentation": augmentation,
             "optimizer": optimizer,
+            "class_weight": None if weights is None else tuple(weights.tolist()),
         }
         self._keeps_snapshots = check_flag("snapshots", snapshots)
         self._history = History()
@@ -254,6 +273,11 @@ class CyclicTrainer:
         return self._options["optimizer"]
 
     @property
+    def class_weight(self) -> tuple[float, ...] | None:
+        """tuple of float or None: weights of the classes."""
+        return self._options["class_weight"]
+
+    @property
     def step(self) -> int:
         """int: number of updates done so far."""
         first, costs = self._updates
@@ -267,9 +291,11 @@ class CyclicTrainer:
         `resume_with`, ``earlier`` holds the previous settings and ``schedule_start`` the first step of the schedule.
         """
         options: JsonDict = dict(self._options)
-        augmentation, optimizer = options["augmentation"], options.pop("optimizer")
-        if optimizer is not None:  # not in files of 0.1.0
+        augmentation, optimizer, class_weight = (options.pop(name) for name in ("augmentation", *_OPTIONAL))
+        if optimizer is not None:
             options["optimizer"] = optimizer.settings
+        if class_weight is not None:
+            options["class_weight"] = list(class_weight)
         return {
             "network": self.network.architecture,
             "schedule": self._described_schedule,
@@ -293,14 +319,14 @@ class CyclicTrainer:
         """Train from the current step to the end of the schedule.
 
         If the network has no normaliser yet, one is fitted to the training
-        images and assigned to it. After an interruption or any exception, and
+        images and assigned to it, unless they are normalised floats. After an interruption or any exception, and
         after `resume`, training continues as if it had never stopped, bit for
         bit; a trainer that has finished or diverged cannot be used again.
 
         Parameters
         ----------
         train, validation : Split
-            The data to learn from and the data to validate on, as uint8 pixels.
+            The data to learn from and the data to validate on.
             Without ``validation``, the curves that end in ``_val`` are NaN.
         log_every : int, default 50
             Both splits are evaluated at step 0, at every multiple of
@@ -404,10 +430,7 @@ class CyclicTrainer:
                 f"{name} must hold images of the network's shape {tuple(self.network.image_shape)}, "
                 f"but got {describe(split.images)}"
             )
-        if split.labels.max() >= self.network.n_classes:
-            raise ValueError(
-                f"{name} must hold labels in 0..{self.network.n_classes - 1}, but got {split.labels.max()}"
-            )
+        split.check_classes(name, self.network.n_classes)
 
     @classmethod
     def resume(cls, path: StrPath, schedule: Schedule | None = None) -> Self:
@@ -602,20 +625,26 @@ class _Run:
         self.fingerprints = fingerprints
         if trainer.history.complete:
             return
-        self.normalizer = normalizer = network.normalizer or Normalizer.fit(train.images)
-        self.train_data = network.prepare(train.images, train.labels, normalizer=normalizer)
+        self.normalizer = network.normalizer
+        if self.normalizer is None and train.holds_pixels:
+            self.normalizer = Normalizer.fit(train.images)
+        self.train_data = self.prepared(train)
         self.evaluated_train_data = self.train_data
         if n_train_evaluated is not None and n_train_evaluated < len(train):
-            first = slice(n_train_evaluated)
-            self.evaluated_train_data = network.prepare(train.images[first], train.labels[first], normalizer=normalizer)
+            self.evaluated_train_data = self.prepared(train, n_train_evaluated)
         self.validation_data = None
         if validation is not None:
-            self.validation_data = network.prepare(validation.images, validation.labels, normalizer=normalizer)
+            self.validation_data = self.prepared(validation)
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
         self.first_step = self.first_epoch = 0  # where the current settings began to apply
         for settings in trainer._earlier:
             self.first_epoch += -(-(settings["until"] - self.first_step) // (len(train) // settings["batch_size"]))
             self.first_step = settings["until"]
+
+    def prepared(self, split: Split, n_images: int | None = None) -> PreparedData:
+        """The first images of a split, prepared for the network."""
+        normalizer = self.normalizer if split.holds_pixels else None
+        return self.trainer.network.prepare(split.images[:n_images], split.labels[:n_images], normalizer=normalizer)
 
     def train(self, progress: bool | str | None) -> None:
         """Update, log and save until the last step or a signal.
@@ -786,7 +815,9 @@ def _read(path: StrPath) -> tuple[Checkpoint, JsonDict, JsonDict]:
         recorded = dict(options.pop("schedule"))
         if options["augmentation"] is not None:
             options["augmentation"] = Augmentation(**options["augmentation"])
-        options["optimizer"] = optimizer_from(options["optimizer"]) if "optimizer" in options else None
+        options = {**dict.fromkeys(_OPTIONAL), **options}
+        if options["optimizer"] is not None:
+            options["optimizer"] = optimizer_from(options["optimizer"])
         missing = {"snapshots", *_MAY_CHANGE} - set(options)
         if missing:
             raise KeyError(sorted(missing)[0])

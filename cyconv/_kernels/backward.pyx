@@ -50,7 +50,7 @@ cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, co
     softmax_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first, batch.losses + first,
                  batch.correct + first)
     softmax_gradient_rows(n, plan.n_classes, plan.ld[top], logits, &batch.targets, order + first, first,
-                          1.0/batch.size, layer_rows(plan, plan.grad, buffer, top, first))
+                          1.0/batch.size, batch.weights, layer_rows(plan, plan.grad, buffer, top, first))
     for l in range(top - 1, -1, -1):
         a = layer_rows(plan, plan.act, buffer, l, first) if l > 0 else conv_output(plan, buffer, first, scratch)
         shape = layer_shape(plan, l, n)

@@ -117,6 +117,7 @@ def softmax_cross_entropy_backward(
     soft: NDArray[np.floating] | None,
     on: float,
     off: float,
+    weights: NDArray[np.float64] | None,
     d_logits: NDArray[np.floating],
 ) -> None: ...
 def train(
@@ -137,6 +138,7 @@ def train(
     on: float,
     off: float,
     order: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
     learning_rates: NDArray[np.float64],
     costs: NDArray[np.float64],
     losses: NDArray[np.float64],
@@ -157,6 +159,7 @@ def evaluate(
     offset: NDArray[np.floating] | None,
     centre: NDArray[np.floating] | None,
     labels: NDArray[np.int32] | None,
+    soft: NDArray[np.floating] | None,
     losses: NDArray[np.float64],
     correct: NDArray[np.int32],
     probabilities: NDArray[np.floating] | None,

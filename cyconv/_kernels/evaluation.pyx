@@ -31,8 +31,8 @@ cdef void evaluate_block(const Plan* plan, const Batch* batch, const real* param
 
 def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsigned char[:, :, :, ::1] pixels,
              const real[:, :, :, ::1] values, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
-             const real[:, :, ::1] centre, const int[::1] labels, double[::1] losses, int[::1] correct,
-             real[:, ::1] probabilities, int n_threads):
+             const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft, double[::1] losses,
+             int[::1] correct, real[:, ::1] probabilities, int n_threads):
     """Loss and hit of every image, and its probabilities where there is an array for them."""
     cdef Plan own = read_plan(plan)
     cdef Batch batch
@@ -42,7 +42,7 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     batch.images = images_of[real](pixels, values, scale, offset, centre)
     own.thread_local = True
     batch.augment = augment_of(False, 0, 0)
-    batch.targets = targets_of[real](labels, None, 1, 0)
+    batch.targets = targets_of[real](labels, soft, 1, 0)
     batch.size = n
     batch.n_threads = n_threads
     batch.dropout = 0

@@ -58,6 +58,7 @@ cdef struct Batch:
     Augment augment
     Targets targets
     idx size
+    const double* weights               # of the images of this batch, or NULL: all alike
     int n_threads
     double dropout
     uint64 dropout_bits                 # address of (seed, purpose, step)

@@ -3,7 +3,8 @@
 # What is computed, for logits s, target probabilities t and K classes
 #   p = exp(s - max s) / sum exp(s - max s);   loss = log(sum exp(s - max s)) * sum t - sum t*(s - max s)
 #   d loss / d s = p - t, here divided by the batch size
-#   Smoothed labels: t = 1 - eps for the true class, eps/(K - 1) for each other.
+#   Smoothed labels: t = 1 - eps for the true class, eps/(K - 1) for each other. Weighted images: instead of being
+#   divided by the batch size, an image's gradient is multiplied by its weight; the weights of a batch sum to 1.
 #
 # Layout
 #   Rows of K logits, `ld` apart, ld a multiple of PAD: the exponentials of a row are taken all at once.
@@ -70,7 +71,7 @@ cdef inline double exp_double(double x) noexcept nogil:
 
 cdef struct Targets:
     const int* labels               # class of each stored image, or NULL
-    const void* probabilities       # (batch, K) in the dtype of the computation, or NULL; or neither
+    const void* probabilities       # or of each its K, in the dtype of the computation, or NULL; or neither
     double on, off                  # smoothed probabilities of the true class and of each other
 
 
@@ -87,7 +88,7 @@ cdef void softmax_rows(idx n, idx n_classes, idx ld, real* z, const Targets* tar
                        idx first, double* losses, int* correct) noexcept nogil:
     """Logits become probabilities. Row i is position first + i of the batch and, in the store, image images[i]
     (or first + i where `images` is NULL). Losses and hits are written where there are targets."""
-    cdef idx i, k, label, best
+    cdef idx i, k, image, label, best
     cdef real top, total
     cdef double fit, mass, others
     cdef real* row
@@ -96,12 +97,19 @@ cdef void softmax_rows(idx n, idx n_classes, idx ld, real* z, const Targets* tar
         row = z + i*ld
         top = row[0]
         best = label = 0
+        image = images[i] if images != NULL else first + i
         for k in range(1, n_classes):
             if row[k] > top:
                 top = row[k]
                 best = k
         if targets.labels != NULL:
-            label = targets.labels[images[i] if images != NULL else first + i]
+            label = targets.labels[image]
+            correct[i] = best == label
+        elif targets.probabilities != NULL:
+            soft = <const real*>targets.probabilities + image*n_classes
+            for k in range(1, n_classes):
+                if soft[k] > soft[label]:
+                    label = k
             correct[i] = best == label
         for k in range(n_classes):
             row[k] -= top
@@ -115,7 +123,7 @@ cdef void softmax_rows(idx n, idx n_classes, idx ld, real* z, const Targets* tar
                     fit += targets.off*row[k]
             fit += (targets.on - targets.off)*row[label]
         elif targets.probabilities != NULL:
-            soft = <const real*>targets.probabilities + (first + i)*n_classes
+            soft = <const real*>targets.probabilities + image*n_classes
             mass = 0
             for k in range(n_classes):
                 fit += soft[k]*row[k]
@@ -140,19 +148,23 @@ cdef void softmax_rows(idx n, idx n_classes, idx ld, real* z, const Targets* tar
 
 
 cdef void softmax_gradient_rows(idx n, idx n_classes, idx ld, const real* p, const Targets* targets,
-                                const long long* images, idx first, double scale, real* ds) noexcept nogil:
-    """ds = scale*(p - t)"""
-    cdef idx i, k, label
+                                const long long* images, idx first, double scale, const double* weights,
+                                real* ds) noexcept nogil:
+    """ds = scale*(p - t), or with weights ds = weights[first + i]*(p - t)"""
+    cdef idx i, k, image, label
     cdef real factor = <real>scale, off = <real>targets.off, on = <real>targets.on
     cdef const real* soft
     for i in range(n):
+        image = images[i] if images != NULL else first + i
+        if weights != NULL:
+            factor = <real>weights[first + i]
         if targets.labels != NULL:
-            label = targets.labels[images[i] if images != NULL else first + i]
+            label = targets.labels[image]
             for k in range(n_classes):
                 ds[i*ld + k] = factor*(p[i*ld + k] - off)
             ds[i*ld + label] = factor*(p[i*ld + label] - on)
         else:
-            soft = <const real*>targets.probabilities + (first + i)*n_classes
+            soft = <const real*>targets.probabilities + image*n_classes
             for k in range(n_classes):
                 ds[i*ld + k] = factor*(p[i*ld + k] - soft[k])
 
@@ -170,10 +182,11 @@ def softmax_cross_entropy_forward(real[:, ::1] probabilities, idx n_classes, con
 
 
 def softmax_cross_entropy_backward(const real[:, ::1] probabilities, idx n_classes, const int[::1] labels,
-                                   const real[:, ::1] soft, double on, double off, real[:, ::1] d_logits):
-    """Gradient of the mean loss, into ``d_logits`` of the padded shape."""
+                                   const real[:, ::1] soft, double on, double off, const double[::1] weights,
+                                   real[:, ::1] d_logits):
+    """Gradient of the mean loss, or of the sum of the weighted losses, into ``d_logits`` of the padded shape."""
     cdef Targets targets = targets_of[real](labels, soft, on, off)
     cdef idx n = probabilities.shape[0]
     with nogil:
         softmax_gradient_rows(n, n_classes, probabilities.shape[1], &probabilities[0, 0], &targets, NULL, 0, 1.0/n,
-                              &d_logits[0, 0])
+                              NULL if weights is None else &weights[0], &d_logits[0, 0])

@@ -28,6 +28,7 @@ cdef struct RunParameters:          # of one call
     idx n_steps
     const long long* order          # n_steps*size image numbers
     const double* learning_rates
+    const double* weights           # of the images of each batch, as order has them, or NULL
     double* costs
 
 
@@ -36,6 +37,8 @@ cdef Batch batch_of(const Batch* batch, const RunParameters* run, idx step) noex
     cdef Batch own = batch[0]
     cdef uint64 seed = run.settings.seed
     cdef idx now = run.settings.first_step + step, epoch = now//run.settings.steps_per_epoch
+    if run.weights != NULL:
+        own.weights = run.weights + step*batch.size
     own.augment.bits = address(seed_bits(seed, PURPOSE_AUGMENTATION), <uint64>epoch)
     own.dropout_bits = address(seed_bits(seed, PURPOSE_DROPOUT), <uint64>now)
     return own
@@ -77,9 +80,14 @@ cdef void run_task(const Plan* plan, const Batch* batch, const RunParameters* ru
     cdef double loss = 0
     cdef idx i
     if t == plan.n_tasks:
-        for i in range(batch.size):
-            loss += batch.losses[i]
-        run.costs[step] = loss/batch.size
+        if run.weights == NULL:
+            for i in range(batch.size):
+                loss += batch.losses[i]
+            loss = loss/batch.size
+        else:
+            for i in range(batch.size):
+                loss += run.weights[step*batch.size + i]*batch.losses[i]
+        run.costs[step] = loss
         return
     phase_two(plan, batch, rule, tasks, t, params, state, buffer_of(plan, run, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
@@ -127,16 +135,18 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, dict optim
           long long[::1] n_updates, real[::1] workspace, const unsigned char[:, :, :, ::1] pixels,
           const real[:, :, :, ::1] values, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
           const real[:, :, ::1] centre, const int[::1] labels, const real[:, ::1] soft, double on, double off,
-          const long long[:, ::1] order, const double[::1] learning_rates, double[::1] costs, double[::1] losses,
-          int[::1] correct, double[::1] squares, dict settings, bint thread_local, int n_threads, int spins):
+          const long long[:, ::1] order, const double[:, ::1] weights, const double[::1] learning_rates,
+          double[::1] costs, double[::1] losses, int[::1] correct, double[::1] squares, dict settings,
+          bint thread_local, int n_threads, int spins):
     """``len(learning_rates)`` updates of ``params``; ``order`` (steps, batch size) names the images of each.
 
     ``optimizer`` is what optimizers.py describes, ``state`` what it keeps between updates, ``n_updates`` how many went
     into that, one number, which grows; both are None where it keeps nothing. Without an ``optimizer``, ``state``
-    receives the gradient and nothing else changes. ``labels`` are indexed by image, ``soft`` by position in the batch.
-    ``costs`` are those before each update. ``settings`` has the keys of the struct Settings. ``thread_local``: for
-    threads without a shared last-level cache, see backward.pyx; ``spins``: see barrier.pxi. Returns how many seconds
-    threads slept while they waited for each other, added up over all of them.
+    receives the gradient and nothing else changes. ``labels`` and ``soft`` are indexed by image; ``weights`` (steps,
+    batch size) are those of the images in ``order``, or None. ``costs`` are those before each update. ``settings`` has
+    the keys of the struct Settings. ``thread_local``: for threads without a shared last-level cache, see backward.pyx;
+    ``spins``: see barrier.pxi. Returns how many seconds threads slept while they waited for each other, added up over
+    all of them.
     """
     cdef Plan own = read_plan(plan)
     cdef Batch batch
@@ -150,6 +160,8 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, dict optim
     run.order = &order[0, 0]
     run.learning_rates = &learning_rates[0]
     run.costs = &costs[0]
+    run.weights = NULL if weights is None else &weights[0, 0]
+    batch.weights = NULL
     batch.images = images_of[real](pixels, values, scale, offset, centre)
     batch.augment = augment_of(run.settings.flip, run.settings.shift, run.settings.cutout)
     batch.targets = targets_of[real](labels, soft, on, off)

@@ -12,7 +12,7 @@
 #   What is the same for all elements is made once per update, in double (update_rule).
 #
 # Layout
-#                w <- (1 - eta*decay)*w - eta/(1 - beta1**t) * m/(sqrt(v/(1 - beta2**t)) + eps), with t = 1, 2, ...
+#   Parameters, gradients and states lie side by side, element k of each belonging together; an element's second state
 #   lies `second_state` behind its first.
 #
 # Order

@@ -485,9 +485,12 @@ def softmax_cross_entropy_forward(
 
 
 def softmax_cross_entropy_backward(
-    probabilities: FloatArray, targets: IntArray | FloatArray, label_smoothing: float = 0.0
+    probabilities: FloatArray,
+    targets: IntArray | FloatArray,
+    label_smoothing: float = 0.0,
+    weights: NDArray[np.float64] | None = None,
 ) -> FloatArray:
-    """Gradient of the mean loss with respect to the logits.
+    """Gradient with respect to the logits of the mean loss, or of the sum of the weighted losses.
 
     Parameters
     ----------
@@ -495,6 +498,8 @@ def softmax_cross_entropy_backward(
         From :func:`softmax_cross_entropy_forward`.
     targets, label_smoothing
         As for that function.
+    weights : array of float64, (N,), optional
+        Of the images' losses, in place of 1/N.
 
     Returns
     -------
@@ -509,9 +514,18 @@ def softmax_cross_entropy_backward(
     _require_images("probabilities", probabilities)
     n, n_classes = probabilities.shape
     labels, soft, on, off = check_targets(targets, n, n_classes, probabilities.dtype, label_smoothing)
+    if weights is not None:
+        weights = np.ascontiguousarray(check_finite("weights", check_array("weights", weights, (n,), (np.float64,))))
     d_logits = new_array("d_logits", (n, padded(n_classes)), probabilities.dtype)
     specialised(kernels.softmax_cross_entropy_backward, probabilities.dtype)(
-        _pad_last("probabilities", probabilities, padded(n_classes)), n_classes, labels, soft, on, off, d_logits
+        _pad_last("probabilities", probabilities, padded(n_classes)),
+        n_classes,
+        labels,
+        soft,
+        on,
+        off,
+        weights,
+        d_logits,
     )
     return d_logits[:, :n_classes].copy()
 

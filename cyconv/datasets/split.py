@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import as_labels, as_pixels, describe
+from .._checks import (
+    FLOATS,
+    are_probabilities,
+    as_images,
+    as_labels,
+    as_numbers,
+    check_array,
+    check_finite,
+    check_probabilities,
+    describe,
+)
+from .._typing import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,21 +28,23 @@ class Split:
 
     Parameters
     ----------
-    images : array_like of int, shape (n, channels, height, width)
-        Pixels 0 to 255, in the layout of CIFAR-10; lists and tensors are
-        accepted. A C-contiguous uint8 array is not copied; anything else is
-        converted to one.
-    labels : array_like of int, shape (n,)
+    images : array_like, shape (n, channels, height, width)
+        Pixels 0 to 255, in the layout of CIFAR-10, or float32 or float64 images
+        that are already normalised; lists and tensors are accepted. A
+        C-contiguous uint8, float32 or float64 array is not copied; anything else
+        is converted to one.
+    labels : array_like of int, shape (n,), or of float, shape (n, n_classes)
         Class indices from 0, stored as int64; shapes (n, 1) and (1, n) and
-        one-hot rows are accepted.
+        one-hot rows are accepted. Or probabilities whose rows sum to 1.
 
     Raises
     ------
     TypeError
-        If the images or the labels are not integers.
+        If the images or the labels have another dtype.
     ValueError
         If a shape is wrong (for example, if the channels come last), if a pixel
-        or a label is out of range, or if there are no images.
+        or a label is out of range, if a float is not finite, or if there are no
+        images.
 
     Examples
     --------
@@ -41,18 +54,26 @@ class Split:
     (2, (2, 3, 32, 32))
     """
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    images: NDArray[np.uint8] | FloatArray
+    labels: NDArray[np.int64] | FloatArray
 
     def __init__(self, images: ArrayLike, labels: ArrayLike) -> None:
-        images = as_pixels("images", images)
+        images = as_images("images", images)
+        if images.dtype != np.uint8:
+            images = check_finite("images", check_array("images", images, images.shape, FLOATS))
         if images.size == 0:
             raise ValueError(f"images must hold at least one image, but got {describe(images)}")
+        object.__setattr__(self, "images", np.ascontiguousarray(images))
+        labels = as_numbers("labels", labels)
+        if are_probabilities(labels):
+            dtype = np.float32 if labels.dtype.itemsize <= 4 else np.float64
+            labels = check_probabilities("labels", labels, len(images), labels.shape[1], dtype)
+            object.__setattr__(self, "labels", labels)
+            return
         labels = as_labels("labels", labels, len(images))
         if labels.min() < 0 or labels.max() >= 2**31:
             wrong = labels.min() if labels.min() < 0 else labels.max()
             raise ValueError(f"labels must be class indices in [0, 2**31), but got {wrong}")
-        object.__setattr__(self, "images", np.ascontiguousarray(images))
         object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -61,8 +82,28 @@ class Split:
     def __repr__(self) -> str:
         return f"Split({len(self)} images of shape {self.images.shape[1:]})"
 
+    @property
+    def holds_pixels(self) -> bool:
+        """bool: whether the images are uint8 pixels, which training normalises, and not floats."""
+        return self.images.dtype == np.uint8
+
+    @property
+    def has_probabilities(self) -> bool:
+        """bool: whether the labels are probabilities of the classes, and not classes."""
+        return self.labels.ndim == 2
+
+    def check_classes(self, name: str, n_classes: int) -> None:
+        """Raise ValueError unless the labels are those of so many classes; ``name`` is the split's in the sentence."""
+        if self.has_probabilities:
+            if self.labels.shape[1] != n_classes:
+                raise ValueError(
+                    f"{name} must hold probabilities of {n_classes} classes, but got those of {self.labels.shape[1]}"
+                )
+        elif self.labels.max() >= n_classes:
+            raise ValueError(f"{name} must hold labels in 0..{n_classes - 1}, but got {self.labels.max()}")
+
     def fingerprint(self) -> str:
-        """SHA-256 of shape, pixels and labels, as 64 hexadecimal digits.
+        """SHA-256 of shape, images and labels, as 64 hexadecimal digits.
 
         Two splits have the same fingerprint, on any machine, if they hold the
         same images and labels in the same order. For read-only arrays, such as
@@ -72,8 +113,10 @@ class Split:
         if read_only and self in _fingerprints:
             return _fingerprints[self]
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(self.images.data)
-        digest.update(self.labels.astype("<i8", copy=False).data)
+        for array, usual in ((self.images, np.uint8), (self.labels, np.int64)):
+            if array.dtype != usual:
+                digest.update(f"{array.dtype.name} {array.shape}".encode())
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
         if read_only:
             _fingerprints[self] = digest.hexdigest()
         return digest.hexdigest()
@@ -136,10 +179,7 @@ class Dataset:
                     f"{which} must hold images of shape {train.images.shape[1:]} as train does, "
                     f"but got {describe(split.images)}"
                 )
-            if split.labels.max() >= len(names):
-                raise ValueError(
-                    f"{which} must hold labels in 0..{len(names) - 1}, one per class name, but got {split.labels.max()}"
-                )
+            split.check_classes(which, len(names))
             object.__setattr__(self, which, split)
         object.__setattr__(self, "class_names", tuple(names))
         object.__setattr__(self, "name", name)

@@ -157,7 +157,7 @@ class PlainLoops(Rung):
         """Logits become probabilities; and the loss's gradient with respect to the logits."""
         targets = (labels, None, 1.0, 0.0)
         self._kernel("softmax_cross_entropy_forward")(self.logits, K, *targets, self.losses)
-        self._kernel("softmax_cross_entropy_backward")(self.logits, K, *targets, self.d_logits)
+        self._kernel("softmax_cross_entropy_backward")(self.logits, K, *targets, None, self.d_logits)
 
     def _forward(self) -> None:
         """From patches to logits."""
@@ -230,11 +230,10 @@ class BlocksInCache(Rung):
 
     def _update(self, batches: NDArray[np.int64]) -> None:
         descend = specialised(kernels.sgd_update, self.network.dtype)
-        targets = (self.data.labels, None, 1.0, 0.0)
-        rate, cost = np.ones(1), np.empty(1)
+        targets, rate, cost = (self.data.labels, None, 1.0, 0.0), np.ones(1), np.empty(1)
         for batch in batches:
             self.network._train(
-                self.data, targets, batch, rate, N, {"l2": L2, "optimizer": None}, self.gradient, None, cost
+                self.data, targets, batch, None, rate, N, {"l2": L2, "optimizer": None}, self.gradient, None, cost
             )
             descend(self.network._store, self.gradient, LEARNING_RATE, 0.0)
 

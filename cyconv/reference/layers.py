@@ -142,9 +142,12 @@ def softmax_cross_entropy_forward(
 
 
 def softmax_cross_entropy_backward(
-    probabilities: FloatArray, targets: IntArray | FloatArray, label_smoothing: float = 0.0
+    probabilities: FloatArray,
+    targets: IntArray | FloatArray,
+    label_smoothing: float = 0.0,
+    weights: NDArray[np.float64] | None = None,
 ) -> FloatArray:
-    """Gradient of the mean loss with respect to the logits, (p − t)/N.
+    """Gradient of the mean loss with respect to the logits, (p − t)/N, or of the sum of the weighted losses.
 
     Parameters
     ----------
@@ -152,6 +155,8 @@ def softmax_cross_entropy_backward(
         From :func:`softmax_cross_entropy_forward`.
     targets : ndarray (N,) of int, or (N, K)
     label_smoothing : float
+    weights : ndarray (N,), optional
+        Of the images' losses, in place of 1/N.
 
     Returns
     -------
@@ -163,7 +168,8 @@ def softmax_cross_entropy_backward(
     array([[-0.75,  0.75]])
     """
     n, n_classes = probabilities.shape
-    d_logits: FloatArray = (probabilities - _smooth(targets, n_classes, label_smoothing)) / n
+    d_logits: FloatArray = probabilities - _smooth(targets, n_classes, label_smoothing)
+    d_logits = d_logits / n if weights is None else d_logits * weights[:, None]
     return d_logits.astype(probabilities.dtype)
 
 

@@ -94,6 +94,7 @@ def loss_and_gradients(
     l2: float = 0.0,
     label_smoothing: float = 0.0,
     factors: dict[str, FloatArray] | None = None,
+    class_weight: NDArray[np.float64] | None = None,
 ) -> tuple[float, Parameters]:
     """Cost of a batch and its gradient with respect to every parameter.
 
@@ -107,11 +108,13 @@ def loss_and_gradients(
         λ; biases are not penalised.
     label_smoothing : float
         ε.
+    class_weight : ndarray (K,), optional
+        w: an image's loss counts w of its class, or Σ_k t_k w_k of its probabilities t.
 
     Returns
     -------
     cost : float
-        Mean cross-entropy + λ·(sum of the squares of all weights).
+        Mean cross-entropy, Σ w_i loss_i / Σ w_i with class weights, + λ·(sum of the squares of all weights).
     gradients : dict of str to ndarray
         Same names and shapes as ``parameters``.
 
@@ -129,11 +132,15 @@ def loss_and_gradients(
     conv, hidden = _layers(parameters, "conv"), _layers(parameters, "hidden")
     activations = forward(parameters, X, factors)
     _, losses = softmax_cross_entropy_forward(activations["output"], labels, label_smoothing)
+    image_weights = None
+    if class_weight is not None:
+        image_weights = class_weight[labels] if labels.ndim == 1 else labels @ class_weight
+        image_weights = image_weights / image_weights.sum()
 
     gradients: Parameters = {}
     h = _flatten({name: activations[name] for name in conv})
     inputs = [h, *(activations[name] for name in hidden)]
-    d = softmax_cross_entropy_backward(activations["probabilities"], labels, label_smoothing)
+    d = softmax_cross_entropy_backward(activations["probabilities"], labels, label_smoothing, image_weights)
     d, gradients["output.weight"], gradients["output.bias"] = dense_backward(d, inputs[-1], parameters["output.weight"])
     for name, x in reversed(list(zip(hidden, inputs))):
         if factors is not None:
@@ -150,7 +157,8 @@ def loss_and_gradients(
     weights = [name for name in parameters if name.endswith(".weight")]
     for name in weights:
         gradients[name] += 2 * l2 * parameters[name]
-    cost = float(losses.mean()) + l2 * sum(sum_of_squares(parameters[name]) for name in weights)
+    loss = float(losses.mean() if image_weights is None else image_weights @ losses)
+    cost = loss + l2 * sum(sum_of_squares(parameters[name]) for name in weights)
     return cost, {name: gradients[name] for name in parameters}
 
 
@@ -195,7 +203,7 @@ def dropout_factors(parameters: Parameters, n: int, dropout: float, seed: int, s
 def train_steps(
     parameters: Parameters,
     images: AnyArray,
-    labels: IntArray,
+    labels: IntArray | FloatArray,
     order: IntArray,
     learning_rates: Sequence[float] | NDArray[np.float64],
     batch_size: int = 100,
@@ -211,6 +219,7 @@ def train_steps(
     state: dict[str, Any] | None = None,
     centre: FloatArray | None = None,
     optimizer: Optimizer | None = None,
+    class_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Make one update of stochastic gradient descent for every learning rate.
 
@@ -220,7 +229,7 @@ def train_steps(
         Changed in place.
     images : ndarray (n, C, H, W)
         uint8 pixels with ``scale`` and ``offset``, or normalised images without them.
-    labels : ndarray (n,) of int
+    labels : ndarray (n,) of int, or (n, K)
     order : ndarray of int
         Update i uses the images order[i·batch_size : (i + 1)·batch_size].
     learning_rates : sequence of float
@@ -239,6 +248,8 @@ def train_steps(
         None or an empty one starts from zero.
     optimizer : Optimizer, optional
         :class:`cyconv.SGD` or :class:`cyconv.AdamW`; ``momentum`` is the short way to the first.
+    class_weight : ndarray (K,), optional
+        As for :func:`loss_and_gradients`.
 
     Returns
     -------
@@ -270,7 +281,9 @@ def train_steps(
         epoch = step // (len(images) // batch_size)
         X = gather_images(images, batch, scale, offset, augmentation, seed, epoch, centre)
         factors = dropout_factors(parameters, batch_size, dropout, seed, step) if dropout else None
-        costs[i], gradients = loss_and_gradients(parameters, X, labels[batch], l2, label_smoothing, factors)
+        costs[i], gradients = loss_and_gradients(
+            parameters, X, labels[batch], l2, label_smoothing, factors, class_weight
+        )
         for name, gradient in gradients.items():
             states = [state[key][name] for key in optimizer.state_names]
             decays = not name.endswith("bias")

@@ -72,7 +72,7 @@ def test_the_fingerprint_is_cached_only_for_immutable_data(monkeypatch):
 @pytest.mark.parametrize(
     "pixels, labels, error, words",
     [
-        (images(2).astype(float), [0, 1], TypeError, "images must have dtype uint8"),
+        (images(2).astype(np.float16), [0, 1], TypeError, "images must have dtype float32 or float64"),
         (images(2)[0], [0, 1], ValueError, "images must have shape"),
         (images(0), [], ValueError, "images must hold at least one image"),
         (images(2), [0], ValueError, r"labels must have shape \(2,\)"),

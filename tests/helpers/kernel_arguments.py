@@ -73,7 +73,8 @@ def draw_arguments(name, rng, dtype):
         case "softmax_cross_entropy_forward":
             return 3 * normal(s.N, s.K), *targets()
         case "softmax_cross_entropy_backward":
-            return rng.dirichlet(np.ones(s.K), s.N).astype(dtype), *targets()
+            weights = rng.dirichlet(np.ones(s.N)) if rng.random() < 0.3 else None
+            return rng.dirichlet(np.ones(s.K), s.N).astype(dtype), *targets(), weights
         case "sum_of_squares":
             return (normal(s.O, s.I),)
         case "sgd_update":

@@ -25,7 +25,7 @@ def draw_batch(rng, dtype, n, soft):
     return X, rng.dirichlet(np.ones(10), n).astype(dtype) if soft else rng.integers(0, 10, n)
 
 
-def autograd(parameters, X, labels, l2, label_smoothing):
+def autograd(parameters, X, labels, l2, label_smoothing, class_weight=None):
     torch = pytest.importorskip("torch")
     F = torch.nn.functional
     tensors = {name: torch.tensor(values, requires_grad=True) for name, values in parameters.items()}
@@ -41,7 +41,10 @@ def autograd(parameters, X, labels, l2, label_smoothing):
         x = F.relu(F.linear(x, weight, bias))
     [(weight, bias)] = layers("output")
     # PyTorch gives every class ε/K, the assignment every wrong one ε/(K − 1).
-    loss = F.cross_entropy(F.linear(x, weight, bias), torch.tensor(labels), label_smoothing=label_smoothing * 10 / 9)
+    weights = None if class_weight is None else torch.tensor(class_weight, dtype=x.dtype)
+    loss = F.cross_entropy(
+        F.linear(x, weight, bias), torch.tensor(labels), weight=weights, label_smoothing=label_smoothing * 10 / 9
+    )
     cost = loss + l2 * sum((t**2).sum() for name, t in tensors.items() if name.endswith(".weight"))
     cost.backward()
     return cost.item(), {name: t.grad.numpy() for name, t in tensors.items()}
@@ -59,6 +62,32 @@ def test_gradients_agree_with_pytorch(rng, make_network, assert_close, dtype, se
     assert_close(gradients, expected, TOLERANCE[dtype])
 
 
+@pytest.mark.optional
+@pytest.mark.parametrize("settings", ARCHITECTURES)
+def test_weighted_gradients_are_pytorchs(rng, make_network, assert_close, dtype, settings):
+    network = make_network(dtype=dtype, **settings)
+    X, labels = draw_batch(rng, dtype, 33, soft=False)
+    class_weight = rng.uniform(0, 3, 10)
+    expected_cost, expected = autograd(network.parameters, X, labels, 0.01, 0.0, class_weight)
+    cost, gradients = network.loss_and_gradients(X, labels, l2=0.01, class_weight=class_weight)
+    assert cost == pytest.approx(expected_cost, rel=TOLERANCE[dtype])
+    assert_close(gradients, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("settings", ARCHITECTURES)
+def test_weighted_gradients_are_the_references(rng, make_network, assert_close, dtype, settings, soft):
+    network = make_network(dtype=dtype, **settings)
+    X, labels = draw_batch(rng, dtype, 33, soft)
+    class_weight, smoothing = rng.uniform(0, 3, 10), 0.0 if soft else 0.2
+    expected_cost, expected = reference.loss_and_gradients(
+        network.parameters, X, labels, 0.003, smoothing, class_weight=class_weight
+    )
+    cost, gradients = network.loss_and_gradients(X, labels, 0.003, smoothing, class_weight)
+    assert cost == pytest.approx(expected_cost, rel=TOLERANCE[dtype] / 10)
+    assert_close(gradients, expected, TOLERANCE[dtype])
+
+
 @pytest.mark.parametrize("n", [1, 7, 100, 101])
 @pytest.mark.parametrize("settings", ARCHITECTURES)
 def test_gradients_agree_with_the_reference(rng, make_network, assert_close, dtype, settings, n):
@@ -70,6 +99,7 @@ def test_gradients_agree_with_the_reference(rng, make_network, assert_close, dty
     assert_close(gradients, expected, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize(
     "architecture",
@@ -79,11 +109,12 @@ def test_gradients_agree_with_the_reference(rng, make_network, assert_close, dty
         {"filter_size": (4, 2), "image_shape": (2, 8, 4), "n_filters": (1, 3), "n_classes": 2},
     ],
 )
-def test_gradients_by_finite_differences(rng, make_network, architecture, soft):
+def test_gradients_by_finite_differences(rng, make_network, architecture, soft, weighted):
     network = make_network(dtype="float64", **architecture)
     n_classes = network.n_classes
     X = rng.standard_normal((5, *network.image_shape))
     settings = {"l2": 0.01, "label_smoothing": 0.0 if soft else 0.1}
+    settings["class_weight"] = rng.uniform(0.5, 2, n_classes) if weighted else None
     labels = rng.dirichlet(np.ones(n_classes), 5) if soft else rng.integers(0, n_classes, 5)
     parameters = {name: values.copy() for name, values in network.parameters.items()}
     _, gradients = network.loss_and_gradients(X, labels, **settings)

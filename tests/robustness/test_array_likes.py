@@ -333,7 +333,7 @@ def test_labels_of_a_single_image_and_of_two_classes(make_network):
         ONE_HOT[:, :3],
         ONE_HOT * 0,
         ONE_HOT + 0.0 * 1j,
-        ONE_HOT * 0.9 + 0.025,
+        ONE_HOT * 0.9,
         ONE_HOT + np.eye(4)[0],
         2 * ONE_HOT,
         np.ones((3, 2), int),

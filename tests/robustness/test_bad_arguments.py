@@ -443,6 +443,7 @@ def to_train(rng, network):
         "augmentation": cyconv.Augmentation(True, 1, 2) if rng.random() < 0.5 else None,
         "seed": int(rng.integers(2**63)),
         "first_step": int(rng.integers(100)),
+        "class_weight": rng.uniform(0.1, 2, network.n_classes) if rng.random() < 0.5 else None,
     }
 
 
@@ -457,7 +458,7 @@ def trained(network, source, **arguments):
     return costs[:1]
 
 
-def expected_training(network, source, learning_rates, **arguments):
+def expected_training(network, source, learning_rates, class_weight, **arguments):
     pixels, values, *normalization = source.kernel_arguments()
     normalization = dict(
         zip(
@@ -470,6 +471,7 @@ def expected_training(network, source, learning_rates, **arguments):
         pixels if values is None else values.astype(np.float64),
         source.labels,
         learning_rates=learning_rates[:1],
+        class_weight=None if class_weight is None else np.asarray(class_weight, np.float64),
         **normalization,
         **arguments,
     )
