@@ -19,7 +19,18 @@ from .augmentation import Augmentation
 from .backend.dispatch import show_config
 from .backend.threads import get_num_threads, set_num_threads
 from .callbacks import EarlyStopping, KeepBest, TrainingEvent
-from .datasets import Dataset, Normalizer, Split, download_cifar10, find_cifar10, load_cifar10, make_shapes
+from .datasets import (
+    Dataset,
+    Normalizer,
+    Split,
+    download_cifar10,
+    find_cifar10,
+    find_cifar100,
+    load_cifar10,
+    load_cifar100,
+    load_npz,
+    make_shapes,
+)
 from .ensemble import Ensemble
 from .history import History
 from .lr_range import LrRangeResult, lr_range_test
@@ -63,8 +74,11 @@ __all__ = [
     "WarmupSchedule",
     "download_cifar10",
     "find_cifar10",
+    "find_cifar100",
     "get_num_threads",
     "load_cifar10",
+    "load_cifar100",
+    "load_npz",
     "lr_range_test",
     "make_shapes",
     "set_num_threads",

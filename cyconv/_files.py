@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ._checks import describe, shorten
+from ._checks import check_memory, describe, shorten
 from ._typing import AnyArray, JsonDict, StrPath
 
 try:
@@ -23,6 +23,19 @@ try:
 except ImportError:  # Windows, where an open file cannot be removed
     fcntl = None  # type: ignore[assignment]
 
+_CHUNK = 2**20
+_UNREADABLE = (  # what reading a damaged .npz raises
+    zipfile.BadZipFile,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    RecursionError,
+    SyntaxError,
+    OverflowError,
+    zlib.error,
+)
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -288,18 +301,7 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
         header = json.loads(arrays.pop("__header__").tobytes().decode("utf-8"))
         if not isinstance(header, dict):
             raise ValueError("its header is not a mapping")
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        RecursionError,
-        SyntaxError,
-        OverflowError,
-        zlib.error,
-    ) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"path must be a cyconv {kind} file, but {path} is not one or is damaged: {shorten(error)}"
         ) from None
@@ -311,6 +313,31 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
             f"path must be a cyconv {kind} file of version 1..{version}, but {path} is of version {found!r}"
         )
     return header, arrays
+
+
+def load_foreign_arrays(path: Path) -> dict[str, AnyArray]:
+    """Read any ``.npz``, compressed or not: what it declares is compared with the memory that there is.
+
+    No pickle is executed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no ``.npz``, is damaged, or holds arrays of Python objects.
+    MemoryError
+        If it holds more than this process can.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"path must be an .npz file, but there is no file {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(info.file_size for info in archive.infolist())
+            check_memory(f"{path}, unpacked,", declared)
+            return _read_members(archive, declared)
+    except _UNREADABLE as error:
+        raise ValueError(f"path must be an .npz file, but {path} is not one or is damaged: {shorten(error)}") from None
 
 
 def _read_members(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, AnyArray]:
@@ -337,17 +364,19 @@ def _read_array(member: IO[bytes], size: int) -> AnyArray:
         shape, fortran, dtype = readers[version](member, max_header_size=10_000)
     except Exception as error:  # NumPy passes on whatever Python's parser raises
         raise ValueError(f"an array's header cannot be read: {describe(error)}") from None
-    if dtype.hasobject or dtype.kind not in "biufUS":
+    if dtype.hasobject or dtype.kind not in "biufUS" or dtype.itemsize == 0:
         raise ValueError(f"arrays of dtype {dtype} are not supported")
     count = 1
     for length in shape:
         count *= length
     if count < 0 or count * dtype.itemsize > size:
         raise ValueError("an array is larger than its member")
-    raw = member.read(count * dtype.itemsize)
-    if len(raw) != count * dtype.itemsize:
-        raise ValueError("an array is truncated")
+    raw = np.empty(count * dtype.itemsize, np.uint8)
+    for start in range(0, len(raw), _CHUNK):
+        piece = member.read(min(_CHUNK, len(raw) - start))
+        if len(piece) < min(_CHUNK, len(raw) - start):
+            raise ValueError("an array is truncated")
+        raw[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
     if member.read(1):
         raise ValueError("an array is followed by other bytes")
-    array = np.frombuffer(bytearray(raw), dtype=dtype)
-    return array.reshape(shape, order="F" if fortran else "C")
+    return raw.view(dtype).reshape(shape, order="F" if fortran else "C")

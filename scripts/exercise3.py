@@ -56,10 +56,9 @@ def main(argv=None):
     arguments = parse(argv)
     source, data = cli.load_data(arguments)
     parts = chosen_parts(arguments)
-    with usage(n_seeds="--seeds", growth="--growth", log_every="--log-every"):
+    with usage(n_seeds="--seeds"):
         runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
-        for run in runs:
-            run.check()
+    cli.check_runs(runs, data, arguments, growth="--growth", log_every="--log-every")
     configuration = cli.configuration("exercise3", arguments, runs, data)
     folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
     if folder.results:

@@ -61,10 +61,9 @@ def main(argv=None):
     plain = dataclasses.replace(PLAIN, l2=arguments.l2, **(QUICK if arguments.quick else {}))
     epsilon = arguments.label_smoothing
     smoothed = dataclasses.replace(plain, name="smoothed", label=f"smoothing ε = {epsilon:g}", label_smoothing=epsilon)
-    with usage(n_seeds="--seeds", l2="--l2", label_smoothing="--label-smoothing"):
+    with usage(n_seeds="--seeds"):
         runs = over_seeds([plain, smoothed], cli.n_seeds(arguments))
-        for run in runs:
-            run.check()
+    cli.check_runs(runs, data, arguments, l2="--l2", label_smoothing="--label-smoothing")
     configuration = cli.configuration("exercise4", arguments, runs, data)
     folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
     if folder.results:

@@ -60,6 +60,7 @@ def main(argv=None):
     networks = [NETWORKS[name] for name in sorted(set(arguments.architectures))]
     with usage(n_seeds="--seeds"):
         runs = over_seeds(networks, cli.n_seeds(arguments))
+    cli.check_runs(runs, data, arguments)
     settings = {
         "eta_low": arguments.low,
         "eta_high": arguments.high,
@@ -91,7 +92,7 @@ def range_tests(runs, data, settings):
     normalizer = Normalizer.fit(data.train.images)
     sources = {}
     for run in runs:
-        network = run.network(data.train.images.shape[1:], len(data.class_names))
+        network = run.network(data.image_shape, data.n_classes)
         if run.name not in sources:
             sources[run.name] = network.prepare(data.train.images, data.train.labels, normalizer)
         with usage(eta_low="--low", eta_high="--high", n_steps="--steps"):

@@ -118,8 +118,7 @@ def main(argv=None):
         describe, write, remarks = cli.format_test_result, write_recipe, []
     with usage(n_seeds="--seeds"):
         runs = over_seeds(templates, cli.n_seeds(arguments))
-        for run in runs:
-            run.check()
+    cli.check_runs(runs, data, arguments)
     configuration = cli.configuration(script, arguments, runs, data)
     folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
     if folder.results:

@@ -115,6 +115,7 @@ def main(argv=None):
         search = Search(
             run, arguments.low, arguments.high, arguments.rounds, arguments.samples, n_seeds, field=arguments.field
         ).check()
+    cli.check_runs([run], data, arguments)
     splits = describe_splits(source)
     configuration = {**cli.configuration("search_l2", arguments, [run], data), "search": search.to_dict()}
     folder = OutputFolder(

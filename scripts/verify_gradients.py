@@ -27,7 +27,7 @@ import numpy as np
 
 from cyconv import Network, Normalizer, get_num_threads, reference
 from cyconv.backend import ops
-from cyconv.experiments import ARCHITECTURES, cli, course_layout as course, report
+from cyconv.experiments import ARCHITECTURES, Run, cli, course_layout as course, report
 from cyconv.experiments.output_folder import OutputFolder
 from cyconv.experiments.usage import usage
 
@@ -81,6 +81,8 @@ def main(argv=None):
         debug = None if arguments.debug_file is None else course.read_debug_file(arguments.debug_file)
         from_file = [] if debug is None else compare_debug_file(debug)
     _, data = cli.load_data(arguments)
+    runs = [Run("compared", label, batch_size=1, **network) for label, network in NETWORKS.items()]
+    cli.check_runs(runs, data, arguments)
     configuration = {
         **cli.configuration("verify_gradients", arguments, [], data),
         "debug_file": None if debug is None else fingerprint(debug),
@@ -93,7 +95,7 @@ def main(argv=None):
     X = Normalizer.fit(data.train.images)(data.train.images[: sizes["N_IMAGES"]]).astype(np.float64)
     labels = data.train.labels[: sizes["N_IMAGES"]]
     comparisons, times = compare_convolutions(X, sizes["N_ROUNDS"])
-    comparisons += compare_gradients(X, labels, sizes["N_COORDINATES"])
+    comparisons += compare_gradients(X, labels, data.n_classes, sizes["N_COORDINATES"])
     all_comparisons = comparisons + from_file
     all_agree = all(comparison.agrees for comparison in all_comparisons)
 
@@ -170,7 +172,7 @@ def compare_convolutions(X, n_rounds):
     comparisons, times = [], []
     for run in ARCHITECTURES:
         generator = np.random.default_rng(run.filter_size)
-        weight = generator.standard_normal((run.n_filters, 3, run.filter_size, run.filter_size))
+        weight = generator.standard_normal((run.n_filters, X.shape[1], run.filter_size, run.filter_size))
         bias = generator.standard_normal(run.n_filters)
         expected = CONVOLUTIONS["loops"](X, weight, bias)
         for dtype in ("float64", "float32"):
@@ -207,12 +209,12 @@ def mean_milliseconds(convolve, arguments, seconds=0.03):
     return repeat(seconds)
 
 
-def compare_gradients(X, labels, n_coordinates):
+def compare_gradients(X, labels, n_classes, n_coordinates):
     """Exercise 2: compare analytic gradients with finite differences, the reference and PyTorch."""
     comparisons = []
     for label, settings in NETWORKS.items():
         for dtype in ("float64", "float32"):
-            network = Network(**settings, seed=0, dtype=dtype, image_shape=X.shape[1:])
+            network = Network(**settings, seed=0, dtype=dtype, image_shape=X.shape[1:], n_classes=n_classes)
             network.set_parameters(with_biases(network.parameters))
             parameters, images = network.parameters, X.astype(dtype)
             _, gradients = network.loss_and_gradients(images, labels, L2, LABEL_SMOOTHING)

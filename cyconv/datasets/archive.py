@@ -17,7 +17,7 @@ _MAX_BYTES = 2**28  # CIFAR-10's archives expand to about 186 million bytes
 _CHUNK = 2**20
 
 
-def read_members(path: Path, names: Container[str], buffer: memoryview) -> Iterator[tuple[str, memoryview]]:
+def read_members(path: Path, names: Container[str], buffer: memoryview | None) -> Iterator[tuple[str, memoryview]]:
     """Yield ``(name, contents)`` of the wanted files in a ``.tar.gz``, in the archive's order.
 
     The archive is read once, from its beginning to its end, so that gzip's
@@ -30,9 +30,10 @@ def read_members(path: Path, names: Container[str], buffer: memoryview) -> Itera
     path : Path
     names : container of str
         The wanted files.
-    buffer : memoryview of bytes
+    buffer : memoryview of bytes or None
         Where each file is read to, and so the most bytes that one may have:
-        the contents are a part of it, until the next file is asked for.
+        the contents are a part of it, until the next file is asked for. With
+        None no file is read, and there are no contents.
 
     Raises
     ------
@@ -47,7 +48,20 @@ def read_members(path: Path, names: Container[str], buffer: memoryview) -> Itera
         raise ValueError(f"it is no gzip archive, or a damaged one: {error}") from None
 
 
-def _members(stream: gzip.GzipFile, names: Container[str], buffer: memoryview) -> Iterator[tuple[str, memoryview]]:
+def first_member(path: Path, names: Container[str]) -> str | None:
+    """The first of the wanted files in a ``.tar.gz``, by its last name; nothing beyond its header is read.
+
+    Raises
+    ------
+    ValueError
+        As `read_members`, where it is damaged before that file.
+    """
+    return next((name for name, _ in read_members(path, names, None)), None)
+
+
+def _members(
+    stream: gzip.GzipFile, names: Container[str], buffer: memoryview | None
+) -> Iterator[tuple[str, memoryview]]:
     position = 0
     while True:
         header = stream.read(_BLOCK)
@@ -59,11 +73,14 @@ def _members(stream: gzip.GzipFile, names: Container[str], buffer: memoryview) -
         if position > _MAX_BYTES:
             raise ValueError(f"it expands to more than {_MAX_BYTES} bytes")
         if kind in b"0\0" and name is not None and name in names:
-            if size > len(buffer):
+            if buffer is None:
+                yield name, memoryview(b"")
+            elif size > len(buffer):
                 raise ValueError(f"its member {name} has {size} bytes, more than {len(buffer)}")
-            _read(stream, name, buffer[:size])
-            yield name, buffer[:size]
-            size = 0
+            else:
+                _read(stream, name, buffer[:size])
+                yield name, buffer[:size]
+                size = 0
         _skip(stream, size + padding)
     while stream.read(_CHUNK):  # to the end, where gzip keeps its checksum
         position += _CHUNK

@@ -10,18 +10,25 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._files import check_path
 from .._typing import StrPath
-from .archive import read_members
+from .archive import first_member, read_members
 from .unpickler import read_pickle
 
 _IMAGE_SHAPE = (3, 32, 32)
 _N_PIXELS = 3072
 _FORMATS = (".bin", "")  # of binary and of Python files, in the order of preference
+_ANY_BATCH = {  # of CIFAR-10 or CIFAR-100: the first one in an archive tells which
+    f"{batch}{suffix}"
+    for batch in ("train", "test", "test_batch", *(f"data_batch_{k}" for k in range(1, 6)))
+    for suffix in _FORMATS
+}
+_READS_PER_IMAGE = 100  # more than any pickle protocol needs
 
 
 @dataclass(frozen=True)
@@ -35,13 +42,14 @@ class CifarFiles:
     batches : tuple of str
         Names of the files, without the ``.bin`` of the binary version.
     digests : dict of str to str
-        Checksums by file name: MD5 of the Python files, SHA-1 of the binary
-        files.
+        Checksums by file name: MD5 or SHA-1, which differ in length.
     folders : tuple of str
         Subfolders that may hold the files, in order of preference.
     archives : tuple of str
         Possible names of their ``.tar.gz`` archives.
-    n_classes : int
+    labels : dict of str to int
+        The labels of an image, in the order of the label bytes of the binary
+        files: the key in the Python files, and the number of classes.
     max_images : int
         Largest number of images in one file.
     """
@@ -51,7 +59,7 @@ class CifarFiles:
     digests: dict[str, str]
     folders: tuple[str, ...]
     archives: tuple[str, ...]
-    n_classes: int
+    labels: dict[str, int]
     max_images: int
 
     @property
@@ -97,10 +105,21 @@ def _user_folder(variable: str, default: str) -> Path | None:
     return None
 
 
+def is_there(files: CifarFiles, path: Path) -> bool:
+    """Whether a folder holds some of a data set's batches, or a file is an archive of them."""
+    if not os.path.isfile(path):
+        return _find(files, path, files.batches, some=True) is not None
+    try:
+        first = first_member(path, _ANY_BATCH)
+    except (OSError, ValueError):
+        return False
+    return first is not None and first.removesuffix(".bin") in files.batches
+
+
 def read_batches(
-    files: CifarFiles, folder: Path, batches: Sequence[str]
+    files: CifarFiles, folder: Path, batches: Sequence[str], column: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[int], str]:
-    """Read some batches of a data set.
+    """Read some batches of a data set, with the labels in one of its columns.
 
     Space is reserved for as many images per batch as in the original files;
     the system provides memory only for what is written. Files that differ from
@@ -123,6 +142,7 @@ def read_batches(
         If a file is damaged or has another format.
     """
     place, suffix = _locate(files, folder, batches)
+    which = list(files.labels).index(column)
     images = np.empty((len(batches) * files.max_images, *_IMAGE_SHAPE), np.uint8)
     labels: dict[str, NDArray[np.int64]] = {}
     foreign = []
@@ -149,7 +169,7 @@ def read_batches(
         if start != end:
             images[end : end + count] = images[start : start + count]
         end += count
-    in_order = np.concatenate([labels[batch] for batch in batches])
+    in_order = np.concatenate([labels[batch][:, which] for batch in batches])
     images.flags.writeable = in_order.flags.writeable = False
     if foreign:
         warnings.warn(
@@ -159,6 +179,13 @@ def read_batches(
             stacklevel=3,
         )
     return images[:end], in_order, counts, f"{files.name} (not the original files)" if foreign else files.name
+
+
+def check_validation_size(validation_size: int, n_fit: int, where: str) -> int:
+    """Return how many of the ``n_fit`` images in ``where``, the last ones, validate."""
+    if validation_size >= n_fit:
+        raise ValueError(f"validation_size must be less than the {n_fit} images of {where}, but got {validation_size}")
+    return validation_size
 
 
 def _find(files: CifarFiles, path: Path, batches: Sequence[str], some: bool = False) -> tuple[Path, str | None] | None:
@@ -217,41 +244,57 @@ def _is_original(
     files: CifarFiles, name: str, raw: memoryview, pixels: NDArray[np.uint8], labels: NDArray[np.int64]
 ) -> bool:
     """Whether a file is an original one, or a Python file with the contents of the original binary one."""
-    if name.endswith(".bin"):
-        return hashlib.sha1(raw, usedforsecurity=False).hexdigest() == files.digests[name]
-    if hashlib.md5(raw, usedforsecurity=False).hexdigest() == files.digests[name]:
+    if _has_digest(raw, files.digests[name]):
         return True
-    records = np.ascontiguousarray(np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1))
-    return hashlib.sha1(records.data, usedforsecurity=False).hexdigest() == files.digests[f"{name}.bin"]
+    if name.endswith(".bin"):
+        return False
+    records = np.ascontiguousarray(np.concatenate([labels.astype(np.uint8), pixels], axis=1))
+    return _has_digest(records.data, files.digests[f"{name}.bin"])
+
+
+def _has_digest(raw: memoryview, digest: str) -> bool:
+    algorithm = hashlib.md5 if len(digest) == 32 else hashlib.sha1
+    return algorithm(raw, usedforsecurity=False).hexdigest() == digest
 
 
 def _parse_binary(files: CifarFiles, raw: memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pixels (n, 3072) and labels (n,) of a ``.bin`` file, which has a label byte and 3,072 pixel bytes per image."""
-    n_images, rest = divmod(len(raw), 1 + _N_PIXELS)
+    """Pixels (n, 3072) and labels (n, columns) of a ``.bin`` file: label bytes and 3,072 pixel bytes per image."""
+    n_labels = len(files.labels)
+    n_bytes = n_labels + _N_PIXELS
+    n_images, rest = divmod(len(raw), n_bytes)
     if rest or not 1 <= n_images <= files.max_images:
-        raise ValueError(f"it has {len(raw)} bytes, not 3073 for each of 1 to {files.max_images} images")
-    records = np.frombuffer(raw, np.uint8).reshape(n_images, 1 + _N_PIXELS)
-    labels = records[:, 0].astype(np.int64)
-    if labels.max() >= files.n_classes:
-        raise ValueError(f"it holds the label {labels.max()}, but labels lie in 0..{files.n_classes - 1}")
-    return records[:, 1:], labels
+        raise ValueError(f"it has {len(raw)} bytes, not {n_bytes} for each of 1 to {files.max_images} images")
+    records = np.frombuffer(raw, np.uint8).reshape(n_images, n_bytes)
+    labels = records[:, :n_labels].astype(np.int64)
+    for largest, n_classes in zip(labels.max(axis=0), files.labels.values()):
+        if largest >= n_classes:
+            raise ValueError(f"it holds the label {largest}, but labels lie in 0..{n_classes - 1}")
+    return records[:, n_labels:], labels
 
 
 def _parse_python(files: CifarFiles, raw: bytes | memoryview) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Pixels (n, 3072) and labels (n,) of a pickled batch."""
-    batch = read_pickle(raw)
-    pixels, labels = batch.get("data"), batch.get("labels")
-    if not isinstance(pixels, np.ndarray) or not isinstance(labels, (list, np.ndarray)):
-        raise ValueError("it holds no array 'data' and list or array 'labels'")
+    """Pixels (n, 3072) and labels (n, columns) of a pickled batch."""
+    batch = read_pickle(raw, max_reads=_READS_PER_IMAGE * files.max_images)
+    pixels = batch.get("data")
+    columns = {name: batch.get(name) for name in files.labels}
+    for name, labels in columns.items():
+        if not isinstance(pixels, np.ndarray) or not isinstance(labels, (list, np.ndarray)):
+            raise ValueError(f"it holds no array 'data' and list or array {name!r}")
+    assert isinstance(pixels, np.ndarray)
     if pixels.dtype != np.uint8:
         raise ValueError(f"its 'data' have dtype {pixels.dtype.str[1:]!r}, not uint8")
     if pixels.shape[1:] not in ((_N_PIXELS,), _IMAGE_SHAPE) or not 1 <= len(pixels) <= files.max_images:
         raise ValueError(f"its 'data' have shape {pixels.shape}, not (1 to {files.max_images}, {_N_PIXELS})")
+    checked = [_check_labels(columns[name], len(pixels), n_classes) for name, n_classes in files.labels.items()]
+    return pixels.reshape(-1, _N_PIXELS), np.stack(checked, axis=1)
+
+
+def _check_labels(labels: Any, n_images: int, n_classes: int) -> NDArray[np.int64]:
     n_labels = labels.size if isinstance(labels, np.ndarray) else len(labels)
-    if n_labels != len(pixels):
-        raise ValueError(f"it holds {n_labels} labels for {len(pixels)} images")
+    if n_labels != n_images:
+        raise ValueError(f"it holds {n_labels} labels for {n_images} images")
     if isinstance(labels, np.ndarray):
         labels = labels.ravel().tolist()
-    if not all(type(label) is int and 0 <= label < files.n_classes for label in labels):
-        raise ValueError(f"its labels are not integers in 0..{files.n_classes - 1}")
-    return pixels.reshape(-1, _N_PIXELS), np.array(labels, np.int64)
+    if not all(type(label) is int and 0 <= label < n_classes for label in labels):
+        raise ValueError(f"its labels are not integers in 0..{n_classes - 1}")
+    return np.array(labels, np.int64)

@@ -8,8 +8,8 @@ import numpy as np
 from .._checks import check_integer, describe
 from .._files import check_path
 from .._typing import IntArray, StrPath
-from .cifar import CifarFiles, find_files, read_batches
-from .split import Dataset, Split
+from .cifar import CifarFiles, check_validation_size, find_files, read_batches
+from .split import Dataset, cut
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FILES = CifarFiles(
@@ -39,7 +39,7 @@ FILES = CifarFiles(
         "cifar-10-batches-py_archive",
         "cifar-10-batches-py",
     ),
-    n_classes=len(CLASS_NAMES),
+    labels={"labels": len(CLASS_NAMES)},
     max_images=10_000,
 )
 
@@ -120,23 +120,13 @@ def load_cifar10(
         batches = train_batches + validation_batches
 
     files = [*(f"data_batch_{batch}" for batch in batches), "test_batch"]
-    images, labels, counts, name = read_batches(FILES, folder, files)
+    images, labels, counts, name = read_batches(FILES, folder, files, "labels")
     n_fit = len(images) - counts[-1]  # training and validation images
     if validation_size is not None:
-        if validation_size >= n_fit:
-            raise ValueError(
-                f"validation_size must be less than the {n_fit} images of train_batches, but got {validation_size}"
-            )
-        n_train = n_fit - validation_size
+        n_train = n_fit - check_validation_size(validation_size, n_fit, "train_batches")
     else:
         n_train = sum(counts[: len(train_batches)])
-    return Dataset(
-        train=Split(images[:n_train], labels[:n_train]),
-        validation=Split(images[n_train:n_fit], labels[n_train:n_fit]),
-        test=Split(images[n_fit:], labels[n_fit:]),
-        class_names=CLASS_NAMES,
-        name=name,
-    )
+    return cut(images, labels, n_train, n_fit, CLASS_NAMES, name)
 
 
 def find_cifar10(data: StrPath | None = None) -> Path | None:

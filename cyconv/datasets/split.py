@@ -1,9 +1,11 @@
 """Splits (images with labels), and data sets of three splits."""
 
 import hashlib
+import itertools
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +21,7 @@ from .._checks import (
     check_probabilities,
     describe,
 )
-from .._typing import FloatArray
+from .._typing import FloatArray, ImageShape
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +186,33 @@ class Dataset:
         object.__setattr__(self, "class_names", tuple(names))
         object.__setattr__(self, "name", name)
 
+    @property
+    def image_shape(self) -> ImageShape:
+        """tuple of int: an image's channels, height and width."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def n_classes(self) -> int:
+        """int: how many class names there are."""
+        return len(self.class_names)
+
     def __repr__(self) -> str:
         return (
             f"Dataset({self.name!r}: {len(self.train)} training, {len(self.validation)} validation "
             f"and {len(self.test)} test images of {len(self.class_names)} classes)"
         )
+
+
+def cut(
+    images: NDArray[Any],
+    labels: NDArray[np.int64],
+    n_train: int,
+    n_fit: int,
+    class_names: Sequence[str],
+    name: str,
+) -> Dataset:
+    """The first ``n_train`` images train, those up to ``n_fit`` validate, the rest test: views, not copies."""
+    ends = (0, n_train, n_fit, len(images))
+    train, validation, test = (Split(images[start:end], labels[start:end]) for start, end in itertools.pairwise(ends))
+    return Dataset(train, validation, test, class_names, name)

@@ -22,7 +22,6 @@ import numpy as np
 
 from .._typing import AnyArray
 
-_MAX_READS = 1_000_000  # of instructions and their parts; an original file of 10,000 images takes less than 100,000
 _LONG = 256  # bytes
 _INSTRUCTIONS = b"(}])NKMJILUTCBXVtldaesupqrghjc.\x80\x85\x86\x87\x88\x89\x8a\x8c\x8e\x93\x94"
 
@@ -31,13 +30,16 @@ class _Refused(ValueError):
     """A sentence of this module's own."""
 
 
-def read_pickle(raw: bytes | memoryview) -> dict[str, Any]:
+def read_pickle(raw: bytes | memoryview, max_reads: int = 1_000_000) -> dict[str, Any]:
     """The dictionary that a pickled CIFAR batch holds.
 
     Parameters
     ----------
     raw : bytes-like
         The whole file.
+    max_reads : int
+        Of instructions and their parts; an original file of 10,000 images of
+        CIFAR-10 takes less than 100,000.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def read_pickle(raw: bytes | memoryview) -> dict[str, Any]:
     {'labels': [3, 5]}
     """
     try:
-        value = _Unpickler(raw).load()
+        value = _Unpickler(raw, max_reads).load()
     except _Refused:
         raise
     except (pickle.UnpicklingError, AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
@@ -84,13 +86,14 @@ def _text(string: Any) -> str:
 class _File:
     """Bytes in memory as a file; what is long is not copied."""
 
-    def __init__(self, raw: bytes | memoryview) -> None:
+    def __init__(self, raw: bytes | memoryview, max_reads: int) -> None:
         self.raw = memoryview(raw).toreadonly()
+        self.max_reads = max_reads
         self.position = self.n_reads = 0
 
     def read(self, size: int) -> Any:
         self.n_reads += 1
-        if self.n_reads > _MAX_READS:
+        if self.n_reads > self.max_reads:
             raise _Refused("it holds more pickle instructions than a CIFAR batch needs")
         piece = self.raw[self.position : self.position + size]
         if len(piece) < size:
@@ -167,8 +170,8 @@ class _Dispatch(dict[int, Callable[[Any], None]]):
 
 
 class _Unpickler(pickle._Unpickler):
-    def __init__(self, raw: bytes | memoryview) -> None:
-        super().__init__(_File(raw), encoding="bytes")
+    def __init__(self, raw: bytes | memoryview, max_reads: int) -> None:
+        super().__init__(_File(raw, max_reads), encoding="bytes")
         self.room = len(raw)
 
     def find_class(self, module: str, name: str) -> Any:

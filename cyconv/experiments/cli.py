@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .._typing import JsonDict
 from ..backend.threads import default_threads, set_num_threads
-from ..datasets import Dataset, find_cifar10
+from ..datasets import Dataset
+from ..datasets.files import OPTIONS, find_data
 from . import report
 from .data_source import DataSource, describe_data
 from .entry_point import exit_with as exit_with, run_script as run_script
@@ -63,15 +64,22 @@ def data_parser(description: str, output: str, resumable: bool = False) -> argpa
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="CIFAR-10's folder, its parent, or the original .tar.gz; the default is the first of $CYCONV_DATA, "
-        "./data, the user's cache folder and Keras' folder that has it, or else a synthetic data set of shapes",
+        help="the folder of CIFAR-10 or CIFAR-100, its parent, the original .tar.gz, or an .npz with your own images "
+        "(see cyconv.load_npz); the default is $CYCONV_DATA, or else CIFAR-10 in ./data, the user's cache folder or "
+        "Keras' folder, or else a synthetic data set of shapes",
+    )
+    parser.add_argument(
+        "--labels",
+        choices=OPTIONS["labels"],
+        default="fine",
+        help="labels of CIFAR-100: fine for 100 classes, coarse for 20 (default: fine)",
     )
     parser.add_argument(
         "--protocol",
-        choices=("full", "batch1"),
+        choices=OPTIONS["protocol"],
         default="full",
-        help="full: train on 49,000 images and validate on 1,000; batch1: train on batch 1 and validate on batch 2 "
-        "(default: full)",
+        help="full: train on 49,000 images and validate on 1,000; batch1: train on batch 1 of CIFAR-10 and validate on "
+        "batch 2 (default: full)",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", default=output, help="where to write results (default: %(default)s)"
@@ -202,11 +210,15 @@ def load_data(arguments: argparse.Namespace) -> tuple[DataSource, Dataset]:
         with usage(n="--threads"):
             set_num_threads(arguments.threads)
     with usage(data="--data"):
-        folder = find_cifar10(arguments.data)
-    named = "--data" if arguments.data is not None else "CYCONV_DATA" if os.environ.get("CYCONV_DATA") else str(folder)
-    with usage(folder=named), warnings.catch_warnings(record=True) as caught:
+        folder = find_data(arguments.data)
+    named = _data_option(arguments) or str(folder)
+    options = {option: getattr(arguments, option) for option in OPTIONS}
+    with (
+        usage(folder=named, path=named, **{option: f"--{option}" for option in OPTIONS}),
+        warnings.catch_warnings(record=True) as caught,
+    ):
         warnings.simplefilter("always")
-        source = DataSource(folder=folder, protocol=arguments.protocol, small=arguments.quick)
+        source = DataSource(folder=folder, small=arguments.quick, **options)
         data = source.load()
     train, validation, test = (f"{len(split):,}" for split in (data.train, data.validation, data.test))
     line = f"Data set: {data.name}, {train} training, {validation} validation and {test} test images."
@@ -219,6 +231,43 @@ def load_data(arguments: argparse.Namespace) -> tuple[DataSource, Dataset]:
     for warning in caught:
         print(f"note: {warning.message}", file=sys.stderr)
     return source, data
+
+
+def _data_option(arguments: argparse.Namespace) -> str | None:
+    """What says where the data are; None if nothing does."""
+    return "--data" if arguments.data is not None else "CYCONV_DATA" if os.environ.get("CYCONV_DATA") else None
+
+
+def check_runs(runs: Iterable[Run], data: Dataset, arguments: argparse.Namespace, **options: str) -> None:
+    """Check before any training that every run is valid and can train on the data.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+    data : Dataset
+    arguments : argparse.Namespace
+    **options : str
+        See `usage`.
+
+    Raises
+    ------
+    UsageError
+        If a run is invalid or cannot train on the data, naming the run.
+    """
+    for run in runs:
+        with usage(**options):
+            run.check()
+        try:
+            run.check(data.image_shape, data.n_classes)
+            if run.batch_size > len(data.train):
+                raise ValueError(
+                    f"its batches have {run.batch_size} images, but there are {len(data.train)} to train on"
+                )
+        except ValueError as error:
+            raise UsageError(
+                f"{_data_option(arguments) or 'the data'} must hold images that every run can train on, "
+                f"but {run.label!r} cannot train on {data.name}: {explain(error)}"
+            ) from error
 
 
 def closing_line(

@@ -2,15 +2,17 @@
 
 import hashlib
 import multiprocessing
+import os
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from .._checks import check_choice, check_flag
+from .._checks import check_choice, check_flag, describe
 from .._files import check_path
 from .._typing import JsonDict, StrPath
-from ..datasets import Dataset, load_cifar10, make_shapes
+from ..datasets import Dataset, make_shapes
+from ..datasets.files import OPTIONS, check_options, load_data
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,18 @@ class DataSource:
     Parameters
     ----------
     folder : str or None
-        Where CIFAR-10 is, for `load_cifar10`; None for `make_shapes`.
+        Where the data are: a folder or an archive of CIFAR-10 or CIFAR-100,
+        or an ``.npz`` for `load_npz`; None for `make_shapes`.
     protocol : {"full", "batch1"}
         Which images to train and validate on. For CIFAR-10, ``"full"``: 49,000
         and the last 1,000, as in the assignment; ``"batch1"``: batch 1 and
         batch 2. For the shapes, 10,000 training and 2,000 test images with
-        both, and 1,000 or 10,000 validation images.
+        both, and 1,000 or 10,000 validation images. Other data sets have
+        ``"full"`` only.
     small : bool, default False
         Whether to use a tenth of these numbers of shapes.
+    labels : {"fine", "coarse"}
+        Which labels of CIFAR-100.
 
     Examples
     --------
@@ -39,29 +45,51 @@ class DataSource:
     folder: str | None = None
     protocol: str = "full"
     small: bool = False
+    labels: str = "fine"
 
-    def __init__(self, folder: StrPath | None = None, protocol: str = "full", small: bool = False) -> None:
-        check_choice("protocol", protocol, ("full", "batch1"))
+    def __init__(
+        self, folder: StrPath | None = None, protocol: str = "full", small: bool = False, labels: str = "fine"
+    ) -> None:
+        check_choice("protocol", protocol, OPTIONS["protocol"])
         check_flag("small", small)
+        check_choice("labels", labels, OPTIONS["labels"])
         object.__setattr__(self, "folder", None if folder is None else str(check_path("folder", folder)))
         object.__setattr__(self, "protocol", protocol)
         object.__setattr__(self, "small", small)
+        object.__setattr__(self, "labels", labels)
 
     def load(self) -> Dataset:
-        """Load the `Dataset`; equal sources share one object."""
-        return _load(self)
+        """Load the `Dataset`; equal sources share one object, unless a file has changed in the meantime."""
+        return _load(self, _version(self.folder))
+
+
+def _version(path: str | None) -> tuple[int, int, int] | None:
+    """What changes when a file is written again; None for a folder."""
+    if path is None or not os.path.isfile(path):
+        return None
+    status = os.stat(path)
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @lru_cache(maxsize=1)
-def _load(source: DataSource) -> Dataset:
+def _load(source: DataSource, version: tuple[int, int, int] | None) -> Dataset:
+    options = {option: getattr(source, option) for option in OPTIONS}
     if source.folder is None:
+        check_options("the synthetic shapes", options, {"protocol": OPTIONS["protocol"]})
         sizes = (10000, 1000 if source.protocol == "full" else 10000, 2000)
         return make_shapes(*(size // 10 if source.small else size for size in sizes))
-    train, validation = ((1, 2, 3, 4, 5), None) if source.protocol == "full" else ((1,), (2,))
     with warnings.catch_warnings():
         if multiprocessing.parent_process() is not None:
             warnings.simplefilter("ignore")  # the main process shows warnings about the files
-        return load_cifar10(Path(source.folder), train_batches=train, validation_batches=validation)
+        return load_data(Path(source.folder), **options)
+
+
+def load(data: Dataset | DataSource, name: str = "data") -> Dataset:
+    """The data set, which is loaded if necessary."""
+    loaded = data.load() if isinstance(data, DataSource) else data
+    if not isinstance(loaded, Dataset):
+        raise TypeError(f"{name} must be a Dataset or a DataSource, but got {describe(data)}")
+    return loaded
 
 
 def describe_data(data: Dataset) -> JsonDict:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import describe
 from .._files import check_path
 from .._progress import is_interactive
 from .._signals import Interrupted
@@ -18,7 +17,7 @@ from ..datasets import Dataset
 from ..ensemble import Ensemble
 from ..network import Network
 from ..trainer import CyclicTrainer, DivergenceError
-from .data_source import DataSource, describe_data
+from .data_source import DataSource, describe_data, load
 from .executors import ExecutorFactory, executor_factory, map_unordered
 from .results import Result, RunFiles, RunInterrupted
 from .runs import Run
@@ -68,9 +67,7 @@ def run_experiment(
     """
     if threads is not None:
         set_num_threads(threads)
-    data = data.load() if isinstance(data, DataSource) else data
-    if not isinstance(data, Dataset):
-        raise TypeError(f"data must be a Dataset or a DataSource, but got {describe(data)}")
+    data = load(data)
     files = None if folder is None else RunFiles(check_path("folder", folder), run)
     description = describe_data(data)
     if resume and files and files.result.is_file():
@@ -78,7 +75,7 @@ def run_experiment(
     if resume and files and files.checkpoint.is_file():
         trainer = _resume(files, data)
     else:
-        trainer = run.trainer(data.train.images.shape[1:], len(data.class_names))
+        trainer = run.trainer(data.image_shape, data.n_classes)
     result = Result(run, description, trainer.history, trainer.network.n_parameters, _filters(trainer.network))
     if progress is None:
         progress = is_interactive()
@@ -183,7 +180,7 @@ def _load_finished(files: RunFiles, data: JsonDict) -> Result:
 def _resume(files: RunFiles, data: Dataset) -> CyclicTrainer:
     """The trainer of the checkpoint in the folder; ValueError unless it is that of this run."""
     trainer = CyclicTrainer.resume(files.checkpoint)
-    fresh = files.run.trainer(data.train.images.shape[1:], len(data.class_names))
+    fresh = files.run.trainer(data.image_shape, data.n_classes)
     if trainer.settings != fresh.settings:
         raise ValueError(f"folder must hold runs with the same settings, but {files.checkpoint} has other settings")
     return trainer
@@ -207,7 +204,7 @@ def _evaluate_test(trainer: CyclicTrainer, data: Dataset) -> tuple[dict[str, flo
     source = network.prepare(test.images, test.labels, normalizer=network.normalizer)
     loss, _, accuracy = network.evaluate(source)
     measured = {"loss": float(loss), "accuracy": float(accuracy)}
-    n_classes = len(data.class_names)
+    n_classes = data.n_classes
     confusion = np.bincount(test.labels * n_classes + network.predict(source), minlength=n_classes**2)
     if trainer.snapshots:
         ensemble = Ensemble.from_snapshots(network, trainer.snapshots)

@@ -22,9 +22,10 @@ from .._checks import check_choice, check_integer, check_real, describe
 from .._files import check_path, write_json
 from .._typing import JsonDict, StrPath
 from ..backend.threads import set_num_threads
+from ..datasets import Dataset
 from ..randomness import SEARCH, uniform
 from ..trainer import DivergenceError
-from .data_source import DataSource
+from .data_source import DataSource, load
 from .executors import ExecutorFactory, executor_factory, map_unordered
 from .report import format_mean, format_table
 from .runs import Run
@@ -236,7 +237,7 @@ class Measurement:
         return cls(value=fields[field], **others)
 
 
-def describe_splits(source: DataSource) -> dict[str, str]:
+def describe_splits(source: Dataset | DataSource) -> dict[str, str]:
     """Describe the data that a search uses: the training and validation splits, but not the test split.
 
     Returns
@@ -244,18 +245,18 @@ def describe_splits(source: DataSource) -> dict[str, str]:
     dict
         ``name``, and the SHA-256 of the splits as ``train`` and ``validation``.
     """
-    data = source.load()
+    data = load(source, "source")
     return {"name": data.name, "train": data.train.fingerprint(), "validation": data.validation.fingerprint()}
 
 
-def measure(run: Run, source: DataSource, splits: Mapping[str, str], threads: int | None = None) -> JsonDict:
+def measure(run: Run, source: Dataset | DataSource, splits: Mapping[str, str], threads: int | None = None) -> JsonDict:
     """Train one run of a search and evaluate it on the validation split.
 
     Parameters
     ----------
     run : Run
-    source : DataSource
-        Loaded once in each process.
+    source : Dataset or DataSource
+        A `DataSource` is loaded once in each process.
     splits : dict
         The data of the search, as described by `describe_splits`; a worker on
         another machine might find different ones.
@@ -274,10 +275,10 @@ def measure(run: Run, source: DataSource, splits: Mapping[str, str], threads: in
     """
     if threads is not None:
         set_num_threads(threads)
-    data = source.load()
-    if describe_splits(source) != splits:
+    data = load(source, "source")
+    if describe_splits(data) != splits:
         raise ValueError(f"source must be the search's data, {splits['name']}, but a worker found different data")
-    trainer = run.trainer(data.train.images.shape[1:], len(data.class_names))
+    trainer = run.trainer(data.image_shape, data.n_classes)
     values: dict[str, float | None] = {"validation_accuracy": 0.0, "validation_loss": None, "training_accuracy": None}
     state = "complete"
     try:
@@ -393,7 +394,7 @@ class Journal:
 
 def run_search(
     search: Search,
-    source: DataSource,
+    source: Dataset | DataSource,
     journal: Journal,
     make_executor: ExecutorFactory = executor_factory("serial"),
     threads: int | None = None,
@@ -403,7 +404,8 @@ def run_search(
     Parameters
     ----------
     search : Search
-    source : DataSource
+    source : Dataset or DataSource
+        For other processes a `DataSource`: so the images do not travel.
     journal : Journal
         Every measurement is written to its file before it is yielded.
     make_executor : callable, optional

@@ -125,7 +125,8 @@ def everything(data):
 
 
 def parse_python(raw):
-    return cifar._parse_python(cifar10.FILES, raw)
+    pixels, labels = cifar._parse_python(cifar10.FILES, raw)
+    return pixels, labels[:, 0]
 
 
 # Protocols and contents

@@ -1,0 +1,132 @@
+"""The data sets that the scripts know by their files; another one is entered in `FORMATS`."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from .._files import check_path
+from .._typing import StrPath
+from . import cifar10, cifar100
+from .cifar import is_there
+from .own import load_npz
+from .split import Dataset
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """How to tell a data set by its files, and how to load it.
+
+    Parameters
+    ----------
+    name : str
+    wanted : str
+        What a path must lead to, in words.
+    is_at : callable
+        From a Path, which need not exist: whether the data set is there. It looks at names and beginnings alone.
+    load : callable
+        From the Path, and the options below as keywords, to a `Dataset`.
+    options : dict of str to tuple of str
+        Which options it takes, and what they may be: the first is the default.
+    """
+
+    name: str
+    wanted: str
+    is_at: Callable[[Path], bool]
+    load: Callable[..., Dataset]
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+#: Every option of a format with what it may be; a format that does not take it takes its default, the first, alone.
+OPTIONS = {"protocol": ("full", "batch1"), "labels": ("fine", "coarse")}
+
+
+def _load_cifar10(path: Path, protocol: str) -> Dataset:
+    if protocol == "batch1":
+        return cifar10.load_cifar10(path, train_batches=(1,), validation_batches=(2,))
+    return cifar10.load_cifar10(path)
+
+
+def _is_npz(path: Path) -> bool:
+    return path.suffix.lower() == ".npz" and os.path.isfile(path)
+
+
+#: In the order in which a path is compared with them.
+FORMATS = (
+    FileFormat(
+        "CIFAR-10",
+        cifar10.FILES.wanted,
+        partial(is_there, cifar10.FILES),
+        _load_cifar10,
+        {"protocol": OPTIONS["protocol"]},
+    ),
+    FileFormat(
+        "CIFAR-100",
+        "the same of CIFAR-100",
+        partial(is_there, cifar100.FILES),
+        cifar100.load_cifar100,
+        {"labels": OPTIONS["labels"]},
+    ),
+    FileFormat("an .npz", "an .npz of images and labels", _is_npz, load_npz),
+)
+
+
+def find_data(data: StrPath | None = None) -> Path | None:
+    """Where the data are that a person means: ``data``, else ``CYCONV_DATA``, else CIFAR-10 where people keep it.
+
+    Returns
+    -------
+    Path or None
+        For `load_data`; None when nothing is said and CIFAR-10 is not found.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``data`` or ``CYCONV_DATA`` is given and there is no data set that is known.
+    """
+    named: dict[str, StrPath | None] = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
+    for name, value in named.items():
+        if value is not None:
+            path = check_path(name, value)
+            _recognise(name, path)
+            return path
+    return cifar10.find_cifar10()
+
+
+def load_data(folder: StrPath, **options: str) -> Dataset:
+    """Load whichever data set is there.
+
+    Parameters
+    ----------
+    folder : path-like
+        A folder or a file.
+    **options : str
+        Of `OPTIONS`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no data set that is known.
+    TypeError, ValueError
+        If an option does not go with the data set, or its files are damaged.
+    """
+    path = check_path("folder", folder)
+    found = _recognise("folder", path)
+    check_options(found.name, options, found.options)
+    return found.load(path, **{option: options[option] for option in found.options if option in options})
+
+
+def check_options(name: str, options: Mapping[str, str], taken: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse what a data set of this name does not take."""
+    for option, value in options.items():
+        if option not in taken and value != OPTIONS[option][0]:
+            raise ValueError(f"{option} must be {OPTIONS[option][0]!r} where the data are {name}, but got {value!r}")
+
+
+def _recognise(name: str, path: Path) -> FileFormat:
+    for each in FORMATS:
+        if each.is_at(path):
+            return each
+    wanted = ", or ".join(each.wanted for each in FORMATS)
+    raise FileNotFoundError(f"{name} must be {wanted}, but there is none at {path}")
