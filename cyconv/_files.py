@@ -316,25 +316,25 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
 
 
 def load_foreign_arrays(path: Path) -> dict[str, AnyArray]:
-    """Read any ``.npz``, compressed or not: what it declares is compared with the memory that there is.
+    """Read any ``.npz``, compressed or not.
 
-    No pickle is executed.
+    The sizes that it declares are checked before anything is read. No pickle is executed.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no ``.npz``, is damaged, or holds arrays of Python objects.
+        If it is not an ``.npz``, is damaged, or holds Python objects.
     MemoryError
-        If it holds more than this process can.
+        If its arrays need more memory than this process may use.
     """
     if not path.is_file():
         raise FileNotFoundError(f"path must be an .npz file, but there is no file {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             declared = sum(info.file_size for info in archive.infolist())
-            check_memory(f"{path}, unpacked,", declared)
+            check_memory(f"reading {path}", declared)
             return _read_members(archive, declared)
     except _UNREADABLE as error:
         raise ValueError(f"path must be an .npz file, but {path} is not one or is damaged: {shorten(error)}") from None

@@ -265,7 +265,7 @@ def write_ablation(results, data, folder):
     title = "What each ingredient contributes"
     figures = {}
     if accuracy:
-        origin = f"\n{data.name}, {len(data.train):,} training images, {len(data.validation):,} held out"
+        origin = f"\n{report.describe_origin(data)}, {len(data.validation):,} held out"
         figures["ablation"] = plots.plot_bars(accuracy, f"{title}{origin}", "validation accuracy (%)", True)
     heading = f"{title}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
     return AblationSection(heading, rows, plots.save_figures(figures, folder))

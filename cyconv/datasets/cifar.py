@@ -106,7 +106,7 @@ def _user_folder(variable: str, default: str) -> Path | None:
 
 
 def is_there(files: CifarFiles, path: Path) -> bool:
-    """Whether a folder holds some of a data set's batches, or a file is an archive of them."""
+    """Whether a folder holds some batches of a data set, or a file is an archive of them."""
     if not os.path.isfile(path):
         return _find(files, path, files.batches, some=True) is not None
     try:
@@ -182,7 +182,7 @@ def read_batches(
 
 
 def check_validation_size(validation_size: int, n_fit: int, where: str) -> int:
-    """Return how many of the ``n_fit`` images in ``where``, the last ones, validate."""
+    """Return ``validation_size`` if it is less than the ``n_fit`` images of ``where``."""
     if validation_size >= n_fit:
         raise ValueError(f"validation_size must be less than the {n_fit} images of {where}, but got {validation_size}")
     return validation_size

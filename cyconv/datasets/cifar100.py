@@ -56,26 +56,26 @@ FILES = CifarFiles(
 def load_cifar100(folder: StrPath, labels: str = "fine", validation_size: int = 1000) -> Dataset:
     """Read CIFAR-100 from its original files.
 
-    They are read as :func:`cyconv.load_cifar10` reads CIFAR-10's: no pickle
-    is executed, and checksums tell whether they are the original files.
+    They are read like those of CIFAR-10 (see :func:`cyconv.load_cifar10`): no
+    pickle is executed, and checksums show whether they are the original files.
 
     Parameters
     ----------
     folder : path-like
-        The folder of the files ``train`` and ``test``, binary or Python
-        version, one in which torchvision or Keras put them (see
+        The folder with the files ``train`` and ``test`` of the Python or
+        binary version, a folder in which torchvision or Keras keep them (see
         :func:`find_cifar100`), or one of the original archives.
     labels : {"fine", "coarse"}
-        100 classes, or the 20 that each hold five of them.
+        100 classes, or 20 superclasses of five classes each.
     validation_size : int, default 1000
-        How many of the 50,000 training images, the last ones, validate
-        instead of training.
+        Number of images at the end of the 50,000 training images that become
+        the validation split.
 
     Returns
     -------
     Dataset
-        Named "CIFAR-100", or "CIFAR-100, coarse labels". Images uint8 of
-        shape (n, 3, 32, 32): views of one array. Images and labels are
+        Its name is "CIFAR-100" or "CIFAR-100, coarse labels". Images are uint8
+        of shape (n, 3, 32, 32): views of one array. Images and labels are
         read-only.
 
     Raises
@@ -83,9 +83,9 @@ def load_cifar100(folder: StrPath, labels: str = "fine", validation_size: int = 
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or foreign, or an argument is out of range.
+        If a file is damaged or has another format, or an argument is out of range.
     TypeError
-        If an argument is of the wrong kind.
+        If an argument has the wrong type.
 
     Examples
     --------
@@ -104,17 +104,17 @@ def load_cifar100(folder: StrPath, labels: str = "fine", validation_size: int = 
 
 
 def find_cifar100(data: StrPath | None = None) -> Path | None:
-    """Look for CIFAR-100 where people keep it: in the places in which :func:`find_cifar10` looks for CIFAR-10.
+    """Look for CIFAR-100 in the places where :func:`find_cifar10` looks for CIFAR-10.
 
     Parameters
     ----------
     data : path-like, optional
-        Where the caller says it is; then nowhere else is looked.
+        Where it is; no other place is searched.
 
     Returns
     -------
     Path or None
-        For :func:`load_cifar100`; None when it is nowhere.
+        For :func:`load_cifar100`; None if it is not found.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The data sets that the scripts know by their files; another one is entered in `FORMATS`."""
+"""The data sets that the scripts recognise by their files: to add one, add it to `FORMATS`."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from .split import Dataset
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How to tell a data set by its files, and how to load it.
+    """How to recognise a data set by its files, and how to load it.
 
     Parameters
     ----------
@@ -24,11 +24,12 @@ class FileFormat:
     wanted : str
         What a path must lead to, in words.
     is_at : callable
-        From a Path, which need not exist: whether the data set is there. It looks at names and beginnings alone.
+        Whether a Path, which need not exist, leads to the data set; quick, as it looks at file names and at most at
+        the beginning of a file.
     load : callable
-        From the Path, and the options below as keywords, to a `Dataset`.
+        Returns the `Dataset` at a Path; takes the options below as keyword arguments.
     options : dict of str to tuple of str
-        Which options it takes, and what they may be: the first is the default.
+        The options of `OPTIONS` that the data set has, and their possible values.
     """
 
     name: str
@@ -38,7 +39,7 @@ class FileFormat:
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-#: Every option of a format with what it may be; a format that does not take it takes its default, the first, alone.
+#: Every option and its possible values, the default first, which is the only one for data sets without this option.
 OPTIONS = {"protocol": ("full", "batch1"), "labels": ("fine", "coarse")}
 
 
@@ -52,7 +53,7 @@ def _is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz" and os.path.isfile(path)
 
 
-#: In the order in which a path is compared with them.
+#: In the order in which they are tried.
 FORMATS = (
     FileFormat(
         "CIFAR-10",
@@ -68,22 +69,22 @@ FORMATS = (
         cifar100.load_cifar100,
         {"labels": OPTIONS["labels"]},
     ),
-    FileFormat("an .npz", "an .npz of images and labels", _is_npz, load_npz),
+    FileFormat("data from an .npz", "an .npz with images and labels", _is_npz, load_npz),
 )
 
 
 def find_data(data: StrPath | None = None) -> Path | None:
-    """Where the data are that a person means: ``data``, else ``CYCONV_DATA``, else CIFAR-10 where people keep it.
+    """Where the data are: ``data``, or ``CYCONV_DATA``, or CIFAR-10 in one of its usual places.
 
     Returns
     -------
     Path or None
-        For `load_data`; None when nothing is said and CIFAR-10 is not found.
+        For `load_data`; None if neither is given and CIFAR-10 is not found.
 
     Raises
     ------
     FileNotFoundError
-        If ``data`` or ``CYCONV_DATA`` is given and there is no data set that is known.
+        If ``data`` or ``CYCONV_DATA`` is given and there is no known data set.
     """
     named: dict[str, StrPath | None] = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
     for name, value in named.items():
@@ -95,21 +96,20 @@ def find_data(data: StrPath | None = None) -> Path | None:
 
 
 def load_data(folder: StrPath, **options: str) -> Dataset:
-    """Load whichever data set is there.
+    """Load the data set at a path, whichever it is.
 
     Parameters
     ----------
     folder : path-like
-        A folder or a file.
     **options : str
-        Of `OPTIONS`.
+        Values of `OPTIONS`.
 
     Raises
     ------
     FileNotFoundError
-        If there is no data set that is known.
+        If there is no known data set.
     TypeError, ValueError
-        If an option does not go with the data set, or its files are damaged.
+        If the data set does not have an option, or its files are damaged.
     """
     path = check_path("folder", folder)
     found = _recognise("folder", path)
@@ -118,10 +118,10 @@ def load_data(folder: StrPath, **options: str) -> Dataset:
 
 
 def check_options(name: str, options: Mapping[str, str], taken: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse what a data set of this name does not take."""
+    """Raise ValueError for an option that the data set of this name does not have."""
     for option, value in options.items():
         if option not in taken and value != OPTIONS[option][0]:
-            raise ValueError(f"{option} must be {OPTIONS[option][0]!r} where the data are {name}, but got {value!r}")
+            raise ValueError(f"{option} must be {OPTIONS[option][0]!r} for {name}, but got {value!r}")
 
 
 def _recognise(name: str, path: Path) -> FileFormat:

@@ -1,4 +1,4 @@
-"""Images and labels of one's own, from an ``.npz``."""
+"""Your own images and labels, from an ``.npz``."""
 
 import re
 import warnings
@@ -17,40 +17,41 @@ _MAX_CLASSES = 2**20  # of a network
 
 
 def load_npz(path: StrPath, validation_size: int | None = None) -> Dataset:
-    """Read a data set of one's own from an ``.npz``, as ``numpy.savez`` and ``numpy.savez_compressed`` write it.
+    """Read your own data set from an ``.npz``, as ``numpy.savez`` and ``numpy.savez_compressed`` write it.
 
-    It holds ``train_images``, ``train_labels``, ``test_images`` and
-    ``test_labels``, and may hold ``validation_images`` and
-    ``validation_labels``; or it holds ``images`` and ``labels``, of which the
-    last tenth tests. Where there are no validation images, the last of the
-    training images validate. Nothing is shuffled: what is sorted by class
-    must be shuffled before it is saved, and a UserWarning says so.
+    The file holds ``train_images``, ``train_labels``, ``test_images`` and
+    ``test_labels``, and optionally ``validation_images`` and
+    ``validation_labels``; or it holds ``images`` and ``labels``, the last
+    tenth of which is the test split. Without validation images, the last of
+    the training images become the validation split. Nothing is shuffled: data
+    that are sorted by class must be shuffled before they are saved, and a
+    UserWarning says so.
 
-    Images and labels are what `Split` takes; grey images may have the shape
-    (n, height, width). ``class_names``, an array of text, is optional:
-    without it the classes are called by their numbers. No pickle is executed.
+    Images and labels are as for `Split`, but grey images may have the shape
+    (n, height, width). ``class_names``, an array of text, is optional; the
+    default names are the numbers of the classes. No pickle is executed.
 
     Parameters
     ----------
     path : path-like
     validation_size : int, optional
-        How many of the training images, the last ones, validate: a tenth of
-        them, but 1,000 at most, unless said otherwise. Not where the file
-        holds validation images.
+        Number of images at the end of the training images that become the
+        validation split; by default a tenth of them, but at most 1,000. Not
+        allowed if the file holds validation images.
 
     Returns
     -------
     Dataset
-        Named like the file. Images and labels are read-only.
+        Its name is that of the file. Images and labels are read-only.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     TypeError, ValueError
-        If it is no ``.npz``, lacks an array or has one too many, or an array is none of images or labels.
+        If the file is not an ``.npz``, an array is missing, unknown or invalid, or the validation size does not fit.
     MemoryError
-        If it holds more than this process can.
+        If the arrays need more memory than this process may use.
 
     Examples
     --------
@@ -69,18 +70,18 @@ def load_npz(path: StrPath, validation_size: int | None = None) -> Dataset:
     if "images" in arrays:
         splits = {"train": _make_split(path, arrays, "")}
         _warn_if_sorted(path, splits["train"])
-        splits["train"], splits["test"] = _cut_off(path, splits["train"], max(1, len(splits["train"]) // 10), "test")
+        splits["train"], splits["test"] = _cut_off(path, splits["train"], max(1, len(splits["train"]) // 10), "testing")
     else:
         splits = {which: _make_split(path, arrays, f"{which}_") for which in _SPLITS if f"{which}_images" in arrays}
         if "validation" not in splits:
             _warn_if_sorted(path, splits["train"])
     if "validation" not in splits:
         size = validation_size or min(1000, max(1, len(splits["train"]) // 10))
-        splits["train"], splits["validation"] = _cut_off(path, splits["train"], size, "validate")
+        splits["train"], splits["validation"] = _cut_off(path, splits["train"], size, "validation")
     elif validation_size is not None:
         raise ValueError(
-            f"validation_size must not be given where there are validation images, but {path} holds "
-            f"{len(splits['validation'])}"
+            f"validation_size must be None if the file holds validation images, but got {validation_size}, and {path} "
+            f"holds {len(splits['validation'])}"
         )
     try:
         return Dataset(**splits, class_names=_class_names(arrays.get("class_names"), splits), name=path.name)
@@ -89,7 +90,7 @@ def load_npz(path: StrPath, validation_size: int | None = None) -> Dataset:
 
 
 def _check_names(path: Path, names: set[str]) -> None:
-    """Refuse a file that lacks an array, or holds one that would be left aside."""
+    """Raise ValueError if an array is missing, or if there is one that would be ignored."""
     whole = not names.isdisjoint(("images", "labels"))
     required = {"images", "labels"} if whole else {*_REQUIRED}
     known = required | {"class_names"}
@@ -103,8 +104,8 @@ def _check_names(path: Path, names: set[str]) -> None:
         wrong.append(f"holds {', '.join(sorted(names - known))[:200]}")
     if wrong:
         raise ValueError(
-            f"path must hold {', '.join(_REQUIRED)} and, if there are any, validation_images and validation_labels, "
-            f"or else images and labels, and beside them class_names at most, but {path} {' and '.join(wrong)}"
+            f"path must hold {', '.join(_REQUIRED)} and optionally validation_images and validation_labels, or else "
+            f"images and labels, in both cases optionally class_names, but {path} {' and '.join(wrong)}"
         )
 
 
@@ -122,7 +123,7 @@ def _make_split(path: Path, arrays: dict[str, AnyArray], prefix: str) -> Split:
 
 
 def _make_read_only(split: Split) -> None:
-    """So that the split's fingerprint is taken once."""
+    """Make both arrays read-only, so that the fingerprint is computed only once."""
     for array in (split.images, split.labels):
         part: AnyArray | None = array
         while isinstance(part, np.ndarray):
@@ -134,30 +135,28 @@ def _warn_if_sorted(path: Path, split: Split) -> None:
     labels = split.labels
     if len(labels) > 2 and labels[0] < labels[-1] and (np.diff(labels) >= 0).all():
         warnings.warn(
-            f"{path} is sorted by class, and its last images, which are not trained on, are of other classes than "
-            "the first: shuffle images and labels before saving them",
+            f"{path} is sorted by class, so that its last images, which are held out, have other classes than the "
+            "training images: shuffle images and labels before saving them",
             UserWarning,
             stacklevel=3,
         )
 
 
 def _cut_off(path: Path, split: Split, size: int, what: str) -> tuple[Split, Split]:
-    """The first images, and the last ones, as many as ``size``."""
+    """Split off the last ``size`` images: the images before them, and these."""
     n_first = len(split) - size
     if n_first < 1:
-        raise ValueError(
-            f"path must hold images to train on beside the {size} that {what}, but {path} has {len(split)}"
-        )
+        raise ValueError(f"path must hold more images than the {size} for {what}, but {path} has {len(split)} left")
     return Split(split.images[:n_first], split.labels[:n_first]), Split(split.images[n_first:], split.labels[n_first:])
 
 
 def _class_names(names: AnyArray | None, splits: dict[str, Split]) -> list[str]:
-    """What the file calls the classes, or their numbers."""
+    """The names in the file, or else the numbers of the classes."""
     if names is None:
         largest = max(int(split.labels.max()) for split in splits.values())
         if largest >= _MAX_CLASSES:
             raise ValueError(f"labels must be class indices in [0, {_MAX_CLASSES}), but got {largest}")
         return [str(number) for number in range(largest + 1)]
     if names.ndim != 1 or names.dtype.kind not in "US":
-        raise TypeError(f"class_names must be an array of text, of one dimension, but got {describe(names)}")
-    return [name.decode() if isinstance(name, bytes) else name for name in names.tolist()]
+        raise TypeError(f"class_names must be a one-dimensional array of text, but got {describe(names)}")
+    return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names.tolist()]

@@ -188,13 +188,13 @@ class Dataset:
 
     @property
     def image_shape(self) -> ImageShape:
-        """tuple of int: an image's channels, height and width."""
+        """tuple of int: channels, height and width of an image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
     @property
     def n_classes(self) -> int:
-        """int: how many class names there are."""
+        """int: the number of class names."""
         return len(self.class_names)
 
     def __repr__(self) -> str:
@@ -212,7 +212,7 @@ def cut(
     class_names: Sequence[str],
     name: str,
 ) -> Dataset:
-    """The first ``n_train`` images train, those up to ``n_fit`` validate, the rest test: views, not copies."""
+    """A data set of views: training images up to ``n_train``, validation images up to ``n_fit``, then test images."""
     ends = (0, n_train, n_fit, len(images))
     train, validation, test = (Split(images[start:end], labels[start:end]) for start, end in itertools.pairwise(ends))
     return Dataset(train, validation, test, class_names, name)

@@ -85,6 +85,8 @@ def _mosaic(name: str, weights: ArrayLike) -> AnyArray:
 def plot_confusion(confusion: ArrayLike, class_names: Sequence[str], title: str) -> Figure:
     """A confusion matrix: each row shows how the images of one class were classified.
 
+    With more than 25 classes there is no space for numbers, and cells are smaller.
+
     Parameters
     ----------
     confusion : array_like of int, shape (n_classes, n_classes)
@@ -99,13 +101,19 @@ def plot_confusion(confusion: ArrayLike, class_names: Sequence[str], title: str)
     names = [str(name) for name in class_names]
     counts = check_array("confusion", confusion, (len(names), len(names)))
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, (axes,) = new_figure(1.9 + 0.46 * len(names), 1.5 + 0.42 * len(names))
+    many = len(names) > 25
+    width, height = (0.12, 0.12) if many else (0.46, 0.42)
+    figure, (axes,) = new_figure(1.9 + width * len(names), 1.5 + height * len(names))
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), percent in np.ndenumerate(share):
+    for (row, column), percent in () if many else np.ndenumerate(share):
         colour = "white" if percent > 55 else "#222222"
         axes.text(column, row, f"{percent:.0f}", color=colour, ha="center", va="center", fontsize=7.5)
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    for text in axes.get_xticklabels():
+        text.set(rotation=90 if many else 40, ha="right", va="center" if many else "top", rotation_mode="anchor")
+    if many:
+        axes.tick_params(labelsize=5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted class")

@@ -89,7 +89,8 @@ def describe_origin(data: Dataset, quick: bool = False, complete: bool = True) -
     -------
     str
     """
-    text = f"{data.name}, {len(data.train):,} training images"
+    name = data.name.replace("$", r"\$")  # a file's name is no formula
+    text = f"{name}, {len(data.train):,} training images"
     return text + "; quick run" * quick + "; incomplete" * (not complete)
 
 
