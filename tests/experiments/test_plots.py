@@ -186,6 +186,13 @@ def test_confusion_is_in_percent_of_the_true_class():
         plots.plot_confusion(counts, ("cat", "dog", "bird"), TITLE)
 
 
+def test_confusion_of_many_classes_has_names_and_no_numbers():
+    names = [f"$class_{k}$" for k in range(100)]
+    axes = plots.plot_confusion(np.eye(100, dtype=int), names, TITLE).axes[0]
+    assert not axes.texts and [label.get_text() for label in axes.get_yticklabels()] == names
+    assert not any(label.get_parse_math() for label in [*axes.get_xticklabels(), *axes.get_yticklabels()])
+
+
 def test_a_saved_figure_is_a_reproducible_png_of_150_dpi(tmp_path):
     paths = tmp_path / "a.png", tmp_path / "b.png"
     for path in paths:
