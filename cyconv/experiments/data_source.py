@@ -86,10 +86,11 @@ def _load(source: DataSource, version: tuple[int, int, int] | None) -> Dataset:
 
 def load(data: Dataset | DataSource, name: str = "data") -> Dataset:
     """The data set, which is loaded if necessary."""
-    loaded = data.load() if isinstance(data, DataSource) else data
-    if not isinstance(loaded, Dataset):
+    if isinstance(data, DataSource):
+        return data.load()
+    if not isinstance(data, Dataset):
         raise TypeError(f"{name} must be a Dataset or a DataSource, but got {describe(data)}")
-    return loaded
+    return data
 
 
 def describe_data(data: Dataset) -> JsonDict:

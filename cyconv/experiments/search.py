@@ -276,7 +276,7 @@ def measure(run: Run, source: Dataset | DataSource, splits: Mapping[str, str], t
     if threads is not None:
         set_num_threads(threads)
     data = load(source, "source")
-    if describe_splits(data) != splits:
+    if describe_splits(source) != splits:
         raise ValueError(f"source must be the search's data, {splits['name']}, but a worker found different data")
     trainer = run.trainer(data.image_shape, data.n_classes)
     values: dict[str, float | None] = {"validation_accuracy": 0.0, "validation_loss": None, "training_accuracy": None}

@@ -142,7 +142,13 @@ def test_a_measurement_does_not_look_at_the_test_split(monkeypatch):
             raise AssertionError("the test split was read")
 
     data = SOURCE.load()
-    seen = Seen(train=data.train, validation=data.validation, class_names=data.class_names, name=data.name)
+    seen = Seen(
+        train=data.train,
+        validation=data.validation,
+        name=data.name,
+        image_shape=data.image_shape,
+        n_classes=data.n_classes,
+    )
     about = describe_splits(SOURCE)
     monkeypatch.setattr(DataSource, "load", lambda self: seen)
     figures = measure(TINY, SOURCE, about, threads=2)
