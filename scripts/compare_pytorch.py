@@ -20,7 +20,7 @@ from contextlib import ExitStack
 import numpy as np
 import peers
 from peers import comparison
-from peers.case import Case, check_data
+from peers.case import Case
 from peers.comparison import LABELS, conclude, conclude_accuracies, medians
 from peers.worker import Worker
 
@@ -83,7 +83,7 @@ def main(argv=None):
     if "torch" not in peers.installed():
         raise UsageError("PyTorch must be installed for this comparison, but it is not: pip install torch")
     source, data = cli.load_data(arguments)
-    check_data(data)
+    cli.check_like_cifar10(data, arguments)
     defaults = QUICK if arguments.quick else FULL
     runs = [
         dataclasses.replace(run, step_size=defaults["step_size"])

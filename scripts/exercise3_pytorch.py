@@ -12,7 +12,7 @@ import time
 import exercise3
 import numpy as np
 import torch
-from peers.case import Case, Data, check_data
+from peers.case import Case, Data
 from peers.torch_peer import AutogradPeer, evaluate
 
 from cyconv.datasets import Normalizer
@@ -28,7 +28,7 @@ OUTPUT = "results/exercise3-pytorch"
 def main(argv=None):
     arguments = exercise3.parse(["--output", OUTPUT, *(sys.argv[1:] if argv is None else argv)], resumable=False)
     source, data = cli.load_data(arguments)
-    check_data(data)
+    cli.check_like_cifar10(data, arguments)
     parts = exercise3.chosen_parts(arguments)
     with usage(n_seeds="--seeds"):
         runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]

@@ -37,6 +37,7 @@ def main(argv=None):
     arguments = cli.data_parser(__doc__, OUTPUT).parse_args(argv)
     sizes = QUICK if arguments.quick else {name: globals()[name] for name in QUICK}
     source, data = cli.load_data(arguments)
+    cli.check_like_cifar10(data, arguments)
     configuration = {
         "script": "ladder",
         "quick": arguments.quick,

@@ -270,6 +270,15 @@ def check_runs(runs: Iterable[Run], data: Dataset, arguments: argparse.Namespace
             ) from error
 
 
+def check_like_cifar10(data: Dataset, arguments: argparse.Namespace) -> None:
+    """Raise UsageError unless images and classes are like those of CIFAR-10, for networks that are fixed."""
+    if data.image_shape != (3, 32, 32) or data.n_classes != 10:
+        raise UsageError(
+            f"{_data_option(arguments) or 'the data'} must hold images of shape (3, 32, 32) in 10 classes for this "
+            f"script, but {data.name} has {data.image_shape} in {data.n_classes}"
+        )
+
+
 def closing_line(
     data: Dataset, source: DataSource, folder: OutputFolder, complete: bool = True, resumable: bool = True
 ) -> str:

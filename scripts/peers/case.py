@@ -19,17 +19,6 @@ ARCHITECTURES = {
 }
 
 
-def check_data(data):
-    """Refuse data that the networks here, all for images and classes like CIFAR-10's, cannot train on."""
-    from cyconv.experiments.usage import UsageError  # here, for processes in which cyconv has no place
-
-    if data.image_shape != (3, 32, 32) or data.n_classes != N_CLASSES:
-        raise UsageError(
-            f"--data must hold images of shape (3, 32, 32) in {N_CLASSES} classes for a comparison with PyTorch, "
-            f"but {data.name} has {data.image_shape} in {data.n_classes}"
-        )
-
-
 @dataclass(frozen=True)
 class Case:
     """One network at one batch size and one precision.

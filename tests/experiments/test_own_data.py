@@ -183,6 +183,17 @@ def test_what_does_not_go_with_the_data_is_refused_before_any_training(
     assert [path.name for path in tmp_path.iterdir()] == [data]
 
 
+@pytest.mark.parametrize("name", ["ladder", "compare_pytorch", "exercise3_pytorch"])
+def test_scripts_with_networks_for_cifar10_refuse_other_images(load_script, run_script, write_npz, capsys, name):
+    if name != "ladder":
+        pytest.importorskip("torch")
+    assert run_script(load_script(name), "--quick", "--data", write_npz()) == 2
+    sentence = (
+        "--data must hold images of shape (3, 32, 32) in 10 classes for this script, but grey.npz has (1, 32, 32) in 7"
+    )
+    assert capsys.readouterr().err.strip().endswith(sentence)
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
