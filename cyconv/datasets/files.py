@@ -43,7 +43,7 @@ class FileFormat:
 OPTIONS = {"protocol": ("full", "batch1"), "labels": ("fine", "coarse")}
 
 
-def _load_cifar10(path: Path, protocol: str) -> Dataset:
+def _load_cifar10(path: Path, protocol: str = "full") -> Dataset:
     if protocol == "batch1":
         return cifar10.load_cifar10(path, train_batches=(1,), validation_batches=(2,))
     return cifar10.load_cifar10(path)

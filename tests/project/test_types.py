@@ -30,6 +30,9 @@ data = cyconv.load_cifar10(folder, train_batches=(1,), validation_batches=[2])
 data = cyconv.make_shapes(n_train=10000, n_validation=1000, n_test=2000, seed=0)
 found: Path | None = cyconv.find_cifar10()
 archive: Path = cyconv.download_cifar10(folder, progress=False)
+data = cyconv.load_cifar100(folder, labels="coarse", validation_size=1000)
+data = cyconv.load_npz("my.npz")
+shape: tuple[int, int, int] = data.image_shape
 images: NDArray[np.uint8] = data.train.images
 labels: NDArray[np.int64] = data.train.labels
 splits: tuple[cyconv.Split, ...] = (data.train, data.validation, data.test)

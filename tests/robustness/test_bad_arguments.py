@@ -687,20 +687,23 @@ EntryPoint(
 
 @pytest.fixture(scope="module", autouse=True)
 def few_images(tmp_path_factory):
-    """A folder in CIFAR-10's format, with three images in each file."""
+    """A folder with small files in the formats of CIFAR-10 and CIFAR-100, and an ``.npz``."""
     folder, rng = tmp_path_factory.mktemp("few"), np.random.default_rng(0)
     for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
         records = rng.integers(0, 256, (3, 3073), dtype=np.uint8)
         records[:, 0] = [0, 5, 9]
         (folder / name).write_bytes(records.tobytes())
+    for name in ("train.bin", "test.bin"):
+        (folder / name).write_bytes(bytes(3 * 3074))
+    np.savez(folder / "few.npz", images=np.zeros((9, 4, 4), np.uint8), labels=np.arange(9) % 2)
     few_images.folder = folder
 
 
-def loaded(folder, **arguments):
+def loaded(folder, load=cyconv.load_cifar10, file=".", **arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # these are not the original files
         few = isinstance(folder, str) and folder == "few"
-        data = cyconv.load_cifar10(few_images.folder if few else folder, **arguments)
+        data = load(few_images.folder / file if few else folder, **arguments)
     return len(data.train) + len(data.validation)
 
 
@@ -714,6 +717,27 @@ def batches(rng):
 
 
 EntryPoint("load_cifar10", loaded, batches, expected_length, refusals=[OSError])
+EntryPoint(
+    "load_cifar100",
+    lambda folder, **arguments: loaded(folder, cyconv.load_cifar100, **arguments),
+    lambda rng: {"folder": "few", "labels": str(rng.choice(["fine", "coarse"])), "validation_size": 2},
+    lambda **arguments: 3,
+    refusals=[OSError],
+)
+EntryPoint(
+    "load_npz",
+    lambda path, validation_size: loaded(path, cyconv.load_npz, "few.npz", validation_size=validation_size),
+    lambda rng: {"path": "few", "validation_size": 2},
+    lambda **arguments: 8,
+    refusals=[OSError],
+)
+EntryPoint(
+    "find_cifar100",
+    lambda data: cyconv.find_cifar100(data) is not None if data is not None else True,
+    lambda rng: {"data": few_images.folder},
+    lambda data: True,
+    refusals=[OSError],
+)
 EntryPoint(
     "find_cifar10",
     lambda data: cyconv.find_cifar10(data) is not None if data is not None else True,
@@ -895,7 +919,7 @@ EntryPoint(
 EntryPoint(
     "experiments.DataSource",
     lambda **arguments: hash(experiments.DataSource(**arguments)) is None,
-    lambda rng: {"folder": None, "protocol": "full", "small": True},
+    lambda rng: {"folder": None, "protocol": "full", "small": True, "labels": "coarse"},
     lambda **arguments: False,
 )
 EntryPoint(

@@ -70,6 +70,8 @@ def test_an_unknown_home_folder_is_one_sentence(typed):
         make_network().save,
         cyconv.Network.load,
         cyconv.load_cifar10,
+        cyconv.load_cifar100,
+        cyconv.load_npz,
         cyconv.download_cifar10,
         find_cifar10,
         lambda path: fit(make_trainer(), checkpoint=path),
