@@ -86,7 +86,7 @@ def load_npz(path: StrPath, validation_size: int | None = None) -> Dataset:
     try:
         return Dataset(**splits, class_names=_class_names(arrays.get("class_names"), splits), name=path.name)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{error}, in {path}") from None
+        raise type(error)(f"path must hold a valid data set, but in {path} {error}") from None
 
 
 def _check_names(path: Path, names: set[str]) -> None:
@@ -117,7 +117,7 @@ def _make_split(path: Path, arrays: dict[str, AnyArray], prefix: str) -> Split:
         split = Split(images, arrays[f"{prefix}labels"])
     except (TypeError, ValueError) as error:
         sentence = re.sub(r"^images|^labels|\bimages(?=\.)", lambda name: prefix + name[0], str(error))
-        raise type(error)(f"{sentence}, in {path}") from None
+        raise type(error)(f"path must hold valid images and labels, but in {path} {sentence}") from None
     _make_read_only(split)
     return split
 

@@ -107,7 +107,11 @@ def test_the_fingerprint_of_a_loaded_split_is_taken_once(write, monkeypatch):
         ({"validation_images": IMAGES[:3]}, ValueError, "lacks validation_labels"),
         ({"valid_images": IMAGES}, ValueError, "holds valid_images"),
         ({"images": IMAGES}, ValueError, "lacks labels and holds test_images, test_labels, train_images, train_labels"),
-        ({"train_images": IMAGES.astype(str)}, TypeError, "train_images must have dtype uint8, .* in .*mine.npz"),
+        (
+            {"train_images": IMAGES.astype(str)},
+            TypeError,
+            "path must hold .* but in .*mine.npz train_images must have dtype uint8",
+        ),
         ({"train_images": IMAGES.astype(int) - 1}, ValueError, r"train_images must hold pixels in 0\.\.255"),
         ({"test_images": IMAGES[30:, 0, 0]}, ValueError, "test_images must have shape"),
         (

@@ -214,10 +214,12 @@ def test_data_with_one_class_or_damage_are_refused(exercise3, tmp_path, capsys):
     images = np.zeros((200, 32, 32), np.uint8)
     np.savez(tmp_path / "one.npz", images=images, labels=np.zeros(200, int))
     np.savez(tmp_path / "empty.npz", validation_images=images[:0], validation_labels=[], test_images=images)
+    np.savez(tmp_path / "wrong.npz", images=images, labels=np.zeros(200))
     (tmp_path / "damaged.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:9000])
     for name, sentence in (
         ("one.npz", "n_classes must be an integer in [2, 1048576], but got 1"),
         ("empty.npz", "--data must hold train_images"),
+        ("wrong.npz", "--data must hold valid images and labels, but in wrong.npz labels must be integers, but got"),
         ("damaged.npz", "--data must be an .npz file, but damaged.npz is not one or is damaged"),
     ):
         assert exercise3("--data", name) == 2
