@@ -36,6 +36,7 @@ def main(argv=None):
     source, data = cli.load_data(arguments)
     with usage(n_seeds="--seeds"):
         runs = over_seeds(templates(QUICK if arguments.quick else {}), cli.n_seeds(arguments))
+    cli.check_runs(runs, data, arguments)
     configuration = cli.configuration("compare_schedules", arguments, runs, data)
     folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
     if folder.results:

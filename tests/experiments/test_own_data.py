@@ -145,6 +145,7 @@ SCRIPTS = {
     "exercise3": {"QUICK": {"step_size": 2, "log_every": 10}},
     "exercise4": {"QUICK": {"n_filters": 2, "n_hidden": 4, "step_size": 2}},
     "push_accuracy": {},
+    "compare_schedules": {"QUICK": {"step_size": 2, "log_every": 10}},
     "lr_range": {"QUICK_STEPS": 20},
     "search_l2": {"QUICK": {"rounds": 1, "samples": 2}},
     "verify_gradients": {},
