@@ -9,7 +9,7 @@ from strict import strict_json
 import cyconv
 from cyconv.datasets import files
 from cyconv.datasets.split import cut
-from cyconv.experiments import DataSource, Run, run_experiment
+from cyconv.experiments import DataSource, Run, plots, report, run_experiment
 from cyconv.experiments.search import Journal, Search, describe_splits, run_search
 
 TINY = Run("tiny", n_filters=2, n_hidden=4, step_size=10, n_cycles=1, log_every=10, batch_size=20)
@@ -112,6 +112,14 @@ def test_exercise3_trains_on_an_npz(exercise3, write_npz, tmp_path, capsys, monk
     assert document["data_set"] == name and len(document["runs"]) == 7
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert {f"part{part}-{what}.png" for part in (1, 2) for what in ("curves", "filters", "confusion")} <= pictures
+
+
+def test_the_name_of_a_file_is_no_formula_in_the_title_of_a_figure():
+    data = own_dataset()
+    data = cyconv.Dataset(data.train, data.validation, data.test, data.class_names, "my$set_1$.npz")
+    figure = plots.plot_bars({"a": [0.5]}, f"Test accuracy\n{report.describe_origin(data)}", "accuracy")
+    shown, is_math = figure._suptitle._preprocess_math(figure._suptitle.get_text())
+    assert not is_math and "my$set_1$.npz" in shown
 
 
 @pytest.mark.parametrize("labels", ["fine", "coarse"])
