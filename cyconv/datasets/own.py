@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import check_integer, describe
+from .._checks import as_pixels, check_integer, describe
 from .._files import check_path, load_foreign_arrays
 from .._typing import AnyArray, StrPath
 from .split import Dataset, Split
@@ -27,8 +27,8 @@ def load_npz(path: StrPath, validation_size: int | None = None) -> Dataset:
     that are sorted by class must be shuffled before they are saved, and a
     UserWarning says so.
 
-    Images and labels are as for `Split`, but grey images may have the shape
-    (n, height, width). ``class_names``, an array of text, is optional; the
+    Images are pixels and labels class indices, as for `Split`; grey images may
+    have the shape (n, height, width). ``class_names``, an array of text, is optional; the
     default names are the numbers of the classes. No pickle is executed.
 
     Parameters
@@ -114,7 +114,9 @@ def _make_split(path: Path, arrays: dict[str, AnyArray], prefix: str) -> Split:
     if images.ndim == 3:
         images = images[:, None]
     try:
-        split = Split(images, arrays[f"{prefix}labels"])
+        split = Split(as_pixels("images", images), arrays[f"{prefix}labels"])
+        if split.has_probabilities:
+            raise TypeError(f"labels must be class indices, but got {describe(split.labels)}")
     except (TypeError, ValueError) as error:
         sentence = re.sub(r"^images|^labels|\bimages(?=\.)", lambda name: prefix + name[0], str(error))
         raise type(error)(f"path must hold valid images and labels, but in {path} {sentence}") from None
@@ -152,11 +154,13 @@ def _cut_off(path: Path, split: Split, size: int, what: str) -> tuple[Split, Spl
 
 def _class_names(names: AnyArray | None, splits: dict[str, Split]) -> list[str]:
     """The names in the file, or else the numbers of the classes."""
+    largest = max(int(split.labels.max()) for split in splits.values())
     if names is None:
-        largest = max(int(split.labels.max()) for split in splits.values())
         if largest >= _MAX_CLASSES:
             raise ValueError(f"labels must be class indices in [0, {_MAX_CLASSES}), but got {largest}")
         return [str(number) for number in range(largest + 1)]
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise TypeError(f"class_names must be a one-dimensional array of text, but got {describe(names)}")
+    if largest >= len(names):
+        raise ValueError(f"class_names must name every class, but there are {len(names)} names and a label {largest}")
     return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names.tolist()]

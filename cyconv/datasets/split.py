@@ -206,7 +206,7 @@ class Dataset:
 
 def cut(
     images: NDArray[Any],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     n_train: int,
     n_fit: int,
     class_names: Sequence[str],

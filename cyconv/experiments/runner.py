@@ -205,7 +205,8 @@ def _evaluate_test(trainer: CyclicTrainer, data: Dataset) -> tuple[dict[str, flo
     loss, _, accuracy = network.evaluate(source)
     measured = {"loss": float(loss), "accuracy": float(accuracy)}
     n_classes = data.n_classes
-    confusion = np.bincount(test.labels * n_classes + network.predict(source), minlength=n_classes**2)
+    labels = test.labels.argmax(axis=1) if test.has_probabilities else test.labels
+    confusion = np.bincount(labels * n_classes + network.predict(source), minlength=n_classes**2)
     if trainer.snapshots:
         ensemble = Ensemble.from_snapshots(network, trainer.snapshots)
         measured["ensemble_accuracy"] = ensemble.evaluate(source).accuracy

@@ -65,6 +65,14 @@ def test_a_data_set_of_arrays_is_trained_on(tmp_path):
 
 
 @pytest.mark.usefixtures("on_one_thread")
+def test_float_images_and_probabilities_are_trained_on():
+    images, labels = grey(100, 12)
+    split = cyconv.Split((images[:, None] / 128 - 1).astype(np.float32), np.eye(7)[labels] * 0.93 + 0.01)
+    result = run_experiment(TINY, cyconv.Dataset(split, split, split, list("abcdefg"), "soft"), progress=False)
+    assert result.complete and result.confusion.sum(axis=1).tolist() == np.bincount(labels, minlength=7).tolist()
+
+
+@pytest.mark.usefixtures("on_one_thread")
 def test_a_data_set_of_arrays_is_searched_on(tmp_path):
     search, data = Search(TINY, 1e-4, 1e-2, n_rounds=1, n_samples=2, n_seeds=1), own_dataset()
     journal = Journal(tmp_path / "search.json", search, describe_splits(data))
