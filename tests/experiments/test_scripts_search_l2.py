@@ -69,7 +69,7 @@ def test_a_quick_search_writes_all_documented_files_with_every_executor(start, m
         each = [m["validation_accuracy"] for m in document["measurements"] if m["l2"] == float(row["l2"])]
         assert [float(row["seed0"]), float(row["seed1"])] == each
     summary = (folder / "summary.md").read_text()
-    assert summary.startswith("# Search of λ: shapes (synthetic)\n") and document["conclusion"] in summary
+    assert summary.startswith("# Search for λ: shapes (synthetic)\n") and document["conclusion"] in summary
     assert document["conclusion"] in output and "(validation-accuracy.png)" in summary
     assert (folder / "validation-accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert "test accuracy" not in output + summary
