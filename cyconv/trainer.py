@@ -522,7 +522,8 @@ class CyclicTrainer:
         if schedule is None and not changes:
             raise ValueError("schedule or a change must be given, but got none: resume continues a run unchanged")
         before = {name: value for name, value in state.settings.items() if name not in ("network", "earlier")}
-        earlier = options.get("earlier", [])
+        with translate_errors(path):
+            earlier = _checked_earlier(options.get("earlier", []), state.step)
         n_snapshots = earlier[-1]["n_snapshots"] if earlier else 0
         if schedule is None:
             schedule = _schedule_of_the_run(recorded, None, path)
@@ -545,7 +546,7 @@ class CyclicTrainer:
         options = dict(options)
         earlier, start = options.pop("earlier", []), options.pop("schedule_start", 0)
         trainer = cls(state.network, schedule, **options)
-        trainer._earlier = _checked_earlier(earlier)
+        trainer._earlier = _checked_earlier(earlier, state.step)
         trainer._schedule_start = check_integer("schedule_start", start, 0, state.step)
         trainer._updates = state.step, np.empty(0)
         trainer._history, trainer._snapshots = state.history, state.snapshots
@@ -638,7 +639,9 @@ class _Run:
         self.steps_per_epoch = len(train) // trainer._options["batch_size"]
         self.first_step = self.first_epoch = 0  # where the current settings began to apply
         for settings in trainer._earlier:
-            self.first_epoch += -(-(settings["until"] - self.first_step) // (len(train) // settings["batch_size"]))
+            self.first_epoch += -(
+                -(settings["until"] - self.first_step) // max(1, len(train) // settings["batch_size"])
+            )
             self.first_step = settings["until"]
 
     def prepared(self, split: Split, n_images: int | None = None) -> PreparedData:
@@ -834,13 +837,13 @@ def _warn_of_another_instruction_set(path: StrPath, state: Checkpoint) -> None:
         )
 
 
-def _checked_earlier(earlier: Any) -> list[JsonDict]:
-    """Check the records that `resume_with` keeps of previous settings."""
-    last = 0
+def _checked_earlier(earlier: Any, step: int) -> list[JsonDict]:
+    """Check the records that `resume_with` keeps of the settings before ``step``."""
+    begin = 0
     for settings in earlier:
-        for name, least in (("until", last), ("batch_size", 1), ("n_snapshots", 0)):
-            check_integer(name, settings[name], least)
-        last = settings["until"]
+        begin = check_integer("until", settings["until"], begin, step)
+        check_integer("batch_size", settings["batch_size"], 1)
+        check_integer("n_snapshots", settings["n_snapshots"], 0)
     return list(earlier)
 
 

@@ -279,6 +279,20 @@ def test_bad_changes_get_one_sentence(tmp_path, changes, sentence):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "earlier",
+    [3, [3], [{}], [{"until": 99, "batch_size": 20, "n_snapshots": 0}], [{"until": 3, "batch_size": 0}], {"until": 3}],
+)
+@pytest.mark.parametrize("resume", ["resume", "resume_with"])
+def test_damaged_records_of_earlier_settings_are_refused(tmp_path, resume, earlier):
+    path = tmp_path / "c.npz"
+    fit(make_trainer(), checkpoint=path, callbacks=[lambda event: event.step == 14])
+    tamper(path, lambda header, arrays: header["settings"].update(earlier=earlier, schedule_start=0))
+    arguments = {"l2": 0.1} if resume == "resume_with" else {}
+    with pytest.raises(ValueError, match="^path must be a cyconv checkpoint file, but .* is damaged"):
+        getattr(cyconv.CyclicTrainer, resume)(path, **arguments)
+
+
 def test_an_unknown_schedule_in_a_checkpoint(tmp_path):
     path = tmp_path / "c.npz"
     fit(make_trainer(), checkpoint=path)
