@@ -9,11 +9,14 @@ arXiv:1506.01186, 2015). Suggests the rate at which the cost starts to fall as
 geometric means of these.
 """
 
+import dataclasses
+
 import numpy as np
 
 from cyconv import Normalizer, lr_range_test
 from cyconv.experiments import ARCHITECTURES, cli, over_seeds, plots, report, statistics
 from cyconv.experiments.output_folder import OutputFolder
+from cyconv.experiments.runs import OPTIMIZER_NAMES
 from cyconv.experiments.usage import usage
 from cyconv.lr_range import geometric_mean_range
 
@@ -23,6 +26,8 @@ N_STEPS = 500
 QUICK_STEPS = 100
 NETWORKS = {str(number): run for number, run in enumerate(ARCHITECTURES, 1)}
 CURVES, FIGURE = "curves.csv", "lr-range.png"
+#: Settings of the training that follows, with which the test should be made.
+TRAINING = {"l2": "λ", "momentum": "momentum", "dropout": "dropout", "label_smoothing": "label smoothing ε"}
 ENDS = {"η_min": "eta_min", "η_max": "eta_max"}
 
 
@@ -45,6 +50,12 @@ def parse(argv):
         type=cli.positive_integer,
         help=f"number of updates of each test (default: {N_STEPS}; {QUICK_STEPS} with --quick)",
     )
+    for name, what in TRAINING.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, metavar="X", type=cli.positive_number, help=f"{what} of the training that follows")
+    parser.add_argument("--optimizer", choices=OPTIMIZER_NAMES, help="optimiser of the training that follows")
+    parser.add_argument("--flip", action="store_true", default=None, help="mirror images at random, as training will")
+    parser.add_argument("--shift", metavar="N", type=cli.positive_integer, help="shift images by up to N pixels")
     arguments = parser.parse_args(argv)
     arguments.steps = arguments.steps or (QUICK_STEPS if arguments.quick else N_STEPS)
     if not arguments.low < arguments.high:
@@ -57,10 +68,13 @@ def parse(argv):
 def main(argv=None):
     arguments = parse(argv)
     source, data = cli.load_data(arguments)
-    networks = [NETWORKS[name] for name in sorted(set(arguments.architectures))]
+    given = {name: getattr(arguments, name) for name in (*TRAINING, "optimizer", "flip", "shift")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    networks = [dataclasses.replace(NETWORKS[name], **changes) for name in sorted(set(arguments.architectures))]
     with usage(n_seeds="--seeds"):
         runs = over_seeds(networks, cli.n_seeds(arguments))
-    cli.check_runs(runs, data, arguments)
+    options = {name: f"--{name.replace('_', '-')}" for name in TRAINING}
+    cli.check_runs(runs, data, arguments, **options)
     settings = {
         "eta_low": arguments.low,
         "eta_high": arguments.high,
@@ -82,7 +96,7 @@ def main(argv=None):
         results.setdefault(run.label, {})[run.seed] = result
         print(f"{run.label}, seed {run.seed}: {describe_result(result)}", flush=True)
 
-    write_results(results, settings, configuration, data, folder)
+    write_results(results, settings, changes, configuration, data, folder)
     cli.print_paragraphs(cli.closing_line(data, source, folder))
     return 0
 
@@ -96,7 +110,12 @@ def range_tests(runs, data, settings):
         if run.name not in sources:
             sources[run.name] = network.prepare(data.train.images, data.train.labels, normalizer)
         with usage(eta_low="--low", eta_high="--high", n_steps="--steps"):
-            yield run, lr_range_test(network, sources[run.name], seed=run.seed, **settings)
+            training = run.trainer(data.image_shape, data.n_classes)
+            options = {
+                name: getattr(training, name)
+                for name in ("label_smoothing", "momentum", "dropout", "augmentation", "optimizer")
+            }
+            yield run, lr_range_test(network, sources[run.name], seed=run.seed, **settings, **options)
 
 
 def describe_result(result):
@@ -107,12 +126,13 @@ def describe_result(result):
     return f"{result.eta_min:.1e} to {result.eta_max:.1e}{ended}"
 
 
-def write_results(results, settings, configuration, data, folder):
+def write_results(results, settings, changes, configuration, data, folder):
     """Write results.json, summary.md, the curves and their figure; print table and conclusion."""
     quick = configuration["quick"]
     description = (
         f"batch {settings['batch_size']}, λ = {settings['l2']:g}, {settings['n_steps']:,} updates from "
         f"η = {settings['eta_low']:g} to {settings['eta_high']:g}"
+        + "".join(f", {name}={value}" for name, value in changes.items() if name != "l2")
     )
     title = f"Learning-rate range test: {description}\n{report.describe_origin(data, quick)}"
     by_label = {label: list(tests.values()) for label, tests in results.items()}

@@ -126,3 +126,14 @@ def test_divergence_from_the_start_is_a_mistake(script, run_script, tmp_path, ca
     assert run_script(script, "--quick", "--low", "1e8", "--high", "1e9") == 2
     assert "the cost diverged" in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "results" / "lr_range" / "results.json").exists()
+
+
+def test_the_test_is_made_with_the_settings_of_the_training(script, run_script, tmp_path, capsys):
+    arguments = ["--quick", "--architectures", "2", "--seeds", "1"]
+    assert run_script(script, *arguments, "--output", "plain") == 0
+    assert run_script(script, *arguments, "--output", "other", "--momentum", "0.9", "--flip") == 0
+    assert "momentum=0.9, flip=True" in capsys.readouterr().out
+    curves = [(tmp_path / name / "curves.csv").read_text() for name in ("plain", "other")]
+    assert curves[0] != curves[1]
+    assert run_script(script, *arguments, "--momentum", "2") == 2
+    assert "--momentum must" in capsys.readouterr().err
