@@ -430,7 +430,10 @@ class Network:
                 f"mapping must have the names {', '.join(names)}, but got {', '.join(map(str, mapping.keys()))}"
             )
         n_updates = check_integer("mapping['n_updates']", mapping["n_updates"], 0, 2**62)
-        return self._new_state(kind, n_updates, {f"mapping[{name!r}]": mapping[name] for name in kind.state_names})
+        state = self._new_state(kind, n_updates, {f"mapping[{name!r}]": mapping[name] for name in kind.state_names})
+        if "exp_avg_sq" in names and any(np.min(values) < 0 for values in mapping["exp_avg_sq"].values()):
+            raise ValueError("mapping['exp_avg_sq'] must not be negative, as averages of squares, but it is somewhere")
+        return state
 
     def _new_state(
         self, kind: type[Optimizer], n_updates: int, mappings: Mapping[str, Mapping[str, ArrayLike]] | None = None

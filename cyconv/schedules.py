@@ -491,6 +491,10 @@ class WarmupSchedule(BuiltinSchedule):
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, BuiltinSchedule):
             raise TypeError(f"schedule must be one of cyconv's schedules, but got {describe(self.schedule)}")
+        if isinstance(self.schedule, WarmupSchedule):
+            raise ValueError(
+                f"schedule must not be a WarmupSchedule itself, but got one with n_steps={self.schedule.n_steps}"
+            )
         self._set(
             n_steps=check_integer("n_steps", self.n_steps, 1, _MAX_STEPS),
             eta_start=check_real("eta_start", self.eta_start, 0),
@@ -546,7 +550,7 @@ def check_schedule(name: str, schedule: Any) -> Schedule:
         json.dumps(schedule.settings, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}.settings must be a dict of JSON values, but {error}") from None
-    learning_rates(schedule, _some_steps(total), name)
+    learning_rates(schedule, np.append(_some_steps(total), total), name)
     return schedule
 
 
@@ -573,10 +577,16 @@ def describe_schedule(schedule: Schedule) -> JsonDict:
     """
     if type(schedule) is CyclicSchedule:
         return schedule.settings
-    described = {**schedule.settings, "class": type(schedule).__name__}
-    if SCHEDULES.get(type(schedule).__name__) is type(schedule):
+    described: JsonDict = {**json.loads(json.dumps(schedule.settings)), "class": type(schedule).__name__}
+    if is_known(schedule):
         return described
     return {**described, "learning_rates": learning_rates(schedule, _some_steps(schedule.total_steps)).tolist()}
+
+
+def is_known(schedule: Schedule) -> bool:
+    """Whether a checkpoint can store the schedule: a user's subclass, also inside a `WarmupSchedule`, cannot be."""
+    inner_known = not isinstance(schedule, WarmupSchedule) or is_known(schedule.schedule)
+    return SCHEDULES.get(type(schedule).__name__) is type(schedule) and inner_known
 
 
 def recorded_schedule(recorded: JsonDict) -> Schedule | None:
@@ -594,6 +604,8 @@ def recorded_schedule(recorded: JsonDict) -> Schedule | None:
     if kind not in SCHEDULES:
         raise ValueError(f"its schedule is a {kind!s:.60}, which this version of cyconv does not know")
     if "schedule" in settings:
+        if "schedule" in dict(settings["schedule"]):  # however deep the file nests them
+            raise ValueError("its schedule is a warm-up of a warm-up")
         settings["schedule"] = recorded_schedule(settings["schedule"])
     schedule = SCHEDULES[kind](**settings)
     newer = {"mode", "gamma"}  # missing in files of earlier versions

@@ -674,7 +674,12 @@ class _Run:
                             logged = self.log(bar)
                     if trainer.step == self.total_steps == history.last_step:
                         history.complete = True
-                    stop = self.run_callbacks(logged, trainer.step > first and trainer.step in self.cycle_ends)
+                    try:
+                        stop = self.run_callbacks(logged, trainer.step > first and trainer.step in self.cycle_ends)
+                    except Exception:
+                        if self.checkpoint and (history.complete or self.is_due(first)):
+                            self.save(self.checkpoint, stop=False)
+                        raise
                     stop = stop or self.signals.received is not None
                     if self.checkpoint and (stop or history.complete or self.is_due(first)):
                         self.save(self.checkpoint, stop)
@@ -701,13 +706,22 @@ class _Run:
             trainer.snapshots.append(trainer.network.parameters)
 
     def run_callbacks(self, logged: bool, cycle_ended: bool) -> bool:
-        """Call the callbacks; return whether one of them asks to stop."""
+        """Call the callbacks; return whether one of them asks to stop.
+
+        If one raises, the others are called nevertheless, because this point will not come again.
+        """
         trainer = self.trainer
-        answers = []
+        answers, failure = [], None
         for kind, happened in (("logged", logged), ("cycle_end", cycle_ended)):
             if happened and self.callbacks:
                 event = TrainingEvent(kind, trainer, trainer.step, trainer.history.last_row)
-                answers += [callback(event) for callback in self.callbacks]
+                for callback in self.callbacks:
+                    try:
+                        answers.append(callback(event))
+                    except Exception as error:
+                        failure = failure or error
+        if failure is not None:
+            raise failure
         return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
 
     def log(self, bar: ProgressBar) -> bool:

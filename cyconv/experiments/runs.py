@@ -135,6 +135,8 @@ class Run:
     def schedule(self) -> Schedule:
         """The run's schedule."""
         check_choice("mode", self.mode, MODES)
+        if self.mode not in CYCLE_MODES and self.gamma != 1:
+            raise ValueError(f"gamma must be 1 unless mode is 'exp_range', but got {self.gamma}")
         cycles: dict[str, Any] = {
             "eta_min": self.eta_min,
             "eta_max": self.eta_max,
