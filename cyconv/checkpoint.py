@@ -130,7 +130,7 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
         return Checkpoint(
             network=network,
             settings=header["settings"],
-            step=check_integer("step", header["step"], 0),
+            step=check_integer("step", header["step"], 0, 2**53),
             history=History.from_arrays(header["history"], groups.get("history", {})),
             snapshots=_snapshots(network.architecture, groups.get("snapshots")),
             fingerprints=_strings("fingerprints", header["fingerprints"], ("train", "validation")),

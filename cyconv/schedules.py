@@ -459,7 +459,7 @@ class WarmupSchedule(BuiltinSchedule):
 
     Parameters
     ----------
-    schedule : CyclicSchedule, CosineSchedule, OneCycleSchedule or ConstantSchedule
+    schedule : BuiltinSchedule
         The schedule that follows the warm-up.
     n_steps : int
         Number of update steps of the warm-up, at least 1, in addition to those

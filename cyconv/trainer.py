@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import signal
 import time
 import warnings
@@ -399,6 +400,8 @@ class CyclicTrainer:
         if validation is not None:
             self._check_split("validation", validation)
         callbacks = check_callbacks(callbacks)
+        if checkpoint is not None and any(getattr(each, "path", None) == checkpoint for each in callbacks):
+            raise ValueError(f"checkpoint must be another file than a callback writes, but got {checkpoint} for both")
         batch_size = self._options["batch_size"]
         if len(train) < batch_size:
             raise ValueError(f"train must hold at least batch_size = {batch_size} images, but got {len(train)}")
@@ -474,6 +477,10 @@ class CyclicTrainer:
             trainer = cls._restored(state, options, schedule)
             if {**trainer.settings, "schedule": recorded} != state.settings:
                 raise ValueError("its settings are incomplete")
+            begin = trainer._earlier[-1]["until"] if trainer._earlier else 0
+            optimizer = check_optimizer(trainer.optimizer, trainer.momentum)
+            if state.step > begin and optimizer.keeps_state and trainer.network.optimizer_state is None:
+                raise ValueError("it has no state of its optimiser")
         _warn_of_another_instruction_set(path, state)
         return trainer
 
@@ -858,6 +865,7 @@ def _checked_earlier(earlier: Any, step: int) -> list[JsonDict]:
         begin = check_integer("until", settings["until"], begin, step)
         check_integer("batch_size", settings["batch_size"], 1)
         check_integer("n_snapshots", settings["n_snapshots"], 0)
+    json.dumps(earlier, allow_nan=False)
     return list(earlier)
 
 

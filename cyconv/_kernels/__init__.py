@@ -3,7 +3,8 @@
 The subject files are included by ``kernels.pxi``, which lists them in the order in which they build on each other; the
 modules ``baseline``, ``avx2`` and ``avx512`` consist of it. Each opens with what it computes, its layout, the order of
 its sums and who owns what.
-Only :mod:`cyconv.backend.ops` calls them, with arguments that it has checked.
+Only checked arguments reach them: :mod:`cyconv.backend.ops` checks those of single kernels, `Network` those of training
+and evaluation.
 
 Legend, the same in every kernel file
     N   images                      P   patches per image

@@ -400,3 +400,24 @@ def test_settings_that_earlier_versions_lacked_are_only_written_where_they_are_u
 def test_settings_that_do_not_go_together(changes, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
         dataclasses.replace(TINY, **changes).check()
+
+
+def test_every_field_is_one_of_0_1_0_or_known_to_be_new():
+    """Else output folders of earlier versions could not be resumed."""
+    first = {
+        *(
+            "name",
+            "label",
+            "filter_size",
+            "n_filters",
+            "n_hidden",
+            "dtype",
+            "eta_min",
+            "eta_max",
+            "step_size",
+            "n_cycles",
+        ),
+        *("growth", "eta_max_decay", "batch_size", "l2", "label_smoothing", "momentum", "dropout", "flip", "shift"),
+        *("cutout", "snapshots", "seed", "log_every", "n_train_evaluated"),
+    }
+    assert set(TINY.to_dict()) == first

@@ -203,3 +203,10 @@ def test_training_without_a_validation_split(tmp_path):
     assert json.loads(json.dumps(history.to_dict(), allow_nan=False))["acc_val"] == [None] * history.n_points
     figure = cyconv.plots.plot_train_validation(history, "without validation")
     cyconv.plots.save_figure(figure, tmp_path / "curves.png")
+
+
+def test_the_best_network_and_the_checkpoint_are_two_files(tmp_path):
+    path, trainer = tmp_path / "run.npz", make_trainer()
+    with pytest.raises(ValueError, match="^checkpoint must be another file than a callback writes"):
+        fit(trainer, checkpoint=path, callbacks=[cyconv.KeepBest(path)])
+    assert trainer.step == 0 and not path.exists()

@@ -293,6 +293,29 @@ def test_damaged_records_of_earlier_settings_are_refused(tmp_path, resume, earli
         getattr(cyconv.CyclicTrainer, resume)(path, **arguments)
 
 
+def test_a_checkpoint_without_the_state_of_its_optimizer_is_refused(tmp_path):
+    path = tmp_path / "c.npz"
+    trainer = make_trainer(optimizer=cyconv.AdamW())
+    fit(trainer, checkpoint=path, callbacks=[lambda event: event.step == 14])
+
+    def forget(header, arrays):
+        for name in [name for name in arrays if name.startswith("exp_avg")]:
+            del arrays[name]
+        header.pop("optimizer", None), header.pop("n_updates", None)
+
+    tamper(path, forget)
+    with pytest.raises(ValueError, match="is damaged: it has no state of its optimiser"):
+        cyconv.CyclicTrainer.resume(path)
+
+
+def test_a_run_whose_optimizer_was_just_changed_has_no_state_yet(tmp_path):
+    path, later = tmp_path / "c.npz", tmp_path / "later.npz"
+    fit(make_trainer(), checkpoint=path, callbacks=[lambda event: event.step == 14])
+    changed = cyconv.CyclicTrainer.resume_with(path, optimizer=cyconv.AdamW(), l2=0.0)
+    fit(changed, checkpoint=later)
+    assert changed.history.complete and cyconv.CyclicTrainer.resume(later).step == 36
+
+
 def test_an_unknown_schedule_in_a_checkpoint(tmp_path):
     path = tmp_path / "c.npz"
     fit(make_trainer(), checkpoint=path)
