@@ -526,6 +526,8 @@ class CyclicTrainer:
         for name in changes:
             if name not in _MAY_CHANGE:
                 raise TypeError(f"changes must be among {', '.join(_MAY_CHANGE)}, but got {name!r}")
+        if changes.get("optimizer") is not None:
+            changes.setdefault("momentum", 0.0)  # an optimiser has its own
         if schedule is None and not changes:
             raise ValueError("schedule or a change must be given, but got none: resume continues a run unchanged")
         before = {name: value for name, value in state.settings.items() if name not in ("network", "earlier")}

@@ -150,6 +150,8 @@ class Run:
             schedule = CyclicSchedule(**cycles, mode=self.mode, gamma=self.gamma)
         else:
             schedule = CosineSchedule(**cycles)
+            if self.mode != "cosine" and self.eta_max_decay != 1:
+                raise ValueError(f"eta_max_decay must be 1 with the mode {self.mode!r}, but got {self.eta_max_decay}")
             if self.mode == "one_cycle":
                 schedule = OneCycleSchedule(self.eta_max, schedule.total_steps, eta_min=self.eta_min)
             elif self.mode == "constant":

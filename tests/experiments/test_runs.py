@@ -390,6 +390,7 @@ def test_settings_that_earlier_versions_lacked_are_only_written_where_they_are_u
     [
         ({"mode": "square"}, "^mode must be one of"),
         ({"warmup": -1}, "^warmup must"),
+        ({"mode": "one_cycle", "eta_max_decay": 0.5}, "^eta_max_decay must be 1 with the mode"),
         ({"gamma": 0.5}, "^gamma must be 1 unless"),
         ({"optimizer": "adam"}, "^optimizer must be one of"),
         ({"optimizer": "nesterov"}, "^momentum must be greater than 0"),

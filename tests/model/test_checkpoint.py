@@ -310,7 +310,7 @@ def test_a_checkpoint_without_the_state_of_its_optimizer_is_refused(tmp_path):
 
 def test_a_run_whose_optimizer_was_just_changed_has_no_state_yet(tmp_path):
     path, later = tmp_path / "c.npz", tmp_path / "later.npz"
-    fit(make_trainer(), checkpoint=path, callbacks=[lambda event: event.step == 14])
+    fit(make_trainer(momentum=0.9), checkpoint=path, callbacks=[lambda event: event.step == 14])
     changed = cyconv.CyclicTrainer.resume_with(path, optimizer=cyconv.AdamW(), l2=0.0)
     fit(changed, checkpoint=later)
     assert changed.history.complete and cyconv.CyclicTrainer.resume(later).step == 36
