@@ -3,6 +3,7 @@
 import dataclasses
 
 from ._checks import check_flag, check_integer
+from ._typing import JsonDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Augmentation:
         object.__setattr__(self, "flip", check_flag("flip", self.flip))
         object.__setattr__(self, "shift", check_integer("shift", self.shift, 0, 1024))
         object.__setattr__(self, "cutout", check_integer("cutout", self.cutout, 0, 1024))
+
+    @property
+    def settings(self) -> JsonDict:
+        """dict: the constructor's arguments as JSON values; what the kernels are told."""
+        return dataclasses.asdict(self)
 
 
 NO_AUGMENTATION = Augmentation()

@@ -906,9 +906,7 @@ class Network:
         shared = {
             "l2": settings["l2"],
             "dropout": settings.get("dropout", 0.0),
-            "flip": augmentation.flip,
-            "shift": augmentation.shift,
-            "cutout": augmentation.cutout,
+            "augmentation": augmentation.settings,
             "seed": settings.get("seed", 0),
             "steps_per_epoch": max(1, prepared.n_images // batch_size),
         }

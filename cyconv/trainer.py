@@ -1,7 +1,6 @@
 """CyclicTrainer: the loop over updates, with logging, interruption and resumption."""
 
 import contextlib
-import dataclasses
 import json
 import signal
 import time
@@ -301,7 +300,7 @@ class CyclicTrainer:
             "network": self.network.architecture,
             "schedule": self._described_schedule,
             **options,
-            "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
+            "augmentation": None if augmentation is None else augmentation.settings,
             "snapshots": self._keeps_snapshots,
             **({"earlier": self._earlier, "schedule_start": self._schedule_start} if self._earlier else {}),
         }

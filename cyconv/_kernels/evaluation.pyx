@@ -41,7 +41,7 @@ def evaluate(dict plan, const real[::1] params, real[::1] workspace, const unsig
     cdef real* out = NULL if probabilities is None else &probabilities[0, 0]
     batch.images = images_of[real](pixels, values, scale, offset, centre)
     own.thread_local = True
-    batch.augment = augment_of(False, 0, 0)
+    batch.augment = augment_of(None)
     batch.targets = targets_of[real](labels, soft, 1, 0)
     batch.size = n
     batch.n_threads = n_threads

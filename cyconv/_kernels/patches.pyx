@@ -44,13 +44,15 @@ cdef struct Augment:
     uint64 bits                     # address of (seed, purpose, epoch)
 
 
-cdef Augment augment_of(bint flip, idx shift, idx cutout) noexcept nogil:
+cdef Augment augment_of(dict augmentation) except *:
+    """the fields of an Augmentation; None: nothing happens"""
     cdef Augment augment
-    augment.active = flip or shift > 0 or cutout > 0
-    augment.flip = flip
-    augment.shift = shift
-    augment.cutout = cutout
-    augment.bits = 0
+    memset(&augment, 0, sizeof(Augment))
+    if augmentation is not None:
+        augment.flip = augmentation["flip"]
+        augment.shift = augmentation["shift"]
+        augment.cutout = augmentation["cutout"]
+        augment.active = augment.flip or augment.shift > 0 or augment.cutout > 0
     return augment
 
 
@@ -313,11 +315,11 @@ cdef Images images_of(const unsigned char[:, :, :, ::1] pixels, const real[:, :,
 
 def gather_batch(const unsigned char[:, :, :, ::1] pixels, const real[:, :, :, ::1] values, const long long[::1] order,
                  idx filter_size, const real[:, :, ::1] scale, const real[:, :, ::1] offset,
-                 const real[:, :, ::1] centre, bint flip, idx shift, idx cutout, uint64 seed, uint64 epoch,
+                 const real[:, :, ::1] centre, dict augmentation, uint64 seed, uint64 epoch,
                  real[:, :, ::1] patches, real[:, ::1] rows, real[::1] tables, int n_threads):
     """Fill ``patches`` (n, D, P) from uint8 ``pixels`` or, where those are None, from real ``values``."""
     cdef Images images = images_of[real](pixels, values, scale, offset, centre)
-    cdef Augment augment = augment_of(flip, shift, cutout)
+    cdef Augment augment = augment_of(augmentation)
     cdef idx n = order.shape[0], i, x_size = patches.shape[1]*patches.shape[2]
     augment.bits = address(seed_bits(seed, PURPOSE_AUGMENTATION), epoch)
     with nogil:

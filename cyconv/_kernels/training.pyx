@@ -16,8 +16,6 @@
 
 cdef struct Settings:               # of all updates of a call: a dict of the same keys
     double l2, dropout
-    bint flip
-    idx shift, cutout
     uint64 seed
     idx first_step, steps_per_epoch
 
@@ -144,9 +142,9 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, dict optim
     into that, one number, which grows; both are None where it keeps nothing. Without an ``optimizer``, ``state``
     receives the gradient and nothing else changes. ``labels`` and ``soft`` are indexed by image; ``weights`` (steps,
     batch size) are those of the images in ``order``, or None. ``costs`` are those before each update. ``settings`` has
-    the keys of the struct Settings. ``thread_local``: for threads without a shared last-level cache, see backward.pyx;
-    ``spins``: see barrier.pxi. Returns how many seconds threads slept while they waited for each other, added up over
-    all of them.
+    the keys of the struct Settings, and ``augmentation``, the fields of an Augmentation. ``thread_local``: for threads
+    without a shared last-level cache, see backward.pyx; ``spins``: see barrier.pxi. Returns how many seconds threads
+    slept while they waited for each other, added up over all of them.
     """
     cdef Plan own = read_plan(plan)
     cdef Batch batch
@@ -163,7 +161,7 @@ def train(dict plan, const long long[:, ::1] tasks, real[::1] params, dict optim
     run.weights = NULL if weights is None else &weights[0, 0]
     batch.weights = NULL
     batch.images = images_of[real](pixels, values, scale, offset, centre)
-    batch.augment = augment_of(run.settings.flip, run.settings.shift, run.settings.cutout)
+    batch.augment = augment_of(settings["augmentation"])
     batch.targets = targets_of[real](labels, soft, on, off)
     batch.size = order.shape[1]
     batch.n_threads = n_threads

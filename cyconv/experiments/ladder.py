@@ -148,7 +148,7 @@ class PlainLoops(Rung):
     def _gather(self, batch: NDArray[np.int64]) -> None:
         """The batch's patches: normalised and cut up (im2col) in one pass, as in training."""
         pixels, values, *normalise = self.data.kernel_arguments()
-        unaugmented = (False, 0, 0, 0, 0)
+        unaugmented = (None, 0, 0)
         self._kernel("gather_batch")(
             pixels, values, batch, A2["filter_size"], *normalise, *unaugmented, self.patches, self.rows, self.tables, 1
         )
