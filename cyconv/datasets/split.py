@@ -21,7 +21,7 @@ from .._checks import (
     check_probabilities,
     describe,
 )
-from .._typing import FloatArray, ImageShape
+from .._typing import AnyArray, ImageShape
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class Split:
     (2, (2, 3, 32, 32))
     """
 
-    images: NDArray[np.uint8] | FloatArray
-    labels: NDArray[np.int64] | FloatArray
+    images: AnyArray
+    labels: AnyArray
 
     def __init__(self, images: ArrayLike, labels: ArrayLike) -> None:
         images = as_images("images", images)

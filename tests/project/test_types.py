@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cyconv
+from cyconv.experiments import report
 
 version: str = cyconv.__version__
 threads: int = cyconv.show_config()["threads"]
@@ -91,7 +92,7 @@ ranges: cyconv.LrRangeResult = cyconv.lr_range_test(net, data.train, n_steps=200
 figure = cyconv.experiments.plots.plot_comparison({"narrow": [history]}, "title", schedule.boundaries)
 figure.savefig("figure.png")
 result = cyconv.experiments.run_experiment(cyconv.experiments.Run("narrow", n_filters=3), data)
-table: str = cyconv.experiments.report.summary_table(cyconv.experiments.report.summarise([result]))
+table: str = report.summary_table(report.summarise([result]))
 """
 
 GIVEN = """
