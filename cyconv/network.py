@@ -431,8 +431,9 @@ class Network:
             )
         n_updates = check_integer("mapping['n_updates']", mapping["n_updates"], 0, 2**62)
         state = self._new_state(kind, n_updates, {f"mapping[{name!r}]": mapping[name] for name in kind.state_names})
-        if "exp_avg_sq" in names and any(np.min(values) < 0 for values in mapping["exp_avg_sq"].values()):
-            raise ValueError("mapping['exp_avg_sq'] must not be negative, as averages of squares, but it is somewhere")
+        for name in kind.nonnegative_states:
+            if any(np.min(values) < 0 for values in mapping[name].values()):
+                raise ValueError(f"mapping[{name!r}] must not be negative, as averages of squares, but it is somewhere")
         return state
 
     def _new_state(

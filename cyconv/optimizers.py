@@ -20,9 +20,12 @@ class Optimizer:
     ----------
     state_names : tuple of str
         What is kept for each parameter between two updates, in the kernel's order.
+    nonnegative_states : tuple of str
+        Those of them that are never below 0.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
+    nonnegative_states: ClassVar[tuple[str, ...]] = ()
 
     @property
     def settings(self) -> JsonDict:
@@ -120,6 +123,7 @@ class AdamW(Optimizer):
     weight_decay: float = 0.0
 
     state_names: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    nonnegative_states: ClassVar[tuple[str, ...]] = ("exp_avg_sq",)
 
     def __post_init__(self) -> None:
         if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:

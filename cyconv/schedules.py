@@ -65,8 +65,8 @@ class BuiltinSchedule:
 
     @property
     def boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64, shape (n_cycles,): the steps at which the cycles end, `total_steps` being the last."""
-        raise NotImplementedError
+        """ndarray of int64, shape (n_cycles,): the steps at which the cycles end; one at `total_steps` by default."""
+        return np.array([self.total_steps])
 
     @property
     def settings(self) -> JsonDict:
@@ -391,11 +391,6 @@ class OneCycleSchedule(BuiltinSchedule):
             anneal=check_choice("anneal", self.anneal, ("cos", "linear")),
         )
 
-    @property
-    def boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64, shape (1,): `total_steps`."""
-        return np.array([self.total_steps])
-
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         peak, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
         rising = steps <= peak
@@ -440,11 +435,6 @@ class ConstantSchedule(BuiltinSchedule):
             eta=check_real("eta", self.eta, 0),
             total_steps=check_integer("total_steps", self.total_steps, 1, _MAX_STEPS),
         )
-
-    @property
-    def boundaries(self) -> NDArray[np.int64]:
-        """ndarray of int64, shape (1,): `total_steps`."""
-        return np.array([self.total_steps])
 
     def _rates(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.full(steps.shape, self.eta)

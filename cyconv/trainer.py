@@ -19,7 +19,7 @@ from ._signals import Interrupted, SignalRecorder, StopRequested
 from ._typing import IntArray, JsonDict, Parameters, StrPath
 from .augmentation import Augmentation
 from .backend import ops
-from .callbacks import Callback, TrainingEvent, check_callbacks
+from .callbacks import Callback, KeepBest, TrainingEvent, check_callbacks
 from .checkpoint import Checkpoint, read_checkpoint, running_versions, translate_errors, write_checkpoint
 from .datasets import Normalizer, Split
 from .history import History
@@ -399,7 +399,8 @@ class CyclicTrainer:
         if validation is not None:
             self._check_split("validation", validation)
         callbacks = check_callbacks(callbacks)
-        if checkpoint is not None and any(getattr(each, "path", None) == checkpoint for each in callbacks):
+        best = [each.path.resolve() for each in callbacks if isinstance(each, KeepBest) and each.path is not None]
+        if checkpoint is not None and checkpoint.resolve() in best:
             raise ValueError(f"checkpoint must be another file than a callback writes, but got {checkpoint} for both")
         batch_size = self._options["batch_size"]
         if len(train) < batch_size:
@@ -682,15 +683,13 @@ class _Run:
                             logged = self.log(bar)
                     if trainer.step == self.total_steps == history.last_step:
                         history.complete = True
-                    try:
-                        stop = self.run_callbacks(logged, trainer.step > first and trainer.step in self.cycle_ends)
-                    except Exception:
-                        if self.checkpoint and (history.complete or self.is_due(first)):
-                            self.save(self.checkpoint, stop=False)
-                        raise
+                    cycle_ended = trainer.step > first and trainer.step in self.cycle_ends
+                    stop, failure = self.run_callbacks(logged, cycle_ended)
                     stop = stop or self.signals.received is not None
                     if self.checkpoint and (stop or history.complete or self.is_due(first)):
                         self.save(self.checkpoint, stop)
+                    if failure is not None:
+                        raise failure
                     if history.complete:
                         trainer._ended = f"this one has done its {self.total_steps} steps"
                     if stop or history.complete:
@@ -713,13 +712,14 @@ class _Run:
             self.check_finite()
             trainer.snapshots.append(trainer.network.parameters)
 
-    def run_callbacks(self, logged: bool, cycle_ended: bool) -> bool:
-        """Call the callbacks; return whether one of them asks to stop.
+    def run_callbacks(self, logged: bool, cycle_ended: bool) -> tuple[bool, Exception | None]:
+        """Call the callbacks; return whether one of them asks to stop, and the first exception that one raised.
 
-        If one raises, the others are called nevertheless, because this point will not come again.
+        The others are called nevertheless, because this point will not come again.
         """
         trainer = self.trainer
-        answers, failure = [], None
+        answers: list[Any] = []
+        failure: Exception | None = None
         for kind, happened in (("logged", logged), ("cycle_end", cycle_ended)):
             if happened and self.callbacks:
                 event = TrainingEvent(kind, trainer, trainer.step, trainer.history.last_row)
@@ -728,9 +728,7 @@ class _Run:
                         answers.append(callback(event))
                     except Exception as error:
                         failure = failure or error
-        if failure is not None:
-            raise failure
-        return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
+        return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers), failure
 
     def log(self, bar: ProgressBar) -> bool:
         """Evaluate both splits if this step is due to be logged; return whether it was."""

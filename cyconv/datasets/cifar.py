@@ -73,15 +73,22 @@ class CifarFiles:
         return 7000 * self.max_images
 
 
+def given_path(data: StrPath | None) -> tuple[str, Path] | None:
+    """``data`` or else ``CYCONV_DATA``: which of them it is, and its path; None if neither is given."""
+    for name, value in (("data", data), ("CYCONV_DATA", os.environ.get("CYCONV_DATA") or None)):
+        if value is not None:
+            return name, check_path(name, value)
+    return None
+
+
 def find_files(files: CifarFiles, data: StrPath | None) -> Path | None:
     """Look for a data set in its usual locations; see :func:`cyconv.datasets.find_cifar10`."""
-    named: dict[str, StrPath | None] = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
-    for name, value in named.items():
-        if value is not None:
-            path = check_path(name, value)
-            if _find(files, path, files.batches, some=True) is None:
-                raise FileNotFoundError(f"{name} must be {files.wanted}, but there is none at {path}")
-            return path
+    given = given_path(data)
+    if given is not None:
+        name, path = given
+        if _find(files, path, files.batches, some=True) is None:
+            raise FileNotFoundError(f"{name} must be {files.wanted}, but there is none at {path}")
+        return path
     keras = _user_folder("KERAS_HOME", "~/.keras")
     for folder in (Path("data"), cache_folder(), keras and keras / "datasets"):
         if folder is not None and _find(files, folder, files.batches) is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .._files import check_path
 from .._typing import StrPath
 from . import cifar10, cifar100
-from .cifar import is_there
+from .cifar import given_path, is_there
 from .own import load_npz
 from .split import Dataset
 
@@ -86,13 +86,12 @@ def find_data(data: StrPath | None = None) -> Path | None:
     FileNotFoundError
         If ``data`` or ``CYCONV_DATA`` is given and there is no known data set.
     """
-    named: dict[str, StrPath | None] = {"data": data, "CYCONV_DATA": os.environ.get("CYCONV_DATA") or None}
-    for name, value in named.items():
-        if value is not None:
-            path = check_path(name, value)
-            _recognise(name, path)
-            return path
-    return cifar10.find_cifar10()
+    given = given_path(data)
+    if given is None:
+        return cifar10.find_cifar10()
+    name, path = given
+    _recognise(name, path)
+    return path
 
 
 def load_data(folder: StrPath, **options: str) -> Dataset:
