@@ -21,6 +21,8 @@ import argparse
 import os
 import sys
 
+sys.path.insert(0, os.path.dirname(__file__))  # which python -P leaves out
+
 import peers
 from peers.case import ARCHITECTURES
 

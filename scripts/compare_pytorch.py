@@ -14,8 +14,11 @@ reference in float64 before it is timed.
 """
 
 import dataclasses
+import os
 import sys
 from contextlib import ExitStack
+
+sys.path.insert(0, os.path.dirname(__file__))  # which python -P leaves out
 
 import numpy as np
 import peers

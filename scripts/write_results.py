@@ -19,11 +19,10 @@ import shutil
 import sys
 from pathlib import Path
 
-import lr_range
 import numpy as np
-import verify_gradients
 
 from cyconv.experiments import cli, report, search
+from cyconv.experiments.commands import lr_range, verify_gradients
 from cyconv.experiments.output_folder import RESULTS
 from cyconv.experiments.usage import UsageError, usage
 

@@ -1,4 +1,4 @@
-"""What the scripts share: command-line options, loading the data, training runs, writing reports."""
+"""What the commands and scripts share: command-line options, loading the data, training runs, writing reports."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ from .output_folder import OutputFolder
 from .results import Result, RunInterrupted
 from .runner import run_all
 from .runs import Run, longest_first
-from .usage import UsageError, explain, usage
+from .usage import UsageError, explain, program, usage
 
 
 def positive_integer(text: str) -> int:
@@ -60,7 +60,9 @@ def data_parser(description: str, output: str, resumable: bool = False) -> argpa
     -------
     argparse.ArgumentParser
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        " ".join(program()), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--data",
         metavar="PATH",

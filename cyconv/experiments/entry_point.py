@@ -7,13 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from .._signals import SignalHandler, terminate_at_exit
 from .results import RunInterrupted
-from .usage import UsageError, explain, usage
+from .usage import UsageError, explain, program, usage
 
 _ERROR_HANDLER = "cyconv.transliterate"
 _TRANSLITERATIONS = {
@@ -42,7 +41,7 @@ def run_script(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] 
     line; 128 + the signal's number: interrupted (see `exit_with`). Every error
     that a user can cause is reported in one sentence on standard error.
     """
-    name = Path(sys.argv[0]).name
+    name = " ".join(program())
     transliterate_output()
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,8 +1,18 @@
-"""Mistakes on the command line, each reported in one sentence."""
+"""The name of the program, and mistakes on its command line, each reported in one sentence."""
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+
+
+def program() -> list[str]:
+    """list of str: what the user typed before the options, a script's name or ``cyconv`` and its command."""
+    path = Path(sys.argv[0])
+    if path.stem == "cyconv" or path.parts[-2:] == ("cyconv", "__main__.py"):
+        return ["cyconv", *sys.argv[1:2]]
+    return [path.name]
 
 
 class UsageError(Exception):

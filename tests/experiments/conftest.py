@@ -1,5 +1,6 @@
 """The scripts, in this process and in others, in an empty folder where no CIFAR-10 is found."""
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -14,7 +15,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 @pytest.fixture
 def load_script(monkeypatch, tmp_path):
-    """load_script(name, **constants): a script as a module."""
+    """load_script(name, **constants): the module of a command of that name, or else of a script."""
     monkeypatch.delenv("CYCONV_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -22,12 +23,14 @@ def load_script(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(SCRIPTS))
 
     def load(name, **constants):
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        if importlib.util.find_spec(f"cyconv.experiments.commands.{name}"):
+            module = importlib.import_module(f"cyconv.experiments.commands.{name}")
+        else:
+            spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
         for constant, value in constants.items():
-            assert hasattr(module, constant)
-            setattr(module, constant, value)
+            monkeypatch.setattr(module, constant, value)
         return module
 
     return load

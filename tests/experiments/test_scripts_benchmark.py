@@ -216,7 +216,7 @@ def test_a_worker_reports_its_error():
 
 
 def test_whole_runs_are_compared_serially_and_in_parallel(monkeypatch):
-    import exercise3
+    from cyconv.experiments.commands import exercise3
     from peers import sections, tables
 
     commands = []

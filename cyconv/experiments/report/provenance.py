@@ -4,12 +4,12 @@ import platform
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 
 from ..._typing import JsonDict
 from ..._version import __version__
 from ...backend import dispatch
 from ...backend.threads import get_num_threads
+from ..usage import program
 from .tables import count
 
 
@@ -22,8 +22,9 @@ def provenance() -> JsonDict:
         ``command`` (the program and its arguments), ``date`` (UTC, ISO 8601),
         ``versions`` and ``machine``.
     """
+    words = program()
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": words + sys.argv[len(words) :],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": describe_versions(),
         "machine": describe_machine(),

@@ -1,0 +1,90 @@
+"""Architecture 2 under three schedules and two optimisers, with the same number of updates.
+
+Trains f=4, nf=10, nh=50 for the 11,200 updates of three doubling cycles: under
+triangular cycles, under cosine annealing with warm restarts at the same steps,
+and under one cycle; by SGD and by AdamW. Rates and decays were chosen on the
+validation data of other seeds, for the triangular cycles, and are the same for
+all schedules of an optimiser.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...datasets import Dataset
+from .. import cli, plots, report
+from ..output_folder import OutputFolder
+from ..results import Result
+from ..runs import Run, over_seeds
+from ..usage import usage
+
+OUTPUT = "results/compare_schedules"
+SEEDS = 3
+BASE = Run("base", filter_size=4, n_filters=10, n_hidden=50, growth=2.0, log_every=200)
+SCHEDULES = {"triangular": "triangular cycles", "cosine": "cosine with restarts", "one_cycle": "one cycle"}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "SGD": {"eta_max": 0.1, "l2": 0.003},
+    "AdamW": {"optimizer": "adamw", "eta_max": 3e-3, "l2": 0.0, "weight_decay": 0.3},
+}
+QUICK = {"step_size": 20, "log_every": 20}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS)
+    cli.add_workers_option(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = parse(argv)
+    source, data = cli.load_data(arguments)
+    with usage(n_seeds="--seeds"):
+        runs = over_seeds(templates(QUICK if arguments.quick else {}), cli.n_seeds(arguments))
+    cli.check_runs(runs, data, arguments)
+    configuration = cli.configuration("compare_schedules", arguments, runs, data)
+    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    if folder.results:
+        return folder.report()
+
+    results, code = cli.train_all(runs, source, folder, arguments)
+
+    sections = [write_section(results, data, folder, arguments.quick)] if results else []
+    remarks = cli.timing_remarks(arguments)
+    title = "Schedules and optimisers"
+    return cli.write_report(title, configuration, sections, results, data, source, folder, code, remarks)
+
+
+def templates(changes: Mapping[str, Any]) -> list[Run]:
+    """One run for each optimiser and schedule."""
+    return [
+        dataclasses.replace(
+            BASE, name=f"{mode}-{optimizer}".lower(), label=f"{optimizer}, {what}", mode=mode, **settings, **changes
+        )
+        for optimizer, settings in OPTIMIZERS.items()
+        for mode, what in SCHEDULES.items()
+    ]
+
+
+def write_section(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
+    """Draw the figures; return the section of the summary."""
+    run, finished = results[0].run, [result for result in results if result.complete]
+    origin = report.describe_origin(data, quick, len(finished) == len(results))
+    groups = report.by_label(finished or results)
+    rows = report.summarise(results)
+    figures = {}
+    for optimizer in OPTIMIZERS:
+        histories = {
+            label: [result.history for result in group]
+            for label, group in groups.items()
+            if label.startswith(f"{optimizer},")
+        }
+        figures[f"curves-{optimizer.lower()}"] = plots.plot_comparison(histories, f"Learning curves\n{origin}")
+    accuracy = {row.label: row.test_accuracy for row in rows if row.test_accuracy}
+    if accuracy:
+        figures["accuracy"] = plots.plot_bars(accuracy, f"Test accuracy\n{origin}", "test accuracy (%)", percent=True)
+    heading = f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, {run.schedule().total_steps:,} updates"
+    names = plots.save_figures(figures, folder)
+    return report.Section(heading, rows, names, first="optimiser, schedule")

@@ -1,0 +1,291 @@
+"""DD2424, Assignment 3, Exercise 5.1: the best accuracy of this family of networks within a given time.
+
+Trains a recipe that takes about 1, 5, 15 or 60 minutes on two cores; the number
+of updates is fixed, the time depends on the machine. Evaluates on the test
+images once, at the end: the network, the mean of its probabilities for an image
+and its mirror image, and the ensemble of the networks at the cycle ends.
+
+With --ablation, measures what each ingredient of the recipe contributes, by
+training the recipe, the recipe without each of its ingredients, and the plain
+network of the assignment, all for the same number of updates. Accuracies are
+then measured on a fifth of the training images, which is held out, and the
+test images are not used.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...datasets import Dataset, Split
+from ...network import Network
+from .. import cli, plots, report
+from ..data_source import DataSource
+from ..output_folder import OutputFolder
+from ..results import Result, RunFiles
+from ..runs import Run, over_seeds
+from ..usage import usage
+
+OUTPUT = "results/push_accuracy"
+SEEDS = 3
+
+
+def recipe_for(minutes: int, **settings: Any) -> Run:
+    """A long cycle, then shorter and lower ones.
+
+    The network gets a little better with each cycle, and ends in a different
+    place each time, as the ensemble of the cycle ends requires.
+    """
+    return Run(
+        f"minutes{minutes}",
+        f"{minutes}-minute recipe",
+        filter_size=(4, 8),
+        n_cycles=4,
+        growth=0.5,
+        eta_max=0.05,
+        eta_max_decay=0.7,
+        momentum=0.9,
+        l2=5e-4,
+        label_smoothing=0.1,
+        flip=True,
+        snapshots=True,
+        log_every=1000,
+        **settings,
+    )
+
+
+RECIPES = {
+    1: recipe_for(1, n_filters=(24, 32), n_hidden=300, step_size=4250, dropout=0.1, shift=1),
+    5: recipe_for(5, n_filters=(40, 64), n_hidden=500, step_size=8500, dropout=0.1, shift=3),
+    15: recipe_for(15, n_filters=(48, 80), n_hidden=600, step_size=15000, dropout=0.2, shift=3),
+    60: recipe_for(60, n_filters=(64, 128), n_hidden=1000, step_size=34000, dropout=0.3, shift=4),
+}
+#: The settings that remove each ingredient from a recipe.
+WITHOUT: dict[str, dict[str, Any]] = {
+    "mirroring": {"flip": False},
+    "shifts": {"shift": 0},
+    "dropout": {"dropout": 0.0},
+    "label smoothing": {"label_smoothing": 0.0},
+    "momentum, η up to 0.3": {"momentum": 0.0, "eta_max": 0.3},
+    "decreasing peaks of η": {"eta_max_decay": 1.0},
+    "8 × 8 filters, 40 of 4 × 4": {"filter_size": 4, "n_filters": 40},
+}
+#: The settings of the assignment's plain network.
+PLAIN: dict[str, Any] = {
+    "filter_size": 4,
+    "n_filters": 40,
+    "n_hidden": 300,
+    "eta_max": 0.1,
+    "eta_max_decay": 1.0,
+    "momentum": 0.0,
+    "l2": 0.003,
+    "label_smoothing": 0.0,
+    "dropout": 0.0,
+    "flip": False,
+    "shift": 0,
+}
+QUICK: dict[str, Any] = {
+    "filter_size": 8,
+    "n_filters": 4,
+    "n_hidden": 20,
+    "step_size": 20,
+    "n_cycles": 2,
+    "log_every": 20,
+}
+HELD_OUT_REMARK = "The test images were not used: accuracies are those on a held-out fifth of the training images."
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS)
+    cli.add_workers_option(parser)
+    parser.add_argument(
+        "--minutes",
+        type=int,
+        choices=RECIPES,
+        default=15,
+        help="the recipe to train, by the approximate duration of a run on two cores (default: 15)",
+    )
+    parser.add_argument(
+        "--ablation",
+        "--road",  # its earlier name
+        action="store_true",
+        help="measure on held-out training images what each ingredient of the recipe contributes",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = parse(argv)
+    source, data = cli.load_data(arguments)
+    recipe = dataclasses.replace(RECIPES[arguments.minutes], **(QUICK if arguments.quick else {}))
+    train_on: DataSource | Dataset = source
+    if arguments.ablation:
+        data = train_on = hold_out(data)
+        print(f"Ablation: {len(data.train):,} training images and {len(data.validation):,} held-out ones.")
+        script, templates = "push_accuracy --road", ablation_runs(recipe)  # so named in existing results
+        describe, write, remarks = format_validation_result, write_ablation, [HELD_OUT_REMARK]
+    else:
+        script, templates = "push_accuracy", [recipe]
+        describe, write, remarks = cli.format_test_result, write_recipe, []
+    with usage(n_seeds="--seeds"):
+        runs = over_seeds(templates, cli.n_seeds(arguments))
+    cli.check_runs(runs, data, arguments)
+    configuration = cli.configuration(script, arguments, runs, data)
+    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    if folder.results:
+        return folder.report()
+
+    results, code = cli.train_all(runs, train_on, folder, arguments, describe)
+
+    sections = [write(results, data, folder)] if results else []
+    if arguments.ablation:
+        results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
+    remarks += cli.timing_remarks(arguments)
+    return cli.write_report("Exercise 5.1", configuration, sections, results, data, source, folder, code, remarks)
+
+
+def write_recipe(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> report.Section:
+    """Draw the figures of a recipe; return its section of the summary."""
+    run = results[0].run
+    cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().boundaries
+    finished = [result for result in results if result.complete]
+    origin = "\n" + report.describe_origin(data, complete=len(finished) == len(results))
+    rows = table_rows(results, data, folder)
+    histories = {run.label: [result.history for result in finished or results]}
+    filters = {f"{array.shape[-1]} × {array.shape[-1]}": array for array in results[0].filters}
+    figures = {
+        "curves": plots.plot_comparison(histories, f"Learning curves, {cycles}{origin}", boundaries),
+        "learning-rate": plots.plot_learning_rate(run.schedule(), f"Learning rate, {cycles}{origin}"),
+        "filters": plots.plot_filters(filters, f"Learned filters, seed {run.seed}{origin}"),
+    }
+    if finished:
+        accuracy = {row.label: row.test_accuracy for row in rows}
+        confusion = np.sum([result.confusion for result in finished if result.confusion is not None], axis=0)
+        figures["accuracy"] = plots.plot_bars(accuracy, f"Test accuracy, {cycles}{origin}", "test accuracy (%)", True)
+        figures["confusion"] = plots.plot_confusion(
+            confusion, data.class_names, f"Confusion matrix of the {run.label}{origin}"
+        )
+    names = plots.save_figures(figures, folder)
+    return report.Section(f"The {run.label}: {describe_recipe(run)}", rows, names, first="predictions of")
+
+
+def table_rows(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> list[report.Summary]:
+    """The rows of the table: the network, the same with mirror images, and the ensemble of its snapshots."""
+    (network,) = report.summarise(results)
+    network = dataclasses.replace(network, label="single network", ensemble_accuracy=[])
+    finished = [result for result in results if result.complete]
+    if not finished:
+        return [network]
+    ensembles = [result.test["ensemble_accuracy"] for result in finished if result.test]
+    ensemble = report.ensemble_row(dataclasses.replace(network, ensemble_accuracy=ensembles), finished[0].run.n_cycles)
+    mirrored = [mirrored_accuracy(result, data.test, folder) for result in finished]
+    with_mirror_images = dataclasses.replace(
+        ensemble,
+        name=f"{network.name}-mirrored",
+        label="mean of image and mirror image",
+        n_parameters=network.n_parameters,
+        test_accuracy=mirrored,
+    )
+    ensemble = dataclasses.replace(ensemble, label=f"ensemble of {finished[0].run.n_cycles} snapshots")
+    return [network, with_mirror_images, ensemble]
+
+
+def mirrored_accuracy(result: Result, split: Split, folder: OutputFolder) -> float:
+    """Accuracy of the average of the probabilities for an image and its mirror image."""
+    network = Network.load(RunFiles(folder.path, result.run).network)
+    mirrored = np.ascontiguousarray(split.images[..., ::-1])
+    probabilities = network.predict_proba(split.images) + network.predict_proba(mirrored)
+    return float(np.mean(probabilities.argmax(axis=1) == split.labels))
+
+
+def describe_recipe(run: Run) -> str:
+    """The recipe in words."""
+    schedule = run.schedule()
+    augmentation = [
+        *(["mirroring"] if run.flip else []),
+        *([f"shifts up to {run.shift}"] if run.shift else []),
+        *([f"cutout {run.cutout}"] if run.cutout else []),
+    ]
+    return (
+        f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, "
+        f"{report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, η up to {run.eta_max:g}, "
+        f"momentum {run.momentum:g}, λ={run.l2:g}, dropout {run.dropout:g}, smoothing {run.label_smoothing:g}, "
+        f"{', '.join(augmentation) or 'no augmentation'}"
+    )
+
+
+def hold_out(data: Dataset) -> Dataset:
+    """The data without the test split: the last fifth of the training images is held out for validation."""
+    cut = len(data.train) - len(data.train) // 5
+    train, held_out = (
+        Split(data.train.images[part], data.train.labels[part]) for part in (slice(cut), slice(cut, None))
+    )
+    return Dataset(train, held_out, held_out, data.class_names, data.name)
+
+
+def ablation_runs(recipe: Run) -> list[Run]:
+    """The recipe, the recipe without each ingredient, and the plain network of the assignment."""
+    runs = [dataclasses.replace(recipe, label="the recipe")]
+    for ingredient, changes in WITHOUT.items():
+        run = dataclasses.replace(
+            recipe, name=f"{recipe.name}-without-{'-'.join(changes)}", label=f"without {ingredient}", **changes
+        )
+        if run != dataclasses.replace(recipe, name=run.name, label=run.label):
+            runs.append(run)
+    return [*runs, dataclasses.replace(recipe, name=f"{recipe.name}-plain", label="plain network", **PLAIN)]
+
+
+def format_validation_result(result: Result) -> str:
+    """What is printed about a finished run of the ablation."""
+    return f"validation accuracy {100 * result.history['acc_val'][-1]:.2f} %, {result.history.training_time:.1f} s"
+
+
+class AblationSection(report.Section):
+    """A section with accuracies on held-out images, and their differences from the first row's."""
+
+    @property
+    def sentence(self) -> str:
+        """str: which differences in validation accuracy are within noise."""
+        groups = {row.label: row.validation_accuracy for row in self.summaries}
+        return report.noise_sentence(groups, "validation accuracy")
+
+    def body(self, markdown: bool) -> list[str]:
+        """list of str: the table, and the sentence that interprets it."""
+
+        def mean(row: report.Summary) -> float:
+            return float(np.mean(row.validation_accuracy or [np.nan]))
+
+        recipe = mean(self.summaries[0])
+        rows = [
+            [
+                row.label,
+                f"{row.n_parameters:,}",
+                f"{len(row.seeds)}",
+                report.format_mean(row.validation_accuracy, scale=100),
+                f"{100 * (mean(row) - recipe):+.2f}",
+                report.format_mean(row.training_time, decimals=0),
+            ]
+            for row in self.summaries
+        ]
+        header = ["", "parameters", "runs", "validation accuracy (%)", "change in points", "training time (s)"]
+        return [report.format_table(header, rows, markdown), self.sentence]
+
+
+def write_ablation(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> report.Section:
+    """Draw the figure of an ablation; return its section of the summary."""
+    rows = [
+        dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
+        for row in report.summarise(results)
+    ]
+    accuracy = {row.label: row.validation_accuracy for row in rows if row.validation_accuracy}
+    title = "What each ingredient contributes"
+    figures = {}
+    if accuracy:
+        origin = f"\n{report.describe_origin(data)}, {len(data.validation):,} held out"
+        figures["ablation"] = plots.plot_bars(accuracy, f"{title}{origin}", "validation accuracy (%)", True)
+    heading = f"{title}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
+    return AblationSection(heading, rows, plots.save_figures(figures, folder))

@@ -1,0 +1,264 @@
+"""Coarse-to-fine search for the weight decay λ, or another setting, on validation data.
+
+The first round draws values log-uniformly from --low to --high; each later
+round searches around the best ones in a range a third as wide (in the
+logarithm). Every value is trained with every seed and ranked by the mean validation accuracy;
+the test images are not used. Runs are distributed to local processes, to a
+Dask cluster or to MPI ranks (mpiexec -n N python -m mpi4py.futures
+-m cyconv search-l2 --executor mpi). Each finished run is written to
+search.json at once; --resume continues a search that was interrupted, or adds
+rounds with a larger --rounds.
+"""
+
+import argparse
+import dataclasses
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from ..._signals import Interrupted
+from ..._typing import JsonDict
+from ...backend.threads import default_threads
+from ...datasets import Dataset
+from .. import cli, plots, report, statistics
+from ..executors import KINDS, executor_factory
+from ..output_folder import JOURNAL, OutputFolder
+from ..runs import Run
+from ..search import (
+    FIELDS,
+    Candidate,
+    Journal,
+    Measurement,
+    Search,
+    describe_splits,
+    rank,
+    ranking_table,
+    run_search,
+    symbol,
+    within_noise,
+)
+from ..usage import UsageError, explain, usage
+
+OUTPUT = "results/search_l2"
+SEEDS = 3
+NETWORKS = {
+    "wide": Run("f4-nf40-nh50", "f=4, nf=40, nh=50", filter_size=4, n_filters=40, n_hidden=50, growth=2.0),
+    "exercise4": Run(
+        "f4-nf40-nh300", "f=4, nf=40, nh=300", filter_size=4, n_filters=40, n_hidden=300, n_cycles=4, growth=2.0
+    ),
+}
+LOG_EVERY = 10**6  # only the first and the last update, which are always logged
+FULL = {"rounds": 3, "samples": 8}
+QUICK = {"rounds": 2, "samples": 3}
+FIGURE = "validation-accuracy.png"
+QUICK_RUN: dict[str, Any] = {"step_size": 20, "n_cycles": 1}
+VALIDATION_REMARK = "The test images were not used: the value is chosen on validation data alone."
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS)
+    parser.add_argument(
+        "--network",
+        choices=tuple(NETWORKS),
+        default="wide",
+        help="what to train: the wide network of Exercise 3 for three doubling cycles, or "
+        "that of Exercise 4 for four (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--field",
+        choices=FIELDS,
+        default="l2",
+        help="the setting to search, a field of cyconv.experiments.Run; give --low and --high with it (default: l2)",
+    )
+    for name, default, what in (("--low", 1e-5, "smallest"), ("--high", 1e-1, "largest")):
+        text = f"{what} value (default: {default})"
+        parser.add_argument(name, metavar="L", type=cli.positive_number, default=default, help=text)
+    for name, what in (("rounds", "rounds, each in a narrower range"), ("samples", "values per round")):
+        text = f"number of {what} (default: {FULL[name]}; {QUICK[name]} with --quick)"
+        parser.add_argument(f"--{name}", metavar="N", type=cli.positive_integer, help=text)
+    parser.add_argument(
+        "--executor",
+        choices=KINDS,
+        default="process",
+        help="where to train: in local processes, with Dask, with MPI, or one run after another in this process "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=cli.positive_integer,
+        help="number of processes to start (default: the CPUs available to this process, divided by --threads)",
+    )
+    parser.add_argument(
+        "--dask-address",
+        metavar="ADDRESS",
+        help="address of a running Dask scheduler, such as tcp://127.0.0.1:8786; without it, "
+        "--executor dask starts a cluster of local processes",
+    )
+    arguments = parser.parse_args(argv)
+    defaults = QUICK if arguments.quick else FULL
+    arguments.rounds = arguments.rounds or defaults["rounds"]
+    arguments.samples = arguments.samples or defaults["samples"]
+    if arguments.dask_address and arguments.executor != "dask":
+        parser.error(f"--dask-address goes with --executor dask, but got --executor {arguments.executor}")
+    if arguments.workers and (arguments.executor == "serial" or arguments.dask_address):
+        other = "--dask-address" if arguments.dask_address else "--executor serial"
+        parser.error(f"--workers goes with processes that this script starts, but got {other}")
+    if not arguments.low < arguments.high:
+        parser.error(f"--low must be below --high, but got {arguments.low:g} and {arguments.high:g}")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = parse(argv)
+    threads = arguments.threads or (None if arguments.executor == "serial" else 1)
+    n_workers = arguments.workers or max(1, default_threads() // (threads or 1))
+    with usage(kind="--executor", n_workers="--workers", address="--dask-address"):
+        make_executor = executor_factory(arguments.executor, n_workers, arguments.dask_address)
+    source, data = cli.load_data(arguments)
+    changes = QUICK_RUN if arguments.quick else {}
+    run = dataclasses.replace(NETWORKS[arguments.network], log_every=LOG_EVERY, **changes)
+    n_seeds = cli.n_seeds(arguments)
+    with usage(low="--low", high="--high", n_rounds="--rounds", n_samples="--samples", n_seeds="--seeds"):
+        search = Search(
+            run, arguments.low, arguments.high, arguments.rounds, arguments.samples, n_seeds, field=arguments.field
+        ).check()
+    cli.check_runs([run], data, arguments)
+    splits = describe_splits(source)
+    configuration = {**cli.configuration("search_l2", arguments, [run], data), "search": search.to_dict()}
+    folder = OutputFolder(
+        arguments.output,
+        configuration,
+        arguments.resume,
+        arguments.overwrite,
+        check=lambda existing: Journal(existing / JOURNAL, search, splits, resume=True),
+    )
+    if folder.results:
+        return folder.report()
+    journal = Journal(folder / JOURNAL, search, splits, arguments.resume, arguments.overwrite)
+
+    code = 0
+    try:
+        for measurement in run_search(search, source, journal, make_executor, threads):
+            print(progress_line(measurement, journal, search), flush=True)
+    except Interrupted as stop:
+        code = 128 + (stop.signum or signal.SIGINT)
+    except ValueError as error:
+        raise UsageError(explain(error)) from error
+    finally:
+        if len(journal):
+            write_results(configuration, search, journal, data, folder)
+    complete = len(journal) == search.n_runs
+    cli.print_paragraphs(cli.closing_line(data, source, folder, complete))
+    return code
+
+
+def progress_line(measurement: Measurement, journal: Journal, search: Search) -> str:
+    """What is printed when a run has finished."""
+    outcome = f"validation accuracy {100 * measurement.validation_accuracy:.2f} %"
+    if measurement.state == "diverged":
+        outcome = "diverged"
+    return (
+        f"[{len(journal)}/{search.n_runs}] round {measurement.round + 1}, {symbol(search.field)} = "
+        f"{measurement.value:.3g}, "
+        f"seed {measurement.seed}: {outcome}, {measurement.training_time:.1f} s"
+    )
+
+
+def write_results(
+    configuration: JsonDict, search: Search, journal: Journal, data: Dataset, folder: OutputFolder
+) -> None:
+    """Write results.json, summary.md, ranking.csv and the figure; print table and conclusion."""
+    ranking = rank(journal.measurements)
+    complete = len(journal) == search.n_runs
+    quick = configuration["quick"]
+    remarks = report.remarks(quick, complete)
+    sentence = conclusion(ranking, search)
+    heading = (
+        f"{search.run.label}, {report.describe_cycles(search.run.schedule())}; {data.name}, "
+        f"{len(data.train):,} training and {len(data.validation):,} validation images"
+    )
+    name = symbol(search.field)
+    title = f"Search for {name}, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
+    figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].value, name)
+    plots.save_figure(figure, folder / FIGURE)
+    folder.write("ranking.csv", ranking_csv(ranking, search, data))
+    introduction = (
+        f"{heading}. Numbers are mean ± standard deviation over runs that differ only in their seed. "
+        f"{VALIDATION_REMARK} {report.NOISE_RULE}"
+    )
+    folder.finish(
+        {
+            **report.results_header(configuration, complete),
+            "best": {search.field: ranking[0].value, "mean_validation_accuracy": ranking[0].mean_accuracy},
+            "conclusion": sentence,
+            "ranges": ranges(search, journal),
+            "measurements": [measurement.to_dict(search.field) for measurement in journal.measurements],
+        },
+        report.markdown_document(
+            f"Search for {name}",
+            data,
+            remarks,
+            introduction,
+            ranking_table(ranking, search.n_seeds, markdown=True, field=search.field),
+            sentence,
+            f"![validation accuracy against {name}]({FIGURE})",
+        ),
+    )
+    table = ranking_table(ranking, search.n_seeds, field=search.field)
+    cli.print_paragraphs(heading, table, sentence, VALIDATION_REMARK, *remarks)
+
+
+def conclusion(ranking: Sequence[Candidate], search: Search) -> str:
+    """Which value is best, which others are within noise of it, and whether the range was wide enough."""
+    best = ranking[0]
+    if best.n_diverged == len(best.measurements):
+        return f"No {symbol(search.field)} can be recommended: every run diverged."
+    accuracy = report.format_mean(best.accuracies, scale=100)
+    text = f"Best mean validation accuracy: {accuracy} % at {symbol(search.field)} = {best.value:.3g}."
+    close = within_noise(ranking)
+    if close is None:
+        text += " With one run each, it cannot be told which differences are noise."
+    elif len(close) == 1:
+        text += " Every other value is worse by more than noise."
+    else:
+        values = [candidate.value for candidate in close]
+        text += (
+            f" {len(close)} of {len(ranking)} values are within noise of it, "
+            f"from {min(values):.3g} to {max(values):.3g}."
+        )
+    tried = sorted(candidate.value for candidate in ranking)
+    if best.value in (tried[0], tried[-1]):
+        which = "smallest" if best.value == tried[0] else "largest"
+        text += f" It is the {which} value that was tried: the best may lie outside {search.low:g} to {search.high:g}."
+    return text
+
+
+def ranges(search: Search, journal: Journal) -> list[tuple[float, float]]:
+    """The range of each round that was started."""
+    n_started = 1 + max(measurement.round for measurement in journal.measurements)
+    return [search.range(round_, journal.measurements) for round_ in range(n_started)]
+
+
+def accuracies_by_round(ranking: Sequence[Candidate]) -> dict[str, dict[float, list[float]]]:
+    """For the figure; values with a diverged run are left out."""
+    rounds: dict[str, dict[float, list[float]]] = {}
+    for candidate in sorted(ranking, key=lambda candidate: candidate.round):
+        if not candidate.n_diverged:
+            rounds.setdefault(f"round {candidate.round + 1}", {})[candidate.value] = candidate.accuracies
+    return rounds
+
+
+def ranking_csv(ranking: Sequence[Candidate], search: Search, data: Dataset) -> str:
+    """The ranking as CSV: accuracies in 0..1, with one column per seed."""
+    close = within_noise(ranking) or []
+    header = ["data_set", "rank", search.field, "round", "diverged", "mean", "standard_deviation", "within_noise"]
+    rows = []
+    for place, candidate in enumerate(ranking, 1):
+        by_seed = {m.seed: m.validation_accuracy for m in candidate.measurements}
+        row = [data.name, place, candidate.value, candidate.round + 1, candidate.n_diverged]
+        row += [*statistics.mean_and_deviation(candidate.accuracies), candidate in close]
+        rows.append([*row, *(by_seed.get(seed) for seed in range(search.n_seeds))])
+    return report.format_csv([*header, *(f"seed{seed}" for seed in range(search.n_seeds))], rows)
