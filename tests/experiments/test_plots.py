@@ -53,10 +53,23 @@ def test_a_single_run_needs_no_list():
 
 
 def test_long_labels_of_bars_do_not_overlap():
-    figure = plots.plot_bars({f"mean of image and mirror image {i}": [1.0, 2.0] for i in range(8)}, "t", "y")
+    figure = plots.plot_bars({f"mean of image and mirror image {i}": [1.0, 2.0] for i in range(4)}, "t", "y")
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_many_bars_lie_on_their_side_within_the_width_of_a_page():
+    groups = {f"mean of image and mirror image {i}": [i + 1.0, i + 2.0] for i in range(9)}
+    figure = plots.plot_bars(groups, TITLE, "seconds")
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert len(boxes) == 9 and all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([i + 1.5 for i in range(9)])
+    assert figure.get_figwidth() <= plots.TEXT_WIDTH and axes.get_xlabel() == "seconds"
+    numbers = [text.get_window_extent() for text in axes.texts]
+    assert all(box.x1 <= axes.get_window_extent().x1 for box in numbers)
 
 
 @pytest.mark.parametrize("groups", [{}, {"a": []}, {"a": [np.nan]}, {"a": [[1.0]]}, {"a": "x"}, [1.0]])
@@ -191,6 +204,186 @@ def test_confusion_of_many_classes_has_names_and_no_numbers():
     axes = plots.plot_confusion(np.eye(100, dtype=int), names, TITLE).axes[0]
     assert not axes.texts and [label.get_text() for label in axes.get_yticklabels()] == names
     assert not any(label.get_parse_math() for label in [*axes.get_xticklabels(), *axes.get_yticklabels()])
+
+
+def every_plot():
+    """A call of each plot by its name, as a function of what else it is given; and how many axes it needs."""
+    runs = {"a": [history(), history(seed=1)], "b": history(seed=2)}
+    ends, schedule = [20, 50], CyclicSchedule(1e-5, 0.1, step_size=25, n_cycles=2)
+    lines = {"left": {"ours": {3: [1.0, 2.0], 10: [4.0]}}, "right": {"ours": {3: [2.0]}}}
+    return {
+        "bars": (lambda **o: plots.plot_bars({"a": [0.5, 0.6], "b": [0.7]}, TITLE, "accuracy", **o), 1),
+        "comparison": (lambda **o: plots.plot_comparison(runs, TITLE, ends, **o), 4),
+        "train_validation": (lambda **o: plots.plot_train_validation(runs, TITLE, ends, **o), 4),
+        "gap": (lambda **o: plots.plot_gap(runs, TITLE, ends, **o), 1),
+        "cycles": (lambda **o: plots.plot_cycles(runs, TITLE, ends, **o), 2),
+        "learning_rate": (lambda **o: plots.plot_learning_rate(schedule, TITLE, **o), 1),
+        "filters": (lambda **o: plots.plot_filters({"a": np.ones((3, 3, 2, 2))}, TITLE, **o), 1),
+        "confusion": (lambda **o: plots.plot_confusion(np.eye(2, dtype=int), ("cat", "dog"), TITLE, **o), 1),
+        "lr_range": (lambda **o: plots.plot_lr_range({"a": range_test(), "b": range_test()}, TITLE, **o), 2),
+        "panels": (lambda **o: plots.plot_panels(lines, TITLE, "filters", "time", **o), 2),
+        "search": (lambda **o: plots.plot_search({"1": {0.1: [0.5, 0.6], 1.0: [0.7]}}, TITLE, 0.1, **o), 1),
+    }
+
+
+@pytest.mark.parametrize("name", every_plot())
+def test_every_plot_draws_on_given_axes_and_leaves_their_style_alone(name):
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    plot, count = every_plot()[name]
+    with matplotlib.rc_context({"font.size": 17.0, "axes.labelcolor": "red", "axes.grid": True}):
+        figure = Figure()
+        figure.suptitle("mine")
+        axes = np.atleast_1d(figure.subplots(1, count))
+        before = dict(matplotlib.rcParams.items())
+        assert plot(axes=axes[0] if count == 1 else axes) is figure
+        assert dict(matplotlib.rcParams.items()) == before
+    assert all(panel.has_data() for panel in axes) and figure.get_suptitle() == "mine"
+    assert count > 1 or axes[0].get_title().startswith(TITLE) or name == "lr_range"
+    labels = [panel.yaxis.label for panel in axes if panel.get_ylabel()]
+    assert all(label.get_fontsize() == 17 and label.get_color() == "red" for label in labels)
+    assert labels or name == "filters"
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", every_plot())
+def test_a_plot_refuses_what_are_not_the_axes_it_needs(name):
+    from matplotlib.figure import Figure
+
+    plot, count = every_plot()[name]
+    with pytest.raises(TypeError, match="^axes must be .*matplotlib Axes, but got 'here'"):
+        plot(axes="here")
+    with pytest.raises(ValueError, match=f"^axes must be .*matplotlib Axes, but got {count + 1}$"):
+        plot(axes=Figure().subplots(count + 1))
+
+
+@pytest.mark.parametrize("name", every_plot())
+def test_a_new_figure_fits_a_page_and_says_in_words_what_it_shows(name):
+    figure = every_plot()[name][0]()
+    assert figure.get_figwidth() <= plots.TEXT_WIDTH
+    assert figure.caption.startswith(f"{TITLE}. ") and figure.caption.endswith(".") and "\n" not in figure.caption
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
+    assert min(text.get_fontsize() for text in texts) >= 7
+
+
+def test_a_users_style_sheet_wins_over_ours():
+    import matplotlib
+
+    plain = plots.plot_gap(history(), TITLE)
+    with matplotlib.rc_context({"axes.labelsize": 20.0, "figure.facecolor": "black", "text.color": "white"}):
+        figure = plots.plot_gap(history(), TITLE)
+        axes = figure.axes[0]
+    assert (axes.yaxis.label.get_fontsize(), plain.axes[0].yaxis.label.get_fontsize()) == (20, 9)
+    assert figure.get_facecolor()[:3] == (0, 0, 0) and plain.get_facecolor()[:3] == (1, 1, 1)
+    assert not axes.spines["top"].get_visible()  # what the user has not set is ours
+
+
+def test_a_label_looks_the_same_in_all_figures_of_a_report():
+    order = ["a", "b", "c"]
+    three = plots.plot_comparison({label: history() for label in order}, TITLE, order=order)
+    two = plots.plot_gap({"c": history(), "b": history()}, TITLE, order=order)
+    bars = plots.plot_bars({"c": 1.0}, TITLE, order=order)
+    looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in lines(three.axes[0])}
+    assert {line.get_label(): (line.get_color(), line.get_linestyle()) for line in lines(two.axes[0])} == {
+        label: looks[label] for label in "bc"
+    }
+    from matplotlib.colors import to_hex
+
+    assert to_hex(bars.axes[0].patches[0].get_edgecolor()).upper() == looks["c"][0]
+    with pytest.raises(TypeError, match="^order must be a sequence of labels, but got 'abc'"):
+        plots.plot_gap(history(), TITLE, order="abc")
+
+
+def test_no_two_of_many_lines_look_the_same():
+    figure = plots.plot_gap({str(i): history(seed=i) for i in range(20)}, TITLE)
+    curves = [line for line in figure.axes[0].lines if not line.get_label().startswith("_")]
+    assert len({(line.get_color(), line._dash_pattern[1] and tuple(line._dash_pattern[1])) for line in curves}) == 20
+
+
+def texts_of(figure):
+    legend = figure.legends[0]
+    return [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
+
+
+def test_the_legend_says_what_bands_mean_and_which_losses_are_off_the_scale():
+    def falling(seed):
+        made = History()
+        for i in range(40):
+            made.append(i, 0.1, (5.25 if i == 0 else 1.0 - 0.01 * i, 2.0, 0.1 * seed), (1.0, 2.0, 0.1))
+        return made
+
+    figure = plots.plot_comparison({"a": [falling(0), falling(1), falling(2)]}, TITLE)
+    note = texts_of(figure)[0].replace("\n", " ")
+    assert note == ("lines: means of 3 runs; bands: lowest to highest; the first losses, up to 5.25, are off the scale")
+    assert figure.axes[0].get_ylim()[1] < 2
+    assert texts_of(plots.plot_gap({"a": [history(), history()], "b": history()}, TITLE))[0].startswith(
+        "lines: means of 1 to 2 runs"
+    )
+    assert texts_of(plots.plot_gap({"a": history()}, TITLE))[0] == ""
+
+
+@pytest.mark.parametrize("n_cycles, growth", [(3, 1.0), (4, 2.0), (4, 0.5), (30, 1.0), (1, 1.0)])
+def test_axes_of_steps_have_ticks_at_the_ends_of_cycles_and_their_labels_do_not_touch(n_cycles, growth):
+    schedule = CyclicSchedule(1e-5, 0.1, step_size=800, n_cycles=n_cycles, growth=growth)
+    made = History()
+    for step in range(0, schedule.total_steps + 1, 100):
+        made.append(step, schedule(step), (1.0, 2.0, 0.1), (1.0, 2.0, 0.1))
+    groups = dict.fromkeys("abcd", made)
+    figures = [
+        plots.plot_train_validation(groups, TITLE, schedule.boundaries),
+        plots.plot_cycles(groups, TITLE, schedule.boundaries),
+        plots.plot_learning_rate(schedule, TITLE),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()
+        boxes = []
+        for panel in figure.axes[-4:] if len(figure.axes) == 8 else figure.axes[-1:]:
+            assert panel.get_xticks().tolist() == [0, *schedule.boundaries]
+            assert panel.get_xlim()[1] > schedule.total_steps  # the last line is not cut in half
+            labels = [label for label in panel.get_xticklabels() if label.get_text()]
+            boxes += [label.get_window_extent() for label in labels]
+            assert labels[-1].get_text() == f"{schedule.total_steps:,}"
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_the_lowest_learning_rate_is_not_shown_as_zero():
+    schedule = CyclicSchedule(1e-5, 0.1, step_size=800, n_cycles=3)
+    made = History()
+    made.append(0, 1e-5, (1.0, 2.0, 0.1), (1.0, 2.0, 0.1))
+    made.append(800, 0.1, (1.0, 2.0, 0.1), (1.0, 2.0, 0.1))
+    for axes in (plots.plot_learning_rate(schedule, TITLE).axes[0], plots.plot_cycles(made, TITLE).axes[0]):
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        assert labels[0] == "1e-5" and labels[-1] == "0.1" and axes.get_yticks()[0] == 1e-5
+
+
+def test_numbers_have_no_grid_lines_through_them_whatever_the_users_style():
+    import matplotlib
+
+    with matplotlib.rc_context({"axes.grid": True}):
+        bars = plots.plot_bars({"a": [1.0, 2.0]}, TITLE).axes[0]
+        matrix = plots.plot_confusion(np.eye(2, dtype=int), ("cat", "dog"), TITLE).axes[0]
+    for axes in (bars, matrix):
+        assert not any(line.get_visible() for line in [*axes.get_xgridlines(), *axes.get_ygridlines()])
+
+
+def test_filters_say_how_they_are_scaled():
+    figure = plots.plot_filters(np.ones((2, 3, 2, 2)), TITLE)
+    assert "scaled by its own largest weight" in figure.get_supxlabel().replace("\n", " ")
+
+
+@pytest.mark.parametrize("file_format, start", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_figures_are_written_in_the_format_asked_for_with_the_same_bytes_each_time(tmp_path, file_format, start):
+    written = []
+    for _ in range(2):
+        figures = {"a": plots.plot_gap({"a": [history(), history(seed=1)]}, TITLE)}
+        assert plots.save_figures(figures, tmp_path, file_format) == [f"a.{file_format}"]
+        written.append((tmp_path / f"a.{file_format}").read_bytes())
+    assert written[0].startswith(start) and written[0] == written[1]
+    assert plots.figure_bytes(figures["a"], file_format) == written[0]
+    with pytest.raises(ValueError, match="^file_format must be"):
+        plots.save_figures(figures, tmp_path, "bmp")
 
 
 def test_a_saved_figure_is_a_reproducible_png_of_150_dpi(tmp_path):

@@ -1,12 +1,17 @@
 """Checks of what is to be drawn."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..._checks import as_array, describe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _T = TypeVar("_T")
 _MappingT = TypeVar("_MappingT", bound=Mapping[Any, Any])
@@ -47,3 +52,26 @@ def as_finite_values(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if array.ndim != 1 or not array.size or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise ValueError(f"{name} must hold finite numbers, but got {describe(values)}")
     return array.astype(np.float64)
+
+
+def as_axes(name: str, value: Any, count: int) -> list[Axes]:
+    """``value`` as a list of this number of matplotlib Axes; TypeError or ValueError otherwise."""
+    from matplotlib.axes import Axes
+
+    expected = "matplotlib Axes" if count == 1 else f"an array or a sequence of {count} matplotlib Axes"
+    try:
+        found = list(np.ravel(np.asarray(value, dtype=object)))
+    except Exception:  # whatever the __array__ or __len__ of a user's class raises
+        found = []
+    if not found or not all(isinstance(axes, Axes) for axes in found):
+        raise TypeError(f"{name} must be {expected}, but got {describe(value)}")
+    if len(found) != count:
+        raise ValueError(f"{name} must be {expected}, but got {len(found)}")
+    return found
+
+
+def check_order(name: str, value: Sequence[str]) -> list[str]:
+    """``value`` as a list if it is a sequence of labels; TypeError otherwise."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"{name} must be a sequence of labels, but got {describe(value)}")
+    return list(value)

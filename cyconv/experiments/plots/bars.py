@@ -10,26 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import as_finite_values, check_mapping
-from .style import COLOURS, GREY, lighten, new_figure, styled
+from .style import COLOURS, TEXT_WIDTH, Canvas, ink, lighten, places, styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#222222"
+_MOST_UPRIGHT = 4  # bars that fit beside each other on a page, with their labels below them
 
 
 @styled
-def plot_bars(groups: Mapping[str, float | Sequence[float]], title: str, ylabel: str, percent: bool = False) -> Figure:
+def plot_bars(
+    groups: Mapping[str, float | Sequence[float]],
+    title: str = "",
+    ylabel: str = "",
+    percent: bool = False,
+    *,
+    order: Sequence[str] | None = None,
+    axes: Any = None,
+) -> Figure:
     """Compare groups of runs: one bar per group at its mean, with each run as a dot.
+
+    More than four bars lie on their side.
 
     Parameters
     ----------
     groups : mapping of str to float or sequence of float
         One value per run. The error bar is one standard deviation over the
         runs; a single run has none.
-    title, ylabel : str
+    title, ylabel : str, optional
+        ``ylabel`` is the label of the axis of the values.
     percent : bool, default False
         Whether values are fractions in 0..1 to be shown in percent.
+    order : sequence of str, optional
+        Labels in the order of their colours, as for `plot_comparison`.
+    axes : matplotlib.axes.Axes, optional
+        Where to draw, as for `plot_comparison`.
 
     Returns
     -------
@@ -46,35 +62,58 @@ def plot_bars(groups: Mapping[str, float | Sequence[float]], title: str, ylabel:
     bars = {str(label): scale * as_finite_values(f"groups[{label!r}]", values) for label, values in groups.items()}
     if not bars:
         raise ValueError("groups must hold at least one group, but got none")
-    figure, (axes,) = new_figure(max(3.6, 1.7 + 1.15 * len(bars)), 3.6)
-    top = max(values.max() for values in bars.values())
-    dots: dict[str, Any] = {"markeredgecolor": _INK, "markersize": 4, "markeredgewidth": 0.9, "linestyle": "none"}
-    above: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    for place, values in enumerate(bars.values()):
-        colour = COLOURS[place % len(COLOURS)]
-        mean, deviation = values.mean(), 0.0
-        offsets, text = np.zeros(1), _format_number(mean)
-        axes.bar(place, mean, width=0.6, color=lighten(colour), edgecolor=colour, linewidth=1.0)
-        if len(values) > 1:
-            deviation = values.std(ddof=1)
-            axes.errorbar(place, mean, deviation, color=_INK, capsize=4, elinewidth=1.1, capthick=1.1)
-            offsets = np.linspace(0.1, 0.24, len(values))
-            text += f" ± {_format_number(deviation, like=mean)}"
-        axes.plot(place + offsets, values, "o", color="white", **dots)
-        axes.annotate(text, (place, max(values.max(), mean + deviation)), fontsize=8.5, **above)
-    axes.set_xticks(range(len(bars)), [_wrap_label(label) for label in bars])
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.6, len(bars) - 0.4)
-    axes.set_ylim(0, 1.14 * top if top > 0 else 1)
-    axes.set_ylabel(ylabel)
-    axes.grid(axis="y")
-    figure.supxlabel(_caption(bars), fontsize=8, color=GREY)
-    figure.suptitle(title)
-    return figure
+    upright = len(bars) <= _MOST_UPRIGHT
+    width = max(3.6, 1.7 + 1.15 * len(bars)) if upright else TEXT_WIDTH
+    canvas = Canvas(axes, width, 3.6 if upright else 1.3 + 0.42 * len(bars))
+    (panel,) = canvas.axes
+    numbers, colours, top = {}, places(bars, order), 0.0
+    for place, (label, values) in enumerate(bars.items()):
+        numbers[label], end = _draw_bar(panel, place, values, COLOURS[colours[label] % len(COLOURS)], upright)
+        top = max(top, end)
+    labels = [_wrap_label(label, 17 if upright else 32) for label in bars]
+    if upright:
+        panel.set_xticks(range(len(bars)), labels)
+        panel.set_xlim(-0.6, len(bars) - 0.4)
+        panel.set_ylim(0, 1.14 * top if top > 0 else 1)
+        panel.set_ylabel(ylabel)
+        panel.tick_params(axis="x", length=0)
+    else:
+        panel.set_yticks(range(len(bars)), labels)
+        panel.set_ylim(len(bars) - 0.4, -0.6)
+        panel.set_xlim(0, 1.38 * top if top > 0 else 1)
+        panel.set_xlabel(ylabel)
+        panel.tick_params(axis="y", length=0)
+    panel.grid(False)  # the numbers stand on the bars
+    canvas.add_note(_describe_bars(bars))
+    each = "; ".join(f"{label} {number}" for label, number in numbers.items())
+    return canvas.finish(title, f"{ylabel}: {each}." if ylabel else f"{each}.")
 
 
-def _wrap_label(label: str, width: int = 17) -> str:
-    """A label broken into lines that fit under its bar."""
+def _draw_bar(panel: Axes, place: int, values: NDArray[np.float64], colour: str, upright: bool) -> tuple[str, float]:
+    """Draw one bar with its deviation, its runs and its number; return the number and where it stands."""
+    dots: dict[str, Any] = {"markeredgecolor": ink(), "markersize": 4, "markeredgewidth": 0.9, "linestyle": "none"}
+    error: dict[str, Any] = {"ecolor": ink(), "capsize": 4, "elinewidth": 1.1, "capthick": 1.1}
+    look: dict[str, Any] = {"color": lighten(colour), "edgecolor": colour, "linewidth": 1.0, "error_kw": error}
+    mean, deviation = values.mean(), 0.0
+    offsets, text = np.zeros(1), _format_number(mean)
+    if len(values) > 1:
+        deviation = values.std(ddof=1)
+        offsets = np.linspace(0.1, 0.24, len(values))
+        text += f" ± {_format_number(deviation, like=mean)}"
+    end = float(max(values.max(), mean + deviation))
+    if upright:
+        panel.bar(place, mean, 0.6, yerr=deviation or None, **look)
+        panel.plot(place + offsets, values, "o", color="white", **dots)
+        panel.annotate(text, (place, end), (0, 5), textcoords="offset points", fontsize=8.5, ha="center", va="bottom")
+    else:
+        panel.barh(place, mean, 0.6, xerr=deviation or None, **look)
+        panel.plot(values, place + offsets, "o", color="white", **dots)
+        panel.annotate(text, (end, place), (5, 0), textcoords="offset points", fontsize=8.5, ha="left", va="center")
+    return text, end
+
+
+def _wrap_label(label: str, width: int) -> str:
+    """A label broken into lines that fit under or beside its bar."""
     return "\n".join(line for part in label.split(": ", 1) for line in textwrap.wrap(part, width))
 
 
@@ -85,7 +124,7 @@ def _format_number(number: float, like: float | None = None) -> str:
     return f"{number:,.{decimals}f}"
 
 
-def _caption(groups: Mapping[str, NDArray[np.float64]]) -> str:
+def _describe_bars(groups: Mapping[str, NDArray[np.float64]]) -> str:
     """What bars, lines and dots stand for."""
     sizes = {len(values) for values in groups.values()}
     if sizes == {1}:

@@ -5,15 +5,23 @@ import sys
 
 import matplotlib.figure
 
-from .style import write_png
+from .style import write_figure
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure without a window, which a notebook displays as an image."""
+    """A figure without a window, which a notebook displays as an image.
+
+    Attributes
+    ----------
+    caption : str
+        What the figure shows, in words, for readers who cannot see it.
+    """
+
+    caption: str = ""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        write_png(self, file, self.dpi)
+        write_figure(self, file, dpi=self.dpi)
         return file.getvalue()
 
     def show(self, warn: bool = True) -> None:

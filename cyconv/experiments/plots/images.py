@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..._checks import check_array, check_integer, describe
 from ..._typing import AnyArray
-from .style import new_figure, styled
+from .style import TEXT_WIDTH, Canvas, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @styled
-def plot_filters(filters: ArrayLike | Mapping[str, ArrayLike], title: str, columns: int = 2) -> Figure:
+def plot_filters(
+    filters: ArrayLike | Mapping[str, ArrayLike], title: str = "", columns: int = 2, *, axes: Any = None
+) -> Figure:
     """Learned filters as small colour images, the largest first.
 
     Each filter is scaled by its own largest weight: grey is zero, and a
@@ -28,34 +30,46 @@ def plot_filters(filters: ArrayLike | Mapping[str, ArrayLike], title: str, colum
     ----------
     filters : array_like of float, shape (n_filters, 3, f, f), or mapping of str to such arrays
         One panel each. Filters of one channel, (n_filters, 1, f, f), are drawn in grey.
-    title : str
+    title : str, optional
     columns : int, default 2
-        Number of panels per row.
+        Number of panels per row of a new figure.
+    axes : array_like of matplotlib.axes.Axes, optional
+        Where to draw, as for `plot_comparison`: one for each panel.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    if isinstance(filters, Mapping):
-        mosaics = {label: _mosaic(f"filters[{label!r}]", weights) for label, weights in filters.items()}
-    else:
-        mosaics = {"": _mosaic("filters", filters)}
+    arrays = filters if isinstance(filters, Mapping) else {"": filters}
+    mosaics = {
+        label: _mosaic(f"filters[{label!r}]" if isinstance(filters, Mapping) else "filters", weights)
+        for label, weights in arrays.items()
+    }
     if not mosaics:
         raise ValueError("filters must hold at least one array, but got none")
     columns = min(check_integer("columns", columns, 1), len(mosaics))
     shapes = [mosaic.shape[0] / mosaic.shape[1] for mosaic in mosaics.values()]
     heights = [max(shapes[i : i + columns]) for i in range(0, len(shapes), columns)]
-    size = 3.6 * columns, 0.4 + sum(3.4 * height + 0.35 for height in heights)
-    figure, axes = new_figure(*size, len(heights), columns, gridspec_kw={"height_ratios": heights})
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
-    for panel, (label, mosaic) in zip(axes, mosaics.items()):
+    side = TEXT_WIDTH / max(columns, 2)
+    size = side * columns, 0.6 + sum(0.94 * side * height + 0.35 for height in heights)
+    ratios = {"height_ratios": heights}
+    canvas = Canvas(axes, *size, len(heights), columns, count=len(mosaics), gridspec_kw=ratios)
+    if canvas.is_new:
+        canvas.figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.06)
+    for panel, (label, mosaic) in zip(canvas.axes, mosaics.items()):
         panel.imshow(mosaic, interpolation="nearest")
         panel.set_title(label)
         panel.set_anchor("N")
-    for panel in axes:
+    for panel in canvas.axes:
         panel.set_axis_off()
-    figure.suptitle(title)
-    return figure
+    canvas.add_note("each filter is scaled by its own largest weight; grey is zero")
+    each = "; ".join(f"{label} {_describe_filters(array)}".strip() for label, array in arrays.items())
+    return canvas.finish(title, f"Filters as small colour images, each scaled by its own largest weight: {each}.")
+
+
+def _describe_filters(weights: ArrayLike) -> str:
+    count, _, height, width = np.shape(weights)
+    return f"({count} of {height} × {width} pixels)"
 
 
 def _mosaic(name: str, weights: ArrayLike) -> AnyArray:
@@ -82,7 +96,7 @@ def _mosaic(name: str, weights: ArrayLike) -> AnyArray:
 
 
 @styled
-def plot_confusion(confusion: ArrayLike, class_names: Sequence[str], title: str) -> Figure:
+def plot_confusion(confusion: ArrayLike, class_names: Sequence[str], title: str = "", *, axes: Any = None) -> Figure:
     """A confusion matrix: each row shows how the images of one class were classified.
 
     With more than 25 classes there is no space for numbers, and cells are smaller.
@@ -92,7 +106,10 @@ def plot_confusion(confusion: ArrayLike, class_names: Sequence[str], title: str)
     confusion : array_like of int, shape (n_classes, n_classes)
         Number of images of the row's class that were predicted as the column's.
     class_names : sequence of str
-    title : str
+    title : str, optional
+    axes : matplotlib.axes.Axes, optional
+        Where to draw, as for `plot_comparison`; the scale of the colours takes
+        some of its space.
 
     Returns
     -------
@@ -101,25 +118,27 @@ def plot_confusion(confusion: ArrayLike, class_names: Sequence[str], title: str)
     names = [str(name) for name in class_names]
     counts = check_array("confusion", confusion, (len(names), len(names)))
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    many = len(names) > 25
-    width, height = (0.12, 0.12) if many else (0.46, 0.42)
-    figure, (axes,) = new_figure(1.9 + width * len(names), 1.5 + height * len(names))
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    many, few = len(names) > 25, len(names) <= 10
+    cell, type_size = (0.12, 5.0) if many else (0.42, 7.5) if few else (min(0.42, 4.6 / len(names)), 7.0)
+    canvas = Canvas(axes, 1.9 + cell * len(names), 1.5 + cell * len(names))
+    (panel,) = canvas.axes
+    image = panel.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (row, column), percent in () if many else np.ndenumerate(share):
         colour = "white" if percent > 55 else "#222222"
-        axes.text(column, row, f"{percent:.0f}", color=colour, ha="center", va="center", fontsize=7.5)
-    axes.set_xticks(range(len(names)), names, parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
-    for text in axes.get_xticklabels():
-        text.set(rotation=90 if many else 40, ha="right", va="center" if many else "top", rotation_mode="anchor")
-    if many:
-        axes.tick_params(labelsize=5)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
+        panel.text(column, row, f"{percent:.0f}", color=colour, ha="center", va="center", fontsize=type_size)
+    panel.set_xticks(range(len(names)), names, parse_math=False)
+    panel.set_yticks(range(len(names)), names, parse_math=False)
+    for text in panel.get_xticklabels():
+        text.set(rotation=40 if few else 90, ha="right", va="top" if few else "center", rotation_mode="anchor")
+    panel.tick_params(length=0)
+    if not few:
+        panel.tick_params(labelsize=type_size)
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    panel.set_xlabel("predicted class")
+    panel.set_ylabel("true class")
+    bar = canvas.figure.colorbar(image, ax=panel, shrink=0.75, pad=0.02)
     bar.set_label("% of the true class")
     bar.outline.set_visible(False)
-    figure.suptitle(title)
-    return figure
+    right = "; ".join(f"{name} {share[i, i]:.0f} %" for i, name in enumerate(names))
+    return canvas.finish(title, f"Of the images of each class, this share was recognised: {right}.")

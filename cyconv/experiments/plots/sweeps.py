@@ -11,7 +11,7 @@ import numpy as np
 from ..._checks import check_real
 from ...lr_range import LrRangeResult, geometric_mean_range
 from .arguments import as_finite_values, as_groups, check_mapping
-from .style import COLOURS, GREY, add_legend, colour_and_dashes, lighten, new_figure, styled
+from .style import COLOURS, GREY, TEXT_WIDTH, Canvas, colour_and_dashes, lighten, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ _MARKERS = "osD^vPX"
 
 
 @styled
-def plot_lr_range(results: LrRangeResults, title: str) -> Figure:
+def plot_lr_range(results: LrRangeResults, title: str = "", *, axes: Any = None) -> Figure:
     """Learning-rate range tests: the cost as the learning rate rises, one panel for each network.
 
     Dots are the costs of single batches and lines their moving averages, one
@@ -34,7 +34,9 @@ def plot_lr_range(results: LrRangeResults, title: str) -> Figure:
     Parameters
     ----------
     results : LrRangeResult, sequence of LrRangeResult, or mapping of str to either
-    title : str
+    title : str, optional
+    axes : array_like of matplotlib.axes.Axes, optional
+        Where to draw, as for `plot_comparison`: one for each network.
 
     Returns
     -------
@@ -46,25 +48,28 @@ def plot_lr_range(results: LrRangeResults, title: str) -> Figure:
         If ``results`` is none of these, or a label has no result.
     """
     results = as_groups("results", results, LrRangeResult)
-    columns = 2 if len(results) == 4 else min(3, len(results))
+    columns = min(2, len(results))
     rows = math.ceil(len(results) / columns)
-    figure, axes = new_figure(0.9 + 3.1 * columns, 0.8 + 2.6 * rows, rows, columns, sharex=True)
-    for panel, (label, runs) in zip(axes, results.items()):
-        _draw_range_tests(panel, label, runs)
-    for panel in axes[len(results) :]:
+    width = TEXT_WIDTH if columns == 2 else 4.0
+    canvas = Canvas(axes, width, 1.0 + 2.4 * rows, rows, columns, count=len(results), sharex=True)
+    ranges = {}
+    for panel, (label, runs) in zip(canvas.axes, results.items()):
+        ranges[label] = _draw_range_tests(panel, label, runs)
+    for panel in canvas.axes[len(results) :]:
         panel.set_axis_off()
-    for place, panel in enumerate(axes[: len(results)]):
+    for place, panel in enumerate(canvas.axes[: len(results)]):
         if place % columns == 0:
             panel.set_ylabel("cost of the batch")
         if place + columns >= len(results):
             panel.set_xlabel("learning rate η")
             panel.tick_params(axis="x", labelbottom=True)
-    figure.supxlabel("dots: costs of batches; lines: their moving averages, one per run", fontsize=8, color=GREY)
-    figure.suptitle(title)
-    return figure
+    canvas.add_note("dots: costs of batches; lines: their moving averages, one per run")
+    each = "; ".join(f"{label} {text}".strip() for label, text in ranges.items())
+    return canvas.finish(title, f"The cost of the batches while the learning rate rises: {each}.")
 
 
-def _draw_range_tests(panel: Axes, label: str, runs: Sequence[LrRangeResult]) -> None:
+def _draw_range_tests(panel: Axes, label: str, runs: Sequence[LrRangeResult]) -> str:
+    """Draw the tests of one network; return the range that they suggest, in words."""
     for place, run in enumerate(runs):
         style = colour_and_dashes(place)
         dots: dict[str, Any] = {"color": style["color"], "markersize": 2, "alpha": 0.2, "markeredgewidth": 0}
@@ -73,7 +78,7 @@ def _draw_range_tests(panel: Axes, label: str, runs: Sequence[LrRangeResult]) ->
     ends = geometric_mean_range(runs)
     text = "no range suggested"
     if ends:
-        panel.axvspan(*ends, color="#e9e9e9", linewidth=0, zorder=0)
+        panel.axvspan(*ends, color=GREY, alpha=0.15, linewidth=0, zorder=0)
         for end in ends:
             panel.axvline(end, color=GREY, linewidth=0.9)
         text = f"suggested: {ends[0]:.1e} to {ends[1]:.1e}"
@@ -83,11 +88,17 @@ def _draw_range_tests(panel: Axes, label: str, runs: Sequence[LrRangeResult]) ->
     panel.set_ylim(low - 0.15 * (start - low), start + 0.35 * (start - low))
     panel.set_xscale("log")
     panel.grid(axis="y")
+    return text
 
 
 @styled
 def plot_panels(
-    panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], title: str, xlabel: str, ylabel: str
+    panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]],
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    *,
+    axes: Any = None,
 ) -> Figure:
     """Measured times against a size in one or more panels, both axes logarithmic.
 
@@ -97,7 +108,9 @@ def plot_panels(
         Measurements by the heading of the panel, the label of the line and
         the position on the x axis. Lines connect medians; vertical bars extend
         from the lowest to the highest measurement.
-    title, xlabel, ylabel : str
+    title, xlabel, ylabel : str, optional
+    axes : array_like of matplotlib.axes.Axes, optional
+        Where to draw, as for `plot_comparison`: one for each panel.
 
     Returns
     -------
@@ -108,10 +121,10 @@ def plot_panels(
     if not check_mapping("panels", panels):
         raise ValueError("panels must hold at least one panel, but got none")
     count = len(panels)
-    figure, axes = new_figure(max(5.6, 1.0 + 2.3 * count), 3.6, 1, count, sharey=True)
+    canvas = Canvas(axes, max(TEXT_WIDTH if count > 1 else 5.6, 0.9 + 1.35 * count), 3.6, 1, count, sharey=True)
     ticks = sorted({x for lines in panels.values() for line in lines.values() for x in line})
     bars: dict[str, Any] = {"marker": "o", "markersize": 4, "capsize": 2.5, "elinewidth": 1}
-    for panel, (heading, lines) in zip(axes, panels.items()):
+    for panel, (heading, lines) in zip(canvas.axes, panels.items()):
         for place, (label, line) in enumerate(lines.items()):
             low, middle, high = (
                 np.array([summary(values) for values in line.values()]) for summary in (np.min, np.median, np.max)
@@ -128,15 +141,20 @@ def plot_panels(
         panel.set_title(heading)
         panel.set_xlabel(xlabel)
         panel.grid(axis="y")
-    axes[0].set_ylabel(ylabel)
-    add_legend(figure, axes[0], columns=10)
-    figure.suptitle(title)
-    return figure
+    canvas.axes[0].set_ylabel(ylabel)
+    canvas.add_legend(canvas.axes[0])
+    headings = "; ".join(filter(None, (" ".join((heading, *lines)) for heading, lines in panels.items())))
+    return canvas.finish(title, f"{ylabel} against {xlabel}: medians, from the lowest to the highest: {headings}.")
 
 
 @styled
 def plot_search(
-    rounds: Mapping[str, Mapping[float, Sequence[float]]], title: str, chosen: float | None = None, name: str = "λ"
+    rounds: Mapping[str, Mapping[float, Sequence[float]]],
+    title: str = "",
+    chosen: float | None = None,
+    name: str = "λ",
+    *,
+    axes: Any = None,
 ) -> Figure:
     """Validation accuracy against the setting that was searched on a logarithmic axis, with one colour per round.
 
@@ -145,11 +163,13 @@ def plot_search(
     rounds : mapping of str to mapping of float to sequence of float
         The accuracies in 0..1 of the runs, by the label of their round and
         their value > 0. Each run is a small dot, and their mean a large marker.
-    title : str
+    title : str, optional
     chosen : float, optional
         A value to mark with a vertical line.
     name : str, default "λ"
         What the setting is called.
+    axes : matplotlib.axes.Axes, optional
+        Where to draw, as for `plot_comparison`.
 
     Returns
     -------
@@ -160,7 +180,8 @@ def plot_search(
     ValueError
         If a value is not above 0, or has no accuracy or one that is not finite.
     """
-    figure, (axes,) = new_figure(6.4, 4.0)
+    canvas = Canvas(axes, TEXT_WIDTH, 4.0)
+    (panel,) = canvas.axes
     dots: dict[str, Any] = {"markersize": 5, "zorder": 1.5}
     means: dict[str, Any] = {"markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.6, "zorder": 2.5}
     for place, (label, groups) in enumerate(check_mapping("rounds", rounds).items()):
@@ -171,18 +192,18 @@ def plot_search(
             check_real(name, value, 0, None, "()")
             mean_of[value] = values.mean()
             if len(values) > 1:
-                axes.plot([value] * len(values), values, ".", color=lighten(colour), **dots)
+                panel.plot([value] * len(values), values, ".", color=lighten(colour), **dots)
         marker = _MARKERS[place % len(_MARKERS)]
-        axes.plot(list(mean_of), list(mean_of.values()), marker, color=colour, label=label, **means)
-    axes.set_xscale("log")
-    axes.set_xlabel(name)
-    axes.set_ylabel("validation accuracy (%)")
-    axes.grid(axis="y")
+        panel.plot(list(mean_of), list(mean_of.values()), marker, color=colour, label=label, **means)
+    panel.set_xscale("log")
+    panel.set_xlabel(name)
+    panel.set_ylabel("validation accuracy (%)")
+    panel.grid(axis="y")
     sizes = {len(values) for groups in rounds.values() for values in groups.values()}
     if max(sizes, default=1) > 1:
-        axes.plot([], [], ".", color=lighten(GREY), label="individual runs", **dots)
+        panel.plot([], [], ".", color=lighten(GREY), label="individual runs", **dots)
     if chosen is not None:
-        axes.axvline(chosen, color=GREY, linewidth=0.9, zorder=0.5, label=f"{name} = {chosen:.3g}, best mean")
-    add_legend(figure, axes, columns=5)
-    figure.suptitle(title)
-    return figure
+        panel.axvline(chosen, color=GREY, linewidth=0.9, zorder=0.5, label=f"{name} = {chosen:.3g}, best mean")
+    canvas.add_legend(panel)
+    best = "" if chosen is None else f"; the best mean is at {chosen:.3g}"
+    return canvas.finish(title, f"Validation accuracy against {name}, on a logarithmic axis{best}.")
