@@ -10,9 +10,9 @@ from ._version import __version__
 
 COMMANDS = {
     "exercise3": "Exercise 3: four patch sizes, then longer training",
-    "exercise4": "Exercise 4: a larger network, with and without label smoothing",
+    "exercise4": "Exercise 4: a larger network, and label smoothing",
     "push-accuracy": "Exercise 5.1: the best accuracy within a given time",
-    "search-l2": "search for the weight decay, or another setting, on validation data",
+    "search-l2": "search for the weight decay or another setting",
     "lr-range": "the learning-rate range test",
     "compare-schedules": "three schedules and two optimisers",
     "verify-gradients": "Exercises 1 and 2: check the convolution and the gradients",

@@ -149,12 +149,13 @@ def page():
 
 def origin(path, document):
     """Where the numbers come from: data set, command, date, machine and versions."""
-    data, command = document["configuration"]["data"], " ".join(document["command"])
+    data, command = document["configuration"]["data"], document["command"]
+    command = " ".join(command if command[0] == "cyconv" else ["python", f"scripts/{command[0]}", *command[1:]])
     sizes = [f"{data['n_train']:,} training", f"{data['n_validation']:,} validation"]
     if any("test_accuracy" in row for section in document.get("summary", []) for row in section["rows"]):
         sizes.append(f"{data['n_test']:,} test")
     return (
-        f"{data['name']}: {', '.join(sizes[:-1])} and {sizes[-1]} images. `python scripts/{command}` on "
+        f"{data['name']}: {', '.join(sizes[:-1])} and {sizes[-1]} images. `{command}` on "
         f"{document['date'][:10]}, {report.machine_sentence(document)} [All numbers]({PUBLISHED.name}/{path.name})."
     )
 

@@ -80,6 +80,19 @@ def call_script(environment, tmp_path):
 
 
 @pytest.fixture
+def call_cyconv(environment, tmp_path):
+    """call_cyconv(*arguments, **options) -> CompletedProcess: ``python -m cyconv`` in a process of its own."""
+
+    def call(*arguments, **options):
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "cyconv", *arguments],
+            **{"cwd": tmp_path, "env": environment, "text": True, "capture_output": True, "timeout": 120, **options},
+        )
+
+    return call
+
+
+@pytest.fixture
 def assert_mistake(tmp_path, capsys):
     """assert_mistake(run, *arguments, sentence=...): exit code 2, one sentence, and the folder is as it was."""
 

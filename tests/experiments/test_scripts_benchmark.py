@@ -216,8 +216,9 @@ def test_a_worker_reports_its_error():
 
 
 def test_whole_runs_are_compared_serially_and_in_parallel(monkeypatch):
-    from cyconv.experiments.commands import exercise3
     from peers import sections, tables
+
+    from cyconv.experiments.commands import exercise3
 
     commands = []
     monkeypatch.setattr(sections.subprocess, "run", lambda command, **options: commands.append(command))

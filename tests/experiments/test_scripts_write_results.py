@@ -84,6 +84,12 @@ def test_what_a_folder_holds_is_published_and_told(write, results, tmp_path):
     assert "training_time" not in kept and "history" not in kept and "/secret" not in kept
 
 
+def test_a_command_of_cyconv_is_told_as_such(write, results, tmp_path):
+    write(results("exercise3", command=["cyconv", "exercise3", "--data", "/secret", "--seeds", "2"]))
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "`cyconv exercise3 --seeds 2` on" in page
+
+
 def test_check_finds_a_page_and_a_published_file_that_were_edited(write, results, tmp_path, capsys):
     write(results("exercise3"))
     page, published = tmp_path / "RESULTS.md", tmp_path / "published" / "exercise3.json"
