@@ -28,6 +28,7 @@ from .datasets import (
     find_cifar100,
     load_cifar10,
     load_cifar100,
+    load_npy,
     load_npz,
     make_shapes,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "get_num_threads",
     "load_cifar10",
     "load_cifar100",
+    "load_npy",
     "load_npz",
     "lr_range_test",
     "make_shapes",

@@ -139,7 +139,9 @@ def check_array(
     ValueError
         If the shape does not match or an element is masked.
     MemoryError
-        If the array does not fit in memory, as can happen with a broadcast one.
+        If the array is not contiguous (a broadcast one, for example) or must
+        be converted, and a copy of it does not fit in memory. One that is used
+        as it is may be mapped from a file and of any size.
     """
     array = as_array(name, value)
     if array.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape)):
@@ -151,8 +153,11 @@ def check_array(
         if native not in accepted:
             listed = " or ".join(str(dtype) for dtype in accepted)
             raise TypeError(f"{name} must have dtype {listed}, but got {describe(array)}")
-        array = array.astype(native, copy=False)
-    check_memory(name, array.nbytes)
+    else:
+        native = array.dtype
+    if array.dtype != native or not (array.flags.aligned and array.flags.c_contiguous):
+        check_memory(name, array.nbytes)
+    array = array.astype(native, copy=False)
     return array if array.flags.aligned else array.copy()
 
 
@@ -196,6 +201,7 @@ def as_images(name: str, value: ArrayLike, image_shape: ImageShape | None = None
         if array.size and (array.min() < 0 or array.max() > 255):
             wrong = array.min() if array.min() < 0 else array.max()
             raise ValueError(f"{name} must hold pixels in 0..255 if they are integers, but got {wrong}")
+        check_memory(name, array.size)
         array = array.astype(np.uint8)
     return array
 

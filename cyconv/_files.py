@@ -315,6 +315,35 @@ def load_arrays(path: StrPath, kind: str, version: int) -> tuple[JsonDict, dict[
     return header, arrays
 
 
+def file_version(path: StrPath) -> tuple[int, ...] | None:
+    """What changes when a file is written again; None where there is no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+
+
+def map_array(path: Path) -> AnyArray:
+    """The array of a ``.npy``, mapped from the file: read-only, and read where it is used.
+
+    No pickle is executed.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a ``.npy``, is damaged, or holds Python objects.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:  # NumPy passes on whatever Python's parser raises
+        raise ValueError(f"path must hold .npy files, but {path} is not one or is damaged: {shorten(error)}") from None
+
+
 def load_foreign_arrays(path: Path) -> dict[str, AnyArray]:
     """Read any ``.npz``, compressed or not.
 

@@ -14,6 +14,7 @@ from ._checks import (
     check_array,
     check_finite,
     check_labels,
+    check_memory,
     check_probabilities,
     check_unsmoothed,
     describe,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class PreparedData:
     """Images, labels and normalisation, as returned by :meth:`Network.prepare`.
 
-    The images are not copied, and uint8 pixels are not converted: each batch is
-    normalised and cut into patches while it is gathered. Prepared data are
+    Contiguous images are not copied, and uint8 pixels are not converted: each
+    batch is normalised and cut into patches while it is gathered. Prepared data are
     immutable and can be used with every network of the same image shape and
     dtype.
 
@@ -74,6 +75,8 @@ class PreparedData:
         elif array.dtype.kind == "f":
             if normalizer is not None:
                 raise ValueError("normalizer must be None for images that are already floats, but got one")
+            if array.dtype != self.dtype:
+                check_memory(name, array.size * self.dtype.itemsize)
             with np.errstate(over="ignore"):  # check_finite reports what overflows the narrower dtype
                 self.values = np.ascontiguousarray(array, dtype=self.dtype)
             check_finite(name, self.values)

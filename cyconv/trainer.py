@@ -22,6 +22,7 @@ from .backend import ops
 from .callbacks import Callback, KeepBest, TrainingEvent, check_callbacks
 from .checkpoint import Checkpoint, read_checkpoint, running_versions, translate_errors, write_checkpoint
 from .datasets import Normalizer, Split
+from .datasets.split import summarise
 from .history import History
 from .network import Network
 from .optimizers import Optimizer, check_optimizer, optimizer_from
@@ -344,7 +345,9 @@ class CyclicTrainer:
             Whether to show a progress bar on stderr or in the notebook; a str
             is used as its title. By default, a bar is shown in a notebook and
             where stderr is a terminal. If it cannot be drawn, training
-            continues without it.
+            continues without it. Before the first update, all images are read
+            once, to fit the normaliser and to recognise the data when a run is
+            resumed; that has a bar of its own where it takes more than a second.
         n_train_evaluated : int, optional
             Evaluate only the first ``n_train_evaluated`` training images;
             by default, all of them.
@@ -411,12 +414,12 @@ class CyclicTrainer:
         signals = SignalRecorder()
         try:
             with signals:
-                run = _Run(self, signals, log_every, checkpoint, checkpoint_every, callbacks)
+                run = _Run(self, signals, log_every, checkpoint, checkpoint_every, progress, callbacks)
                 with contextlib.suppress(StopRequested):
                     with signals.interruptible():
                         run.prepare(train, validation, n_train_evaluated)
                     if not self.history.complete:
-                        run.train(progress)
+                        run.train()
                     elif checkpoint is not None:  # an exception may have prevented the last one
                         run.save(checkpoint, stop=False)
         finally:
@@ -597,6 +600,7 @@ class _Run:
         log_every: int,
         checkpoint: Path | None,
         checkpoint_every: int | None,
+        progress: bool | str | None,
         callbacks: tuple[Callback, ...],
     ) -> None:
         self.trainer = trainer
@@ -604,6 +608,8 @@ class _Run:
         self.log_every = log_every
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.shows_bars = is_interactive() if progress is None else progress is not False
+        self.title = progress if isinstance(progress, str) else None
         self.callbacks = callbacks
         self.total_steps = trainer._total_steps
         self.cycle_ends = trainer._cycle_ends
@@ -628,16 +634,17 @@ class _Run:
         """Check that the data are those of the run and prepare them, without changing the trainer."""
         trainer = self.trainer
         network = trainer.network
-        fingerprints = {"train": train.fingerprint(), "validation": validation.fingerprint() if validation else ""}
+        self.normalizer = network.normalizer
+        fits_normalizer = self.normalizer is None and train.holds_pixels and not trainer.history.complete
+        fingerprints, fitted = self.read(train, validation, fits_normalizer)
         for name, fingerprint in fingerprints.items():
             if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
                 raise ValueError(f"{name} must be the data that this run began with, but its fingerprint differs")
         self.fingerprints = fingerprints
         if trainer.history.complete:
             return
-        self.normalizer = network.normalizer
-        if self.normalizer is None and train.holds_pixels:
-            self.normalizer = Normalizer.fit(train.images)
+        if fits_normalizer:
+            self.normalizer = fitted
         self.train_data = self.prepared(train)
         self.evaluated_train_data = self.train_data
         if n_train_evaluated is not None and n_train_evaluated < len(train):
@@ -653,12 +660,26 @@ class _Run:
             )
             self.first_step = settings["until"]
 
+    def read(
+        self, train: Split, validation: Split | None, fits_normalizer: bool
+    ) -> tuple[dict[str, str], Normalizer | None]:
+        """Read all images once: the fingerprints of the splits, and a normaliser for the training images if needed."""
+        n_bytes = sum(
+            0 if split is None else split.images.nbytes + split.labels.nbytes for split in (train, validation)
+        )
+        title = "reading the images" if self.title is None else f"{self.title}, reading the images"
+        options = dict(total=n_bytes, desc=title, unit="B", unit_scale=True, delay=1.0, leave=False)
+        with ProgressBar(self.shows_bars, **options) as bar:
+            summary = summarise(train, fits_normalizer, bar.update)
+            other = "" if validation is None else summarise(validation, advance=bar.update).fingerprint
+        return {"train": summary.fingerprint, "validation": other}, summary.normalizer
+
     def prepared(self, split: Split, n_images: int | None = None) -> PreparedData:
         """The first images of a split, prepared for the network."""
         normalizer = self.normalizer if split.holds_pixels else None
         return self.trainer.network.prepare(split.images[:n_images], split.labels[:n_images], normalizer=normalizer)
 
-    def train(self, progress: bool | str | None) -> None:
+    def train(self) -> None:
         """Update, log and save until the last step or a signal.
 
         An exception may end this loop at any point: each iteration does whatever is due and has not been done yet,
@@ -670,10 +691,10 @@ class _Run:
         network.normalizer = self.normalizer
         if first == 0:
             network.set_optimizer_state(None)
-        title = progress if isinstance(progress, str) else None
-        shown = is_interactive() if progress is None else progress is not False
         try:
-            with ProgressBar(shown, total=self.total_steps, initial=first, desc=title, unit="step") as bar:
+            with ProgressBar(
+                self.shows_bars, total=self.total_steps, initial=first, desc=self.title, unit="step"
+            ) as bar:
                 while True:
                     self.check_costs()
                     self.take_snapshot()

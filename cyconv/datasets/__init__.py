@@ -4,7 +4,7 @@ from .cifar10 import find_cifar10, load_cifar10
 from .cifar100 import find_cifar100, load_cifar100
 from .download import download_cifar10
 from .normalizer import Normalizer
-from .own import load_npz
+from .own import load_npy, load_npz
 from .shapes import make_shapes
 from .split import Dataset, Split
 
@@ -17,6 +17,7 @@ __all__ = [
     "find_cifar100",
     "load_cifar10",
     "load_cifar100",
+    "load_npy",
     "load_npz",
     "make_shapes",
 ]

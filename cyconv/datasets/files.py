@@ -10,7 +10,7 @@ from .._files import check_path
 from .._typing import StrPath
 from . import cifar10, cifar100
 from .cifar import given_path, is_there
-from .own import load_npz
+from .own import holds_npy, load_npy, load_npz
 from .split import Dataset
 
 
@@ -70,6 +70,7 @@ FORMATS = (
         {"labels": OPTIONS["labels"]},
     ),
     FileFormat("data from an .npz", "an .npz with images and labels", _is_npz, load_npz),
+    FileFormat("data from .npy files", "a folder with the same as .npy files", holds_npy, load_npy),
 )
 
 

@@ -1,13 +1,16 @@
 """Normalisation with the training split's per-pixel mean and standard deviation."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import as_pixels, check_array, check_finite, describe
+from .._checks import as_pixels, check_array, check_finite, check_memory, describe
+from .._typing import AnyArray
 
 _BLOCK = 128  # images per block; the sum of up to 257 bytes fits in 16 bits
+_BLOCK_BYTES = 2**22
 
 
 class Normalizer:
@@ -102,18 +105,10 @@ class Normalizer:
         images = as_pixels("images", images)
         if images.size == 0:
             raise ValueError(f"images must hold at least one image, but got {describe(images)}")
-        total = np.zeros(images.shape[1:], np.int64)
-        total_of_squares = np.zeros(images.shape[1:], np.int64)
-        for start in range(0, len(images), _BLOCK):
-            block = images[start : start + _BLOCK].astype(np.uint16)
-            total += np.add.reduce(block, axis=0, dtype=np.uint16)
-            np.multiply(block, block, out=block)
-            total_of_squares += np.add.reduce(block, axis=0, dtype=np.uint32)
-        n = len(images)
-        # Python integers: n * total_of_squares may exceed 2**64, and the difference must be exact.
-        exact = total.astype(object)
-        variance = (n * total_of_squares.astype(object) - exact * exact).astype(np.float64) / float(n) ** 2
-        return cls(total / n, np.where(variance > 0, np.sqrt(variance), 1.0))
+        sums = PixelSums(images.shape[1:])
+        for block in blocks(images):
+            sums.add(block)
+        return cls(*sums.mean_and_std())
 
     def __call__(self, images: ArrayLike) -> NDArray[np.float32]:
         """Normalise images.
@@ -133,6 +128,7 @@ class Normalizer:
             If the images are not such an array or have another image shape.
         """
         images = as_pixels("images", images, self.mean.shape)
+        check_memory("the normalised images", 4 * images.size)
         values = np.subtract(images, self.centre.astype(np.float32), dtype=np.float32)
         values *= self.scale.astype(np.float32)
         values += self.offset.astype(np.float32)
@@ -143,6 +139,43 @@ class Normalizer:
             f"Normalizer(mean {self.mean.mean():.1f}, standard deviation {self.std.mean():.1f} "
             f"on average over {self.mean.shape})"
         )
+
+
+class PixelSums:
+    """Exact sums over images, of which a `Normalizer` is made.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+    """
+
+    def __init__(self, image_shape: tuple[int, ...]) -> None:
+        self._n_images = 0
+        self._total = np.zeros(image_shape, np.int64)
+        self._total_of_squares = np.zeros(image_shape, np.int64)
+
+    def add(self, block: NDArray[np.uint8]) -> None:
+        """Add the images of one of the `blocks`."""
+        wide = block.astype(np.uint16)
+        self._n_images += len(block)
+        self._total += np.add.reduce(wide, axis=0, dtype=np.uint16)
+        np.multiply(wide, wide, out=wide)
+        self._total_of_squares += np.add.reduce(wide, axis=0, dtype=np.uint32)
+
+    def mean_and_std(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of each pixel; a deviation of 0 becomes 1."""
+        n = self._n_images
+        # Python integers: n * total_of_squares may exceed 2**64, and the difference must be exact.
+        exact = self._total.astype(object)
+        variance = (n * self._total_of_squares.astype(object) - exact * exact).astype(np.float64) / float(n) ** 2
+        return self._total / n, np.where(variance > 0, np.sqrt(variance), 1.0)
+
+
+def blocks(images: AnyArray) -> Iterator[AnyArray]:
+    """Consecutive images, so few that a copy of them is small beside the whole."""
+    step = max(1, min(_BLOCK, _BLOCK_BYTES // images[0].nbytes))
+    for start in range(0, len(images), step):
+        yield images[start : start + step]
 
 
 def _check_statistic(name: str, value: ArrayLike) -> NDArray[np.float64]:

@@ -1,13 +1,15 @@
-"""Your own images and labels, from an ``.npz``."""
+"""Your own images and labels, from an ``.npz`` or from ``.npy`` files."""
 
+import os
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from .._checks import as_pixels, check_integer, describe
-from .._files import check_path, load_foreign_arrays
+from .._files import check_path, load_foreign_arrays, map_array
 from .._typing import AnyArray, StrPath
 from .split import Dataset, Split
 
@@ -63,9 +65,72 @@ def load_npz(path: StrPath, validation_size: int | None = None) -> Dataset:
     Dataset('grey.npz': 17 training, 1 validation and 2 test images of 7 classes)
     """
     path = check_path("path", path)
+    return _make_dataset(path, load_foreign_arrays, validation_size)
+
+
+def load_npy(path: StrPath, validation_size: int | None = None) -> Dataset:
+    """Map your own data set from a folder of ``.npy`` files; the images may be larger than memory.
+
+    The folder holds the arrays of `load_npz`, each in a file of its name as
+    ``numpy.save`` writes it: ``train_images.npy``, ``train_labels.npy`` and so
+    on, or ``images.npy`` and ``labels.npy``. What is said there about them holds
+    here. Pages of the files are read when they are used, and the system may
+    drop them again: uint8 images of shape (n, channels, height, width) or
+    (n, height, width) take no memory of their own. (Training reads them in
+    random order, which takes long on a disk that must seek. Other integers,
+    and arrays in Fortran order, are copied into memory.) The files must not
+    be changed while they are in use.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    validation_size : int, optional
+        As for `load_npz`.
+
+    Returns
+    -------
+    Dataset
+        Its name is that of the folder. Images and labels are read-only.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    TypeError, ValueError
+        If a file is not a ``.npy``, an array is missing, unknown or invalid, or the validation size does not fit.
+    MemoryError
+        If an array must be copied and does not fit in memory.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> np.save(f"{folder.name}/images.npy", np.zeros((20, 32, 32), np.uint8))
+    >>> np.save(f"{folder.name}/labels.npy", np.arange(20) % 7)
+    >>> data = load_npy(folder.name)
+    >>> len(data.train), data.image_shape
+    (17, (1, 32, 32))
+    """
+    path = check_path("path", path)
+    return _make_dataset(path, _map_arrays, validation_size)
+
+
+def holds_npy(path: Path) -> bool:
+    """Whether a folder is one for `load_npy`."""
+    return any(os.path.isfile(path / f"{name}.npy") for name in ("train_images", "images"))
+
+
+def _map_arrays(path: Path) -> dict[str, AnyArray]:
+    if not path.is_dir():
+        raise FileNotFoundError(f"path must be a folder of .npy files, but there is no folder {path}")
+    return {file.stem: map_array(file) for file in sorted(path.glob("*.npy"))}
+
+
+def _make_dataset(path: Path, load: Callable[[Path], dict[str, AnyArray]], validation_size: int | None) -> Dataset:
     if validation_size is not None:
         validation_size = check_integer("validation_size", validation_size, 1)
-    arrays = load_foreign_arrays(path)
+    arrays = load(path)
     _check_names(path, set(arrays))
     if "images" in arrays:
         splits = {"train": _make_split(path, arrays, "")}
@@ -79,12 +144,14 @@ def load_npz(path: StrPath, validation_size: int | None = None) -> Dataset:
         size = validation_size or min(1000, max(1, len(splits["train"]) // 10))
         splits["train"], splits["validation"] = _cut_off(path, splits["train"], size, "validation")
     elif validation_size is not None:
+        kind = "folder" if path.is_dir() else "file"
         raise ValueError(
-            f"validation_size must be None if the file holds validation images, but got {validation_size}, and {path} "
-            f"holds {len(splits['validation'])}"
+            f"validation_size must be None if the {kind} holds validation images, but got {validation_size}, and "
+            f"{path} holds {len(splits['validation'])}"
         )
+    name = os.path.basename(os.path.abspath(path))
     try:
-        return Dataset(**splits, class_names=_class_names(arrays.get("class_names"), splits), name=path.name)
+        return Dataset(**splits, class_names=_class_names(arrays.get("class_names"), splits), name=name)
     except (TypeError, ValueError) as error:
         raise type(error)(f"path must hold a valid data set, but in {path} {error}") from None
 
@@ -140,7 +207,7 @@ def _warn_if_sorted(path: Path, split: Split) -> None:
             f"{path} is sorted by class, so that its last images, which are held out, have other classes than the "
             "training images: shuffle images and labels before saving them",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import itertools
+import mmap
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,9 @@ from .._checks import (
     check_probabilities,
     describe,
 )
+from .._files import file_version
 from .._typing import AnyArray, ImageShape
+from .normalizer import Normalizer, PixelSums, blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,8 @@ class Split:
         Pixels 0 to 255, in the layout of CIFAR-10, or float32 or float64 images
         that are already normalised; lists and tensors are accepted. A
         C-contiguous uint8, float32 or float64 array is not copied; anything else
-        is converted to one.
+        is converted to one. An array that is mapped from a file
+        (``np.load(path, mmap_mode="r")``) may therefore be larger than memory.
     labels : array_like of int, shape (n,), or of float, shape (n, n_classes)
         Class indices from 0, stored as int64; shapes (n, 1) and (1, n) and
         one-hot rows are accepted. Or probabilities whose rows sum to 1.
@@ -111,29 +115,81 @@ class Split:
         same images and labels in the same order. For read-only arrays, such as
         those of a loaded data set, it is computed only once.
         """
-        read_only = _is_read_only(self.images) and _is_read_only(self.labels)
-        if read_only and self in _fingerprints:
-            return _fingerprints[self]
-        digest = hashlib.sha256(repr(self.images.shape).encode())
-        for array, usual in ((self.images, np.uint8), (self.labels, np.int64)):
-            if array.dtype != usual:
-                digest.update(f"{array.dtype.name} {array.shape}".encode())
-            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
-        if read_only:
-            _fingerprints[self] = digest.hexdigest()
-        return digest.hexdigest()
+        return summarise(self).fingerprint
 
 
-_fingerprints: weakref.WeakKeyDictionary[Split, str] = weakref.WeakKeyDictionary()  # of read-only splits
+_Versions: TypeAlias = tuple[tuple[int, ...] | None, tuple[int, ...] | None]  # of images and labels
 
 
-def _is_read_only(array: object) -> bool:
-    """Whether neither the array nor any array that it is a view of is writable."""
+class Summary(NamedTuple):
+    """What is computed from all images of a split.
+
+    Attributes
+    ----------
+    fingerprint : str
+    normalizer : Normalizer or None
+    """
+
+    fingerprint: str
+    normalizer: Normalizer | None
+
+
+_summaries: weakref.WeakKeyDictionary[Split, tuple[_Versions, Summary]] = weakref.WeakKeyDictionary()
+
+
+def summarise(
+    split: Split, fits_normalizer: bool = False, advance: Callable[[int], object] = lambda n_bytes: None
+) -> Summary:
+    """Fingerprint of a split, and a normaliser fitted to its images, in one pass over them.
+
+    Of a split that cannot change, what was computed once is remembered.
+
+    Parameters
+    ----------
+    split : Split
+    fits_normalizer : bool, default False
+        Whether the normaliser is needed; only for pixels.
+    advance : callable, optional
+        Called with the number of bytes each time that some images have been read.
+
+    Returns
+    -------
+    Summary
+    """
+    versions = _version(split.images), _version(split.labels)
+    if split in _summaries:
+        known, summary = _summaries[split]
+        if known == versions and (summary.normalizer is not None or not fits_normalizer):
+            return summary
+    digest = hashlib.sha256(repr(split.images.shape).encode())
+    sums = PixelSums(split.images.shape[1:]) if fits_normalizer else None
+    for array, usual in ((split.images, np.uint8), (split.labels, np.int64)):
+        if array.dtype != usual:
+            digest.update(f"{array.dtype.name} {array.shape}".encode())
+        for block in blocks(array):
+            digest.update(block.astype(block.dtype.newbyteorder("<"), copy=False).data)
+            if sums is not None and array is split.images:
+                sums.add(block)
+            advance(block.nbytes)
+    summary = Summary(digest.hexdigest(), None if sums is None else Normalizer(*sums.mean_and_std()))
+    if None not in versions:
+        _summaries[split] = versions, summary
+    return summary
+
+
+def _version(array: object) -> tuple[int, ...] | None:
+    """What changes when the elements of a read-only array do: the version of the file that it is mapped from.
+
+    () if they are in memory that nothing writes to; None if they may change unnoticed.
+    """
+    version: tuple[int, ...] | None = ()
     while isinstance(array, np.ndarray):
         if array.flags.writeable:
-            return False
+            return None
+        if isinstance(array, np.memmap):
+            version = None if array.filename is None else file_version(array.filename)
         array = array.base
-    return array is None
+    return version if array is None or isinstance(array, mmap.mmap) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,9 +66,9 @@ def data_parser(description: str, output: str, resumable: bool = False) -> argpa
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="the folder of CIFAR-10 or CIFAR-100, its parent, the original .tar.gz, or an .npz with your own images "
-        "(see cyconv.load_npz); the default is $CYCONV_DATA, or else CIFAR-10 in ./data, the user's cache folder or "
-        "Keras' folder, or else a synthetic data set of shapes",
+        help="the folder of CIFAR-10 or CIFAR-100, its parent, the original .tar.gz, or an .npz or a folder of .npy "
+        "files with your own images (see cyconv.load_npz and load_npy); the default is $CYCONV_DATA, or else CIFAR-10 "
+        "in ./data, the user's cache folder or Keras' folder, or else a synthetic data set of shapes",
     )
     parser.add_argument(
         "--labels",

@@ -1,15 +1,15 @@
 """Descriptions of data sets, which are sent to other processes and machines in place of the data."""
 
+import glob
 import hashlib
 import multiprocessing
-import os
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from .._checks import check_choice, check_flag, describe
-from .._files import check_path
+from .._files import check_path, file_version
 from .._typing import JsonDict, StrPath
 from ..datasets import Dataset, make_shapes
 from ..datasets.files import OPTIONS, check_options, load_data
@@ -23,7 +23,8 @@ class DataSource:
     ----------
     folder : str or None
         Where the data are: a folder or an archive of CIFAR-10 or CIFAR-100,
-        or an ``.npz`` for `load_npz`; None for `make_shapes`.
+        an ``.npz`` for `load_npz`, or a folder for `load_npy`; None for
+        `make_shapes`.
     protocol : {"full", "batch1"}
         Which images to train and validate on. For CIFAR-10, ``"full"``: 49,000
         and the last 1,000, as in the assignment; ``"batch1"``: batch 1 and
@@ -60,19 +61,18 @@ class DataSource:
 
     def load(self) -> Dataset:
         """Load the `Dataset`; equal sources share one object, unless a file has changed in the meantime."""
-        return _load(self, _version(self.folder))
+        return _load(self, _versions(self.folder))
 
 
-def _version(path: str | None) -> tuple[int, int, int] | None:
-    """What changes when a file is written again; None for a folder."""
-    if path is None or not os.path.isfile(path):
-        return None
-    status = os.stat(path)
-    return status.st_mtime_ns, status.st_size, status.st_ino
+def _versions(folder: str | None) -> tuple[tuple[int, ...] | None, ...]:
+    """What changes when a file is written again: the archive, the ``.npz``, or a ``.npy`` in the folder."""
+    if folder is None:
+        return ()
+    return tuple(map(file_version, [folder, *sorted(glob.glob(f"{glob.escape(folder)}/*.npy"))]))
 
 
 @lru_cache(maxsize=1)
-def _load(source: DataSource, version: tuple[int, int, int] | None) -> Dataset:
+def _load(source: DataSource, versions: tuple[tuple[int, ...] | None, ...]) -> Dataset:
     options = {option: getattr(source, option) for option in OPTIONS}
     if source.folder is None:
         check_options("the synthetic shapes", options, {"protocol": OPTIONS["protocol"]})

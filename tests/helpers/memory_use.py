@@ -4,6 +4,8 @@ import contextlib
 import json
 import re
 import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 
@@ -66,5 +68,62 @@ def fit():
     return resident("VmHWM") - before
 
 
+def mapped(dtype, folder):
+    """MiB of images in a file, and the most that work on them adds outside the file's pages, with a limit of 150."""
+    import resource
+
+    import cyconv
+
+    folder = Path(folder)
+    n = 600 * 2**20 // (3072 * np.dtype(dtype).itemsize)
+    rng = np.random.default_rng(0)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", dtype, (n, 3, 32, 32))
+    for start in range(0, n, 10_000):
+        part = images[start : start + 10_000]
+        part[:] = rng.integers(0, 256, part.shape, np.uint8) if dtype == "uint8" else rng.standard_normal(part.shape)
+    del images, part
+    np.save(folder / "labels.npy", np.arange(n) % 10)
+
+    network = cyconv.Network(filter_size=4, n_filters=10, n_hidden=50)
+    schedule = cyconv.CyclicSchedule(eta_min=1e-5, eta_max=1e-1, step_size=20, n_cycles=1)
+    augmentation = cyconv.Augmentation(flip=True, shift=2)
+    trainer = cyconv.CyclicTrainer(network, schedule, momentum=0.9, augmentation=augmentation, snapshots=True)
+    before = resident("VmData")
+    resource.setrlimit(resource.RLIMIT_DATA, 2 * [int((before + 150) * 2**20)])  # a copy is a MemoryError
+    peak = resident("RssAnon")
+    with sampled("RssAnon") as samples:
+        if dtype == "uint8":
+            data = cyconv.load_npy(folder)
+            train, validation = data.train, data.validation
+        else:
+            images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+            train, validation = cyconv.Split(images, labels), cyconv.Split(images[:1000], labels[:1000])
+        trainer.fit(train, validation, log_every=20, checkpoint=folder / "checkpoint.npz", progress=False)
+        network.evaluate(train)
+        cyconv.CyclicTrainer.resume(folder / "checkpoint.npz").fit(train, validation, progress=False)
+        cyconv.lr_range_test(network, train, n_steps=20)
+        cyconv.Ensemble.from_snapshots(network, trainer.snapshots).predict(train)
+    return {"images": n * 3072 * np.dtype(dtype).itemsize // 2**20, "peak": max(samples) - peak}
+
+
+@contextlib.contextmanager
+def sampled(which):
+    """The values of `resident` every few milliseconds."""
+    samples, stop = [], threading.Event()
+
+    def sample():
+        while not stop.wait(0.003):
+            samples.append(resident(which))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
+
+
 if __name__ == "__main__":
-    print(json.dumps({"steps": steps, "fit": fit}[sys.argv[1]]()))
+    cases = {"steps": steps, "fit": fit, "mapped": mapped}
+    print(json.dumps(cases[sys.argv[1]](*sys.argv[2:])))

@@ -11,6 +11,7 @@ from concurrency import in_threads
 from tiny_run import EVERYTHING, PLAIN, digest, fit, make_data, make_network, make_trainer, set_call_seconds
 
 import cyconv
+from cyconv.datasets.normalizer import blocks
 
 pytestmark = pytest.mark.usefixtures("on_one_thread")
 
@@ -420,3 +421,29 @@ def test_trainers_are_copied_and_pickled():
     fit(trainer)
     for twin in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
         assert digest(twin) == digest(trainer) and twin.settings == trainer.settings
+
+
+def test_images_are_read_once_before_training_and_never_again_if_they_cannot_change(monkeypatch):
+    read = []
+
+    def counted(array):
+        read.append(array)
+        return blocks(array)
+
+    monkeypatch.setattr("cyconv.datasets.split.blocks", counted)
+    monkeypatch.setattr("cyconv.datasets.normalizer.blocks", counted)
+    splits = make_data()
+    fit(make_trainer(), splits)
+    assert [sum(array is split.images for array in read) for split in splits] == [1, 1]
+    fit(make_trainer(), splits)
+    assert [sum(array is split.images for array in read) for split in splits] == [2, 2]
+    for split in splits:
+        split.images.flags.writeable = split.labels.flags.writeable = False
+    for split in splits:
+        split.fingerprint()
+    trainers = [make_trainer(), make_trainer()]
+    fit(trainers[0], splits)
+    read.clear()
+    fit(trainers[1], splits)
+    assert not read and digest(trainers[0]) == digest(trainers[1])
+    assert np.array_equal(trainers[1].network.normalizer.mean, cyconv.Normalizer.fit(splits[0].images).mean)

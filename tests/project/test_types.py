@@ -33,6 +33,7 @@ found: Path | None = cyconv.find_cifar10()
 archive: Path = cyconv.download_cifar10(folder, progress=False)
 data = cyconv.load_cifar100(folder, labels="coarse", validation_size=1000)
 data = cyconv.load_npz("my.npz")
+data = cyconv.load_npy(folder, validation_size=1000)
 shape: tuple[int, int, int] = data.image_shape
 images: NDArray[np.uint8] = data.train.images
 labels: NDArray[np.int64] = data.train.labels

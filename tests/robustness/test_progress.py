@@ -4,12 +4,16 @@ import io
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
 import tqdm
 from builds import subprocess_environment
-from tiny_run import digest, fit, make_trainer
+from tiny_run import digest, fit, make_data, make_trainer
+
+import cyconv
+from cyconv.datasets import normalizer, split
 
 
 class Stream(io.StringIO):
@@ -79,6 +83,19 @@ def test_an_exception_of_a_signal_handler_while_drawing_is_not_swallowed(monkeyp
             fit(make_trainer(), progress=True)
     finally:
         signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("seconds, title", [(0, True), (0.25, True), (0.25, "a title")])
+def test_reading_the_images_has_a_bar_if_it_takes_longer_than_a_second(monkeypatch, capsys, seconds, title):
+    add = split.PixelSums.add
+    monkeypatch.setattr(split.PixelSums, "add", lambda self, block: time.sleep(seconds) or add(self, block))
+    monkeypatch.setattr(normalizer, "_BLOCK_BYTES", 1)
+    trainer = make_trainer(step_size=1)
+    fit(trainer, [cyconv.Split(part.images[:20], part.labels[:20]) for part in make_data()], progress=title)
+    shown = capsys.readouterr().err
+    assert trainer.network.normalizer is not None and "6/6" in shown
+    assert ("reading the images" in shown) == (seconds > 0)
+    assert title is True or (f"{title}, reading the images" in shown and f"{title}: 100%" in shown)
 
 
 NOTEBOOK = """
