@@ -195,6 +195,7 @@ def test_lazy_modules_are_not_imported_with_the_package():
         "cyconv.experiments",
         "cyconv.experiments.plots",
         "cyconv.reference",
+        "cyconv.sklearn",
         "cyconv.experiments.report",
         "cyconv.experiments.search",
     ]
