@@ -138,6 +138,14 @@ def _image_weights(
     return weighted
 
 
+def _detached(value: Any) -> Any:
+    """A floating-point tensor of PyTorch as an array of float64, which is exact; anything else as it is."""
+    try:
+        return value.detach().cpu().double().numpy() if value.is_floating_point() else value
+    except Exception:  # no tensor, or one that cannot be an array, which `check_array` reports
+        return value
+
+
 def _check_normalizer(value: object, image_shape: ImageShape) -> None:
     if value is None:
         return
@@ -333,9 +341,52 @@ class Network:
             If a name, shape or dtype does not match, or a value is not finite.
             The network is unchanged then.
         """
-        store = self._packed(self._checked("mapping", mapping), "the parameters")
+        self._replace_parameters("mapping", mapping)
+
+    def _replace_parameters(self, name: str, mapping: Mapping[str, ArrayLike]) -> None:
+        store = self._packed(self._checked(name, mapping), "the parameters")
         with self._lock:
             self._store = store  # a single assignment, so that an exception cannot leave half of them replaced
+
+    def state_dict(self) -> dict[str, Any]:
+        """All parameters as tensors of PyTorch, which must be installed.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            New tensors with the names, shapes and values of :attr:`parameters`, for the
+            ``load_state_dict`` of a module whose layers are ``conv`` (a ``Conv2d`` with
+            ``stride=filter_size``), ``hidden`` and ``output`` (each a ``Linear``).
+            :attr:`normalizer` is not among them.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise ImportError(f"state_dict needs PyTorch, but {error}; parameters holds the same as arrays") from None
+        return {name: torch.from_numpy(array.copy()) for name, array in self.parameters.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Replace all parameters by those of a PyTorch module.
+
+        Parameters
+        ----------
+        state_dict : dict of str to torch.Tensor or array
+            As :meth:`state_dict`; tensors may be on any device, of any floating-point
+            type and require gradients. Arrays are those of :meth:`set_parameters`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for :meth:`set_parameters`; the network is unchanged then.
+        """
+        if isinstance(state_dict, Mapping):
+            state_dict = {name: _detached(value) for name, value in state_dict.items()}
+        self._replace_parameters("state_dict", state_dict)
 
     def _checked(self, name: str, mapping: Mapping[str, ArrayLike]) -> Parameters:
         shapes = self._layout.shapes

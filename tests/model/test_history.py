@@ -90,6 +90,18 @@ def test_pandas_reads_the_curves_as_columns(history):
     assert pandas.DataFrame(History()).empty
 
 
+@pytest.mark.optional
+@pytest.mark.parametrize("validated", [True, False])
+def test_pandas_reads_the_csv_as_it_reads_the_history(history, tmp_path, validated):
+    pandas = pytest.importorskip("pandas")
+    if not validated:
+        history = History()
+        history.append(0, 1e-5, (2.5, 2.75, 0.1))
+    history.to_csv(tmp_path / "history.csv")
+    read, frame = pandas.read_csv(tmp_path / "history.csv", float_precision="round_trip"), pandas.DataFrame(history)
+    pandas.testing.assert_frame_equal(read[list(frame)], frame, check_exact=True)
+
+
 def test_as_an_array_it_has_an_element_per_point(history):
     assert [point.acc_val for point in np.asarray(history)] == [0.09, 0.0]
     with pytest.raises(TypeError):

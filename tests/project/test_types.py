@@ -50,6 +50,7 @@ deep = cyconv.Network((2, 4), [3, 10], np.array([50, 20]), dtype=np.float64, ima
 weight = 0.5 * net.parameters["conv.weight"]
 net.set_parameters({name: array.astype(np.float64) for name, array in net.parameters.items()})
 net.set_parameters(deep.parameters)
+net.load_state_dict(deep.state_dict())
 probabilities: NDArray[np.floating] = net.predict_proba(X)
 classes: NDArray[np.int64] = net.predict(data.test)
 cost, gradients = net.loss_and_gradients(X, labels, l2=0.0, label_smoothing=0.0)
