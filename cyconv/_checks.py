@@ -280,7 +280,7 @@ def as_labels(name: str, value: ArrayLike, n_images: int, n_classes: int | None 
     """
     array = as_numbers(name, value)
     if array.ndim == 2:
-        if array.shape == (n_images, n_classes or max(array.shape[1], 2)) and _is_one_hot(array):
+        if array.shape == (n_images, n_classes or max(array.shape[1], 2)) and is_one_hot(array):
             array = array.argmax(axis=1)
         elif array.shape in ((n_images, 1), (1, n_images)):
             array = array.reshape(-1)
@@ -290,7 +290,7 @@ def as_labels(name: str, value: ArrayLike, n_images: int, n_classes: int | None 
     return labels
 
 
-def _is_one_hot(array: AnyArray) -> bool:
+def is_one_hot(array: AnyArray) -> bool:
     return (
         array.dtype.kind in "biuf"
         and bool(((array == 0) | (array == 1)).all())
@@ -371,7 +371,7 @@ def check_unsmoothed(label_smoothing: float, name: str = "labels") -> None:
 
 def are_probabilities(labels: AnyArray) -> bool:
     """Whether labels are rows of floats, and not one-hot rows, which are classes."""
-    return labels.ndim == 2 and labels.dtype.kind == "f" and labels.shape[1] > 1 and not _is_one_hot(labels)
+    return labels.ndim == 2 and labels.dtype.kind == "f" and labels.shape[1] > 1 and not is_one_hot(labels)
 
 
 def check_probabilities(name: str, value: ArrayLike, n: int, n_classes: int, dtype: DTypeLike) -> FloatArray:

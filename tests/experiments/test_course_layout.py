@@ -61,6 +61,29 @@ def test_a_network_accepts_the_courses_parameters(rng):
     np.testing.assert_array_equal(network.parameters["conv.weight"][1, 2], arrays["Fs"][:, :, 2, 1])
 
 
+def test_parameters_survive_a_round_trip(rng):
+    network = cyconv.Network(filter_size=4, n_filters=2, n_hidden=10, dtype="float64")
+    network.set_parameters({name: rng.standard_normal(array.shape) for name, array in network.parameters.items()})
+    arrays = course_layout.parameters_to_course(network.parameters)
+    assert arrays["Fs"].shape == (4, 4, 3, 2) and arrays["Fs_b"].shape == (2, 1)
+    back = course_layout.parameters_from_course(arrays)
+    assert all(np.array_equal(back[name], array) for name, array in network.parameters.items())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flat_filters_are_accepted(rng, channels):
+    arrays = {**course_parameters(rng), "Fs": rng.standard_normal((4, 4, channels, 2))}
+    flat = {**arrays, "Fs_flat": arrays["Fs"].reshape(-1, 2)}
+    del flat["Fs"]
+    expected = course_layout.parameters_from_course(arrays)
+    found = course_layout.parameters_from_course(flat, channels)
+    assert all(np.array_equal(found[name], array) for name, array in expected.items())
+    both = course_layout.parameters_from_course({**flat, "Fs": arrays["Fs"], "Fs_flat": np.zeros(1)})
+    np.testing.assert_array_equal(both["conv.weight"], expected["conv.weight"])
+    with pytest.raises(ValueError, match=r"^Fs_flat must have f²·3 rows, where f is an integer, but got .*\(47, 2\)"):
+        course_layout.parameters_from_course({**flat, "Fs_flat": np.zeros((47, 2))})
+
+
 def course_parameters(rng):
     return {
         "Fs": rng.standard_normal((4, 4, 3, 2)),

@@ -885,6 +885,38 @@ EntryPoint(
 )
 
 
+EntryPoint(
+    "parameters_to_course",
+    lambda parameters: course_layout.parameters_to_course(parameters)["W2"],
+    lambda rng: {"parameters": dict(ALIKE[0].parameters)},
+    lambda parameters: parameters["output.weight"],
+    refusals=[KeyError],
+    words=[*ALIKE[0].parameters, "weight", "n_filters"],
+)
+
+
+def a_student(rng):
+    """Gradients by the reference, of images 8 pixels wide."""
+    arrays = course_arrays(rng)["arrays"]
+    X, labels = rng.standard_normal((192, 3)), rng.integers(0, 4, 3)
+    parameters = course_layout.parameters_from_course(arrays)
+    _, gradients = cyconv.reference.loss_and_gradients(
+        parameters, course_layout.images_from_columns(X, (3, 8, 8)), labels, 0.1
+    )
+    student = course_layout.gradients_to_course(gradients)
+    return {"student": student, "X": X, "Y": labels, "parameters": arrays, "l2": 0.1, "image_shape": (3, 8, 8)}
+
+
+EntryPoint(
+    "compare_gradients",
+    lambda **arguments: course_layout.compare_gradients(**arguments, tolerance=1e9).wrong is None,
+    a_student,
+    lambda **arguments: False,
+    refusals=[KeyError],
+    words=["arrays", "Fs", "Fs_b", "W1", "W2", "b1", "b2", "weight", "filter_size", "n_classes", "student", "grad_"],
+)
+
+
 def some_gradients(rng):
     return {"gradients": ALIKE[0].loss_and_gradients(images_of(rng), np.zeros(7, int))[1]}
 

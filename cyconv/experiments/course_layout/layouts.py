@@ -1,15 +1,4 @@
-"""Conversion between the array layouts of DD2424's assignment 3 and those of cyconv.
-
-The course keeps n images as the columns of a matrix (3072 × n, one colour
-plane after the other), filters as ``Fs`` (f, f, 3, nf) and patches as ``MX``
-(n_p, 3f², n). It flattens the output of the convolution patch by patch, with
-all filters of a patch next to each other, and orders the columns of ``W1``
-accordingly. cyconv uses PyTorch's layouts: images (n, C, H, W), filters (nf,
-C, f, f), and the output flattened filter by filter. The values of a patch are
-in the order (row, column, channel) in the course and (channel, row, column)
-in cyconv; both count patches row by row. The course's convolution has no bias;
-here it is called ``Fs_b``.
-"""
+"""Conversion of arrays between the course's layouts and cyconv's."""
 
 import math
 import zipfile
@@ -20,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import as_array, check_array, check_finite, check_image_shape, check_integer, describe
-from .._files import check_path
-from .._typing import AnyArray, FloatArray, Parameters, StrPath
+from ..._checks import as_array, check_array, check_finite, check_image_shape, check_integer, describe
+from ..._files import check_path
+from ..._typing import AnyArray, FloatArray, Parameters, StrPath
 
 #: The course's names of cyconv's parameters.
 NAMES = {
@@ -37,6 +26,14 @@ NAMES = {
 RESULTS = ("X", "Y", "y", "MX", "Fs_flat", "conv_outputs", "conv_outputs_mat", "conv_flat", "X1", "P", "loss", "cost")
 
 FLOATS = (np.float32, np.float64)
+_SHAPES = {
+    "conv.weight": ("nf", "C", "f", "f"),
+    "conv.bias": ("nf",),
+    "hidden.weight": ("nh", "nf·n_p"),
+    "hidden.bias": ("nh",),
+    "output.weight": ("K", "nh"),
+    "output.bias": ("K",),
+}
 
 
 def images_from_columns(columns: ArrayLike, image_shape: Sequence[int] = (3, 32, 32)) -> AnyArray:
@@ -236,16 +233,18 @@ def _check_hidden(weight: ArrayLike, n_filters: int) -> tuple[AnyArray, int]:
     return weight, n_filters
 
 
-def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
+def parameters_from_course(arrays: Mapping[str, ArrayLike], channels: int = 3) -> Parameters:
     """Convert the course's ``Fs``, ``W1``, ``b1``, ``W2``, ``b2`` to parameters for `Network.set_parameters`.
 
     Parameters
     ----------
     arrays : mapping of str to array_like of float
-        ``Fs`` (f, f, C, nf), ``W1`` (nh, n_p·nf), ``W2`` (K, nh), and the biases
-        as vectors or as columns. The convolution's bias ``Fs_b`` (nf,) is
-        optional. The other arrays of a debug file (`RESULTS` and gradients)
-        are ignored.
+        ``Fs`` (f, f, C, nf) or ``Fs_flat`` (f²·C, nf), ``W1`` (nh, n_p·nf),
+        ``W2`` (K, nh), and the biases as vectors or as columns. The
+        convolution's bias ``Fs_b`` (nf,) is optional. ``Fs_flat`` beside ``Fs``
+        and the other arrays of a debug file (`RESULTS` and gradients) are ignored.
+    channels : int, default 3
+        C, of ``Fs_flat``.
 
     Returns
     -------
@@ -270,19 +269,23 @@ def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
      'output.weight': (10, 10), 'output.bias': (10,)}
     """
     names = tuple(NAMES.values())
-    _check_mapping("arrays", arrays, [name for name in names if name != "Fs_b"])
+    is_flat = isinstance(arrays, Mapping) and "Fs_flat" in arrays and "Fs" not in arrays
+    _check_mapping("arrays", arrays, ["Fs_flat" if is_flat else "Fs", "W1", "b1", "W2", "b2"])
     for name in arrays:
         if name not in names + RESULTS and not str(name).startswith("grad_"):
             raise ValueError(
                 f"arrays must hold only {', '.join(names)} and the other arrays of the course's debug files, "
                 f"but got {describe(name)}"
             )
-    filters = check_array("Fs", arrays["Fs"], ("f", "f", "C", "nf"), FLOATS)
-    n_filters = filters.shape[-1]
+    if is_flat:
+        filters = _filters_from_flat(arrays["Fs_flat"], check_integer("channels", channels, 1))
+    else:
+        filters = filters_from_course(check_array("Fs", arrays["Fs"], ("f", "f", "C", "nf"), FLOATS))
+    n_filters = len(filters)
     hidden = check_array("W1", arrays["W1"], ("nh", "n_p·nf"), FLOATS)
     output = check_array("W2", arrays["W2"], ("K", len(hidden)), FLOATS)
     parameters = {
-        "conv.weight": filters_from_course(filters),
+        "conv.weight": filters,
         "conv.bias": _bias(arrays, "Fs_b", n_filters) if "Fs_b" in arrays else np.zeros(n_filters, filters.dtype),
         "hidden.weight": hidden_from_course(hidden, n_filters),
         "hidden.bias": _bias(arrays, "b1", len(hidden)),
@@ -294,9 +297,41 @@ def parameters_from_course(arrays: Mapping[str, ArrayLike]) -> Parameters:
     return parameters
 
 
+def _filters_from_flat(filters: ArrayLike, channels: int) -> FloatArray:
+    filters = check_array("Fs_flat", filters, ("f²·C", "nf"), FLOATS)
+    f = math.isqrt(len(filters) // channels)
+    if not f or f * f * channels != len(filters):
+        raise ValueError(f"Fs_flat must have f²·{channels} rows, where f is an integer, but got {describe(filters)}")
+    return filters_from_course(filters.reshape(f, f, channels, filters.shape[1]))
+
+
 def _bias(arrays: Mapping[str, ArrayLike], name: str, length: int) -> FloatArray:
     """A bias as a vector; the course keeps it as a column."""
     return check_array(name, as_array(name, arrays[name]).reshape(-1), (length,), FLOATS)
+
+
+def parameters_to_course(parameters: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
+    """The inverse of `parameters_from_course`.
+
+    Parameters
+    ----------
+    parameters : mapping of str to ndarray
+        Those of a network with one filter size and one hidden layer.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``Fs`` (f, f, C, nf), ``W1`` (nh, n_p·nf), ``W2`` (K, nh), and the biases
+        ``Fs_b``, ``b1`` and ``b2`` as columns.
+
+    Examples
+    --------
+    >>> from cyconv import Network
+    >>> network = Network(filter_size=4, n_filters=2, n_hidden=10, dtype="float64")
+    >>> {name: array.shape for name, array in parameters_to_course(network.parameters).items()}
+    {'Fs': (4, 4, 3, 2), 'Fs_b': (2, 1), 'W1': (10, 128), 'b1': (10, 1), 'W2': (10, 10), 'b2': (10, 1)}
+    """
+    return _to_course("parameters", parameters)
 
 
 def gradients_to_course(gradients: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
@@ -323,24 +358,22 @@ def gradients_to_course(gradients: Mapping[str, ArrayLike]) -> dict[str, FloatAr
     {'grad_Fs_flat': (48, 2), 'grad_Fs_b': (2, 1), 'grad_W1': (10, 128), 'grad_b1': (10, 1), 'grad_W2': (10, 10),
      'grad_b2': (10, 1)}
     """
-    shapes = {
-        "conv.weight": ("nf", "C", "f", "f"),
-        "conv.bias": ("nf",),
-        "hidden.weight": ("nh", "nf·n_p"),
-        "hidden.bias": ("nh",),
-        "output.weight": ("K", "nh"),
-        "output.bias": ("K",),
-    }
-    _check_mapping("gradients", gradients, shapes)
-    arrays = {name: check_array(name, gradients[name], shape, FLOATS) for name, shape in shapes.items()}
-    filters = filters_to_course(arrays["conv.weight"])
+    arrays = _to_course("gradients", gradients)
+    filters = arrays.pop("Fs")
+    arrays = {"Fs_flat": filters.reshape(math.prod(filters.shape[:3]), filters.shape[3]), **arrays}
+    return {f"grad_{name}": array for name, array in arrays.items()}
+
+
+def _to_course(name: str, mapping: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
+    _check_mapping(name, mapping, _SHAPES)
+    arrays = {key: check_array(key, mapping[key], shape, FLOATS) for key, shape in _SHAPES.items()}
     return {
-        "grad_Fs_flat": filters.reshape(math.prod(filters.shape[:3]), filters.shape[3]),
-        "grad_Fs_b": arrays["conv.bias"][:, None],
-        "grad_W1": hidden_to_course(arrays["hidden.weight"], filters.shape[3]),
-        "grad_b1": arrays["hidden.bias"][:, None],
-        "grad_W2": arrays["output.weight"],
-        "grad_b2": arrays["output.bias"][:, None],
+        "Fs": filters_to_course(arrays["conv.weight"]),
+        "Fs_b": arrays["conv.bias"][:, None],
+        "W1": hidden_to_course(arrays["hidden.weight"], len(arrays["conv.weight"])),
+        "b1": arrays["hidden.bias"][:, None],
+        "W2": arrays["output.weight"],
+        "b2": arrays["output.bias"][:, None],
     }
 
 
