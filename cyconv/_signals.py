@@ -31,6 +31,10 @@ class Interrupted(KeyboardInterrupt):
 
     signum: int | None = None
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class StopRequested(BaseException):
     """Raised by a signal inside `SignalRecorder.interruptible`."""

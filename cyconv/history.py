@@ -1,22 +1,27 @@
 """The history of a training run: curves, learning rates and times."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from csv import writer
 from dataclasses import make_dataclass
-from typing import Any, Literal, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ._checks import as_array, check_array, check_integer, check_real, describe
 from ._files import atomic_write, load_arrays, save_arrays
+from ._tables import Table
 from ._typing import AnyArray, JsonDict, StrPath
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVES = ("cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "update_steps", "learning_rates")
 TIMES = ("training_time", "update_time", "evaluation_time")
 
 _KIND, _VERSION = "history", 1
+_SHOWN = 5  # points in the table of a notebook
 _Point = make_dataclass("_Point", CURVES)
 _CurveOfFloats: TypeAlias = Literal[
     "cost_train", "cost_val", "loss_train", "loss_val", "acc_train", "acc_val", "learning_rates"
@@ -166,6 +171,50 @@ class History(Mapping[str, Any]):
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
         return f"<History: {self.n_points} points to step {self.last_step}, {self.training_time:.1f} s, {state}>"
+
+    def _repr_html_(self) -> str:
+        """The last points and the best one."""
+        columns: dict[str, Callable[[dict[str, Any]], str]] = {
+            "update step": lambda point: f"{point['update_steps']:,}",
+            "learning rate": lambda point: f"{point['learning_rates']:.3g}",
+            "training loss": lambda point: f"{point['loss_train']:.4f}",
+            "training accuracy": lambda point: f"{100 * point['acc_train']:.2f} %",
+            "validation loss": lambda point: f"{point['loss_val']:.4f}",
+            "validation accuracy": lambda point: f"{100 * point['acc_val']:.2f} %",
+        }
+        points = [dict(zip(CURVES, values)) for values in self._points]
+        if not any(math.isfinite(point["acc_val"]) for point in points):
+            columns = dict(list(columns.items())[:4])
+        rows = [[cell(point) for cell in columns.values()] for point in points[-_SHOWN:]]
+        times = f"{self.update_time:.1f} s in updates and {self.evaluation_time:.1f} s in evaluation"
+        remark = (
+            f"{self.n_points} points, {'complete' if self.complete else 'incomplete'}. {self.training_time:.1f} s, "
+        )
+        remark += f"of which {times}."
+        if len(columns) > 4:
+            best = max(points, key=lambda point: (point["acc_val"], -point["update_steps"]))
+            remark += (
+                f" Best validation accuracy: {100 * best['acc_val']:.2f} %, after {best['update_steps']:,} updates."
+            )
+        return Table(list(columns), rows, remark)._repr_html_()
+
+    def plot(self, title: str = "", **options: Any) -> "Figure":
+        """Draw loss and accuracy on training and validation data.
+
+        Parameters
+        ----------
+        title : str, default ""
+        **options
+            For `cyconv.plots.plot_train_validation`, such as ``boundaries``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Which a notebook shows as a cell's last line.
+        """
+        from .experiments.plots import plot_train_validation
+
+        return plot_train_validation(self, title, **options)
 
     def header(self) -> JsonDict:
         """Everything but the curves, as JSON values."""

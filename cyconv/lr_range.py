@@ -22,7 +22,7 @@ DIVERGED = 4.0
 NOISE = 5.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LrRangeResult:
     """Result of `lr_range_test`.
 
@@ -48,6 +48,13 @@ class LrRangeResult:
     eta_min: float | None
     eta_max: float | None
     diverged: bool
+
+    def __repr__(self) -> str:
+        if self.eta_min is None or self.eta_max is None:
+            found = "no bounds suggested"
+        else:
+            found = f"eta_min {self.eta_min:.3g}, eta_max {self.eta_max:.3g}"
+        return f"<LrRangeResult: {len(self.costs)} steps, {found}{', diverged' if self.diverged else ''}>"
 
 
 def lr_range_test(

@@ -1,5 +1,6 @@
 """The network: a patchify convolution, dense layers, softmax."""
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from ._checks import (
 )
 from ._files import load_arrays, save_arrays
 from ._kernels.processor import MAX_BRANCHES, MAX_HIDDEN
+from ._tables import Table
 from ._typing import AnyArray, FloatArray, ImageShape, IntArray, JsonDict, Parameters, Sizes, SizesLike, StrPath
 from .augmentation import NO_AUGMENTATION, Augmentation
 from .backend import dispatch, ops
@@ -58,6 +60,10 @@ class Evaluation(NamedTuple):
     loss: float
     cost: float
     accuracy: float
+
+    def _repr_html_(self) -> str:
+        cells = [f"{self.loss:.4f}", f"{self.cost:.4f}", f"{100 * self.accuracy:.2f} %"]
+        return Table(["loss", "cost", "accuracy"], [cells])._repr_html_()
 
 
 class _Settings(TypedDict, total=False):
@@ -303,6 +309,41 @@ class Network:
     def n_parameters(self) -> int:
         """int: number of trainable parameters."""
         return self._layout.n_parameters
+
+    def summary(self) -> Table:
+        """The layers with their output shapes, parameters and multiplications.
+
+        Returns
+        -------
+        Table
+            Which prints as text, and which a notebook shows as a cell's last
+            line. Multiplications are those of one image's forward pass.
+
+        Examples
+        --------
+        >>> Network(filter_size=4, n_filters=10, n_hidden=50).summary()
+        layer   output shape  parameters  multiplications
+        ------  ------------  ----------  ---------------
+        conv      (10, 8, 8)         490           30,720
+        hidden         (50,)      32,050           32,000
+        output         (10,)         510              500
+        total                     33,050           63,220
+        """
+        shapes = self._layout.shapes
+        rows, totals = [], np.zeros(2, np.int64)
+        for name, shape in shapes.items():
+            layer, _, kind = name.rpartition(".")
+            if kind != "weight":
+                continue
+            output: tuple[int, ...] = shape[:1]
+            if len(shape) == 4:
+                _, height, width = self.image_shape
+                output = (shape[0], height // shape[2], width // shape[3])
+            numbers = np.array([math.prod(shape) + shape[0], math.prod(shape) * math.prod(output[1:])])
+            totals += numbers
+            rows.append([layer, str(output), *(f"{number:,}" for number in numbers)])
+        rows.append(["total", "", *(f"{number:,}" for number in totals)])
+        return Table(["layer", "output shape", "parameters", "multiplications"], rows)
 
     @property
     def parameters(self) -> Parameters:

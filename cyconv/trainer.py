@@ -213,6 +213,9 @@ class CyclicTrainer:
                 raise AttributeError(f"{name} of a trainer cannot be changed, but got {describe(value)}")
             super().__setattr__(name, value)
 
+    def __repr__(self) -> str:
+        return f"<CyclicTrainer: {self.step} of {self._total_steps} update steps, {self.network!r}, {self.schedule!r}>"
+
     @property
     def network(self) -> Network:
         """Network: the network that is trained in place."""

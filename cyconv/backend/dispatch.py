@@ -50,13 +50,20 @@ kernels: ModuleType
 instruction_set, kernels = _choose_build()
 
 
+class _Printed(dict[str, Any]):
+    """A dict that a notebook does not show after it has been printed."""
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
 def show_config() -> JsonDict:
     """Print how the kernels were built and how they run.
 
     Returns
     -------
     dict
-        The same information, with keys ``version``, ``instruction_set``,
+        The same information, which a notebook does not show once more, with keys ``version``, ``instruction_set``,
         ``instruction_sets`` (those that this machine can run), ``openmp`` (the
         date in ``_OPENMP``, or 0 without OpenMP), ``threads``, ``compiler`` and
         ``flags``.
@@ -70,15 +77,15 @@ def show_config() -> JsonDict:
     True
     """
     flags = json.loads(processor.build_flags())
-    config = {
-        "version": __version__,
-        "instruction_set": instruction_set,
-        "instruction_sets": [name for name in processor.instruction_sets() if name in flags],
-        "openmp": processor.openmp_version(),
-        "threads": threads.get_num_threads(),
-        "compiler": processor.compiler(),
-        "flags": flags[instruction_set],
-    }
+    config: JsonDict = _Printed(
+        version=__version__,
+        instruction_set=instruction_set,
+        instruction_sets=[name for name in processor.instruction_sets() if name in flags],
+        openmp=processor.openmp_version(),
+        threads=threads.get_num_threads(),
+        compiler=processor.compiler(),
+        flags=flags[instruction_set],
+    )
     print(f"cyconv {config['version']}")
     print(f"  instruction set  {instruction_set} (this machine runs {', '.join(config['instruction_sets'])})")
     print(f"  OpenMP           {config['openmp'] or 'none: kernels run on one thread'}")

@@ -18,7 +18,7 @@ _KIND, _VERSION = "run", 1
 _STATES = ("complete", "interrupted", "diverged")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Result:
     """The result of a `Run`.
 
@@ -52,6 +52,11 @@ class Result:
     message: str = ""
     test: dict[str, float] | None = None
     confusion: NDArray[np.int64] | None = None
+
+    def __repr__(self) -> str:
+        accuracy = f", test accuracy {100 * self.test['accuracy']:.2f} %" if self.test else ""
+        time = f"{self.history.training_time:.1f} s"
+        return f"<Result: {self.run.label!r}, seed {self.run.seed}, {self.state}{accuracy}, {time}>"
 
     @property
     def complete(self) -> bool:

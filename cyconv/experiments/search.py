@@ -439,13 +439,17 @@ def run_search(
                 yield measurement
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """A value of the setting and its runs, in order of their seeds."""
 
     value: float
     round: int
     measurements: tuple[Measurement, ...]
+
+    def __repr__(self) -> str:
+        accuracies = format_mean(self.accuracies, scale=100)
+        return f"<Candidate: {self.value:.3g}, round {self.round + 1}, validation accuracy {accuracies} %>"
 
     @property
     def accuracies(self) -> list[float]:
