@@ -112,9 +112,9 @@ def test_right_gradients_are_right(sizes):
 @pytest.mark.parametrize(
     "mistake, layer, n_wrong, reason",
     [
-        ("no 1/n", "output", 6, "not divided by n = 7, the number of images ("),
+        ("no 1/n", "output", 6, "reason: not divided by n = 7, the number of images."),
         ("bias not averaged", "output", 1, "not divided by n = 7, the number of images (grad_b2)."),
-        ("sign", "output", 6, "the wrong sign (grad_W2, grad_b2, grad_W1, grad_b1, grad_Fs_flat, grad_Fs_b)."),
+        ("sign", "output", 6, "reason: the wrong sign."),
         ("no λ", "output", 3, "no gradient of the penalty, 2λW (grad_W2, grad_W1, grad_Fs_flat)."),
         ("λ", "output", 3, "λW instead of 2λW as the gradient of the penalty (grad_W2, grad_W1, grad_Fs_flat)."),
         ("λ/n", "output", 3, "the gradient of the penalty, 2λW, is divided by n = 7 as well (grad_W2, grad_W1"),

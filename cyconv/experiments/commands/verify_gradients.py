@@ -6,19 +6,24 @@ set of shapes:
 - the convolution by loops, by matrix products, by an Einstein sum and by the
   Cython kernels with that by loops in float64, and times all of them;
 - the analytic gradients with finite differences (in float64), with the NumPy
-  reference and, if PyTorch is installed, with its autograd;
-- with ``--debug-file``, every step with the course's own results.
-
-    cyconv verify-gradients
-    cyconv verify-gradients --debug-file debug_info.npz
+  reference and, if PyTorch is installed, with its autograd.
 
 Prints tables, writes them and results.json to the output folder, and exits with
 code 1 if any comparison is out of tolerance.
+
+With ``--debug-file``, it checks files with a student's own results instead, in
+the form of the course's ``debug_info.npz``, and says on one line for each what
+is wrong and why that is likely. Code 1 means that something is wrong, code 2
+that a file could not be checked.
+
+    cyconv verify-gradients
+    cyconv verify-gradients --debug-file debug_info.npz
+    cyconv verify-gradients --debug-file students/*.npz --l2 0.003 --label-smoothing 0.1
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import reference
+from ..._checks import check_array, check_real, smoothed
 from ..._typing import AnyArray, FloatArray, IntArray, JsonDict, Parameters
 from ...backend import ops
 from ...backend.threads import get_num_threads
@@ -36,7 +42,7 @@ from ...network import Network
 from .. import cli, course_layout as course, report
 from ..output_folder import OutputFolder
 from ..runs import ARCHITECTURES, Run
-from ..usage import usage
+from ..usage import UsageError, program, usage
 
 OUTPUT = "results/verify-gradients"
 N_IMAGES, N_ROUNDS, N_COORDINATES = 100, 5, 40
@@ -46,7 +52,8 @@ STEP = 1e-5
 L2, LABEL_SMOOTHING = 0.003, 0.1
 TOLERANCE = {"float64": 1e-11, "float32": 5e-5}
 DIFFERENCE_TOLERANCE = 1e-6
-DEBUG_TOLERANCE = 1e-8
+DEBUG_TOLERANCE = 1e-5  # also of results in single precision
+GRADIENTS = ("grad_Fs_flat", "grad_Fs", "grad_Fs_b", "grad_W1", "grad_b1", "grad_W2", "grad_b2")
 
 Convolution: TypeAlias = Callable[..., FloatArray]  # of images, weight and bias
 
@@ -84,19 +91,30 @@ class Comparison:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.data_parser(__doc__, OUTPUT)
-    parser.add_argument("--debug-file", metavar="PATH", help="the course's debug_info.npz or debug_conv_info.npz")
+    parser.add_argument(
+        "--debug-file",
+        metavar="PATH",
+        nargs="+",
+        help="check only these files: results in the form of the course's debug_info.npz or debug_conv_info.npz",
+    )
+    parser.add_argument("--l2", metavar="L", type=float, help="λ of the gradients in the files (default: 0)")
+    parser.add_argument(
+        "--label-smoothing", metavar="E", type=float, help="ε of the gradients in the files (default: 0)"
+    )
     arguments = parser.parse_args(argv)
     sizes = QUICK if arguments.quick else {name: globals()[name] for name in QUICK}
-    with usage(path="--debug-file"):
-        debug = None if arguments.debug_file is None else course.read_debug_file(arguments.debug_file)
-        from_file = [] if debug is None else compare_debug_file(debug)
+    if arguments.debug_file:
+        with usage(l2="--l2", label_smoothing="--label-smoothing"):
+            l2 = check_real("l2", arguments.l2 or 0.0, 0)
+            label_smoothing = check_real("label_smoothing", arguments.label_smoothing or 0.0, 0, 1, "[)")
+        return check_debug_files(arguments.debug_file, l2, label_smoothing)
+    for option in ("l2", "label_smoothing"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(f"--{option.replace('_', '-')} must be given with --debug-file, but it is without")
     _, data = cli.load_data(arguments)
     runs = [Run("compared", label, batch_size=1, **network) for label, network in NETWORKS.items()]
     cli.check_runs(runs, data, arguments)
-    configuration = {
-        **cli.configuration("verify_gradients", arguments, [], data),
-        "debug_file": None if debug is None else fingerprint(debug),
-    }
+    configuration = cli.configuration("verify_gradients", arguments, [], data)
     folder = OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
     if folder.results:
         folder.report()
@@ -106,17 +124,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = data.train.labels[: sizes["N_IMAGES"]]
     comparisons, times = compare_convolutions(X, sizes["N_ROUNDS"])
     comparisons += compare_gradients(X, labels, sizes["N_COORDINATES"], data.n_classes)
-    all_comparisons = comparisons + from_file
-    all_agree = all(comparison.agrees for comparison in all_comparisons)
+    all_agree = all(comparison.agrees for comparison in comparisons)
 
     threads = report.count(get_num_threads(), "thread")
     sections = [
         (f"Milliseconds to convolve {len(X)} images and apply ReLU, {threads}, {data.name}", times_table(times)),
         (f"Relative errors of convolutions and gradients, {data.name}", errors_table(comparisons)),
     ]
-    if from_file:
-        sections.append(("Relative errors compared with the course's debug file", errors_table(from_file)))
-    sentences = [conclusion(all_comparisons)]
+    sentences = [conclusion(comparisons)]
     if not torch_version():
         sentences.append("PyTorch is not installed: its gradients were not compared.")
     folder.finish(
@@ -125,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "versions": report.describe_versions() | torch_version(),
             "all_agree": all_agree,
             "convolution_milliseconds": times,
-            "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in all_comparisons],
+            "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in comparisons],
         },
         report.markdown_document(
             "Exercises 1 and 2, convolution and gradients",
@@ -143,14 +158,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def torch_version() -> dict[str, str]:
     """PyTorch's version for the results file; nothing if it is not installed."""
     return {} if importlib.util.find_spec("torch") is None else {"torch": importlib.metadata.version("torch")}
-
-
-def fingerprint(arrays: Mapping[str, AnyArray]) -> str:
-    """The SHA-256 of the names, shapes and contents of arrays."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 def convolve_cython(images: FloatArray, weight: FloatArray, bias: FloatArray) -> FloatArray:
@@ -319,7 +326,63 @@ def autograd(parameters: Mapping[str, FloatArray], X: FloatArray, labels: IntArr
     return {name: tensor.grad.numpy() for name, tensor in tensors.items()}
 
 
-def compare_debug_file(arrays: Mapping[str, NDArray[np.float64]]) -> list[Comparison]:
+def check_debug_files(paths: Sequence[str], l2: float, label_smoothing: float) -> int:
+    """Print one line for each file; return 0 if all is right, 1 if something is wrong, 2 if a file cannot be read."""
+    code = 0
+    for path in paths:
+        try:
+            with usage(path="--debug-file"):
+                is_right, line = check_debug_file(course.read_debug_file(path), l2, label_smoothing)
+        except UsageError as error:
+            place = "" if path in str(error) else f" ({path})"
+            print(f"{' '.join(program())}: error: {error}{place}", file=sys.stderr)
+            code = 2
+        else:
+            print(f"{path}: {line}", flush=True)
+            code = max(code, 0 if is_right else 1)
+    return code
+
+
+def check_debug_file(
+    arrays: Mapping[str, NDArray[np.float64]], l2: float = 0.0, label_smoothing: float = 0.0
+) -> tuple[bool, str]:
+    """Whether all results in a debug file are right, and a line on what is wrong and why that is likely."""
+    comparisons = compare_debug_file(arrays, l2, label_smoothing)
+    agrees = {c.what.removeprefix("debug file: "): c.agrees for c in comparisons}
+    reason = ""
+    if any(name.startswith("grad_") for name in agrees):
+        check = compare_students_gradients(arrays, l2, label_smoothing)
+        agrees |= {name: name not in check.wrong for name in check.errors}  # a missing one as well
+        reason = check.reason
+    right, wrong = (", ".join(name for name in agrees if agrees[name] is kind) for kind in (True, False))
+    if not wrong:
+        return True, f"right: {right}"
+    return False, " ".join([f"wrong: {wrong}.", *filter(None, [reason]), f"Right: {right or 'nothing'}."])
+
+
+def compare_students_gradients(
+    arrays: Mapping[str, NDArray[np.float64]], l2: float, label_smoothing: float
+) -> course.GradientComparison:
+    """Compare the gradients in a debug file that has all parameters."""
+    given = {name: array for name, array in arrays.items() if name in GRADIENTS}
+    parameters = {name: arrays[name] for name in (*course.NAMES.values(), "Fs_flat") if name in arrays}
+    targets = classes(arrays)
+    assert targets is not None
+    return course.compare_gradients(
+        given, arrays["X"], targets, parameters, l2, label_smoothing, tolerance=DEBUG_TOLERANCE
+    )
+
+
+def classes(arrays: Mapping[str, NDArray[np.float64]]) -> AnyArray | None:
+    """The labels in a debug file as columns of probabilities; None if it has none."""
+    if "Y" in arrays or "y" not in arrays:
+        return arrays.get("Y")
+    return np.equal.outer(np.arange(len(arrays["W2"])), arrays["y"].ravel()).astype(np.float64)
+
+
+def compare_debug_file(
+    arrays: Mapping[str, NDArray[np.float64]], l2: float = 0.0, label_smoothing: float = 0.0
+) -> list[Comparison]:
     """Compare every step whose results are in the debug file, computed from the inputs in the file.
 
     Raises
@@ -327,32 +390,41 @@ def compare_debug_file(arrays: Mapping[str, NDArray[np.float64]]) -> list[Compar
     ValueError
         If the inputs are missing, or shapes do not match.
     """
-    missing = [name for name in ("X", "Fs") if name not in arrays]
+    filters = next((name for name in ("Fs", "Fs_flat") if name in arrays), "")
+    missing = [name for name, there in (("X", "X" in arrays), ("Fs", filters)) if not there]
     if missing:
         raise ValueError(f"--debug-file must hold at least X and Fs, but it lacks {' and '.join(missing)}")
     images = course.images_from_columns(arrays["X"])
-    weight = course.filters_from_course(arrays["Fs"])
+    weight = (course.filters_from_course if filters == "Fs" else course.filters_from_flat)(arrays[filters])
     f, n_filters, n = weight.shape[-1], len(weight), len(images)
     bias = np.ravel(arrays.get("Fs_b", np.zeros(n_filters)))
     patches = ops.im2col(images, f)
+    activations = convolve_cython(images, weight, bias)
     found = {
         "MX": course.patches_to_course(patches),
-        "conv_flat": course.maps_to_course(convolve_cython(images, weight, bias)).reshape(-1, n),
         "conv_outputs": course.maps_to_course(reference.convolve_matmul(images, weight, bias)),
+        "conv_flat": course.maps_to_course(activations).reshape(-1, n),
     }
     found["conv_outputs_mat"] = found["conv_outputs"].reshape(-1, n_filters, n)
+    if filters == "Fs":
+        found["Fs_flat"] = course.filters_to_course(weight).reshape(-1, n_filters)
     layers = ("W1", "b1", "W2", "b2")
     if all(name in arrays for name in layers):
-        given = {name: arrays[name] for name in course.NAMES.values() if name in arrays}
+        given = {name: arrays[name] for name in (*course.NAMES.values(), filters) if name in arrays}
+        check_array("W1", arrays["W1"], ("nh", patches.shape[2] * n_filters))
         parameters = course.parameters_from_course(given)
         n_hidden, n_classes = len(arrays["W1"]), len(arrays["W2"])
         network = Network(filter_size=f, n_filters=n_filters, n_hidden=n_hidden, dtype="float64", n_classes=n_classes)
         network.set_parameters(parameters)
         outputs = network.forward(images)
         found |= {"X1": outputs["hidden"].T, "P": outputs["probabilities"].T}
-        if "Y" in arrays:
-            _, gradients = network.loss_and_gradients(images, np.ascontiguousarray(arrays["Y"].T))
-            found |= course.gradients_to_course(gradients)
+        targets = classes(arrays)
+        if targets is not None:
+            on, off = smoothed(label_smoothing, n_classes)
+            targets = np.ascontiguousarray(targets.T * on + (1 - targets.T) * off)
+            cost, gradients = network.loss_and_gradients(images, targets, l2)
+            loss, _ = network.loss_and_gradients(images, targets)
+            found |= {"loss": np.array(loss), "cost": np.array(cost), **course.gradients_to_course(gradients)}
     compared = [name for name in found if name in arrays]
     if not compared:
         raise ValueError(f"--debug-file must hold results to compare with, but it has only {', '.join(arrays)}")

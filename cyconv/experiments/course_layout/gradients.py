@@ -437,7 +437,10 @@ def _reason(
     for name, texts in own.items():
         for text in texts or ():
             by_text.setdefault(text, []).append(f"grad_{name}")
-    reasons = [*shared, *(f"{text} ({', '.join(names)})" for text, names in by_text.items())]
+    reasons = [
+        *shared,
+        *(text if len(names) == len(own) else f"{text} ({', '.join(names)})" for text, names in by_text.items()),
+    ]
     sentences = [f"Likely reason: {'; '.join(reasons)}."] if reasons else []
     for name in (name for name, texts in own.items() if texts is None):
         sentences.append(f"No usual mistake gives grad_{name}: {_largest_difference(student[name], right[name])}.")

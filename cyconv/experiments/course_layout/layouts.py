@@ -107,6 +107,36 @@ def filters_from_course(filters: ArrayLike) -> AnyArray:
     return np.ascontiguousarray(filters.transpose(3, 2, 0, 1))
 
 
+def filters_from_flat(filters: ArrayLike, channels: int = 3) -> AnyArray:
+    """Convert the course's ``Fs_flat`` to filters (nf, C, f, f).
+
+    Parameters
+    ----------
+    filters : array_like of float, shape (f²·C, nf)
+    channels : int, default 3
+
+    Returns
+    -------
+    ndarray, shape (nf, C, f, f)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the number of rows is not f²·C for an integer f.
+
+    Examples
+    --------
+    >>> filters_from_flat(np.zeros((48, 10))).shape
+    (10, 3, 4, 4)
+    """
+    filters = check_array("Fs_flat", filters, ("f²·C", "nf"), FLOATS)
+    channels = check_integer("channels", channels, 1)
+    f = math.isqrt(len(filters) // channels)
+    if not f or f * f * channels != len(filters):
+        raise ValueError(f"Fs_flat must have f²·{channels} rows, where f is an integer, but got {describe(filters)}")
+    return filters_from_course(filters.reshape(f, f, channels, filters.shape[1]))
+
+
 def filters_to_course(weight: ArrayLike) -> AnyArray:
     """The inverse of `filters_from_course`; ``.reshape(-1, nf)`` of it is the course's ``Fs_flat``.
 
@@ -278,7 +308,7 @@ def parameters_from_course(arrays: Mapping[str, ArrayLike], channels: int = 3) -
                 f"but got {describe(name)}"
             )
     if is_flat:
-        filters = _filters_from_flat(arrays["Fs_flat"], check_integer("channels", channels, 1))
+        filters = filters_from_flat(arrays["Fs_flat"], channels)
     else:
         filters = filters_from_course(check_array("Fs", arrays["Fs"], ("f", "f", "C", "nf"), FLOATS))
     n_filters = len(filters)
@@ -295,14 +325,6 @@ def parameters_from_course(arrays: Mapping[str, ArrayLike], channels: int = 3) -
     for name, array in parameters.items():
         check_finite(NAMES[name], array)
     return parameters
-
-
-def _filters_from_flat(filters: ArrayLike, channels: int) -> FloatArray:
-    filters = check_array("Fs_flat", filters, ("f²·C", "nf"), FLOATS)
-    f = math.isqrt(len(filters) // channels)
-    if not f or f * f * channels != len(filters):
-        raise ValueError(f"Fs_flat must have f²·{channels} rows, where f is an integer, but got {describe(filters)}")
-    return filters_from_course(filters.reshape(f, f, channels, filters.shape[1]))
 
 
 def _bias(arrays: Mapping[str, ArrayLike], name: str, length: int) -> FloatArray:
