@@ -9,6 +9,7 @@ from typing import NoReturn
 from ._version import __version__
 
 COMMANDS = {
+    "train": "train a network of your own choice",
     "exercise3": "Exercise 3: four patch sizes, then longer training",
     "exercise4": "Exercise 4: a larger network, and label smoothing",
     "push-accuracy": "Exercise 5.1: the best accuracy within a given time",
@@ -16,6 +17,8 @@ COMMANDS = {
     "lr-range": "the learning-rate range test",
     "compare-schedules": "three schedules and two optimisers",
     "verify-gradients": "Exercises 1 and 2: check the convolution and the gradients",
+    "download": "download CIFAR-10 (170 MB)",
+    "info": "what a bug report needs: build, threads, versions, data",
 }
 
 

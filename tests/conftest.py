@@ -128,3 +128,11 @@ def environment(tmp_path):
         "MPLCONFIGDIR": matplotlib.get_cachedir(),
         "OMP_NUM_THREADS": "1",  # no waiting for a busy core
     }
+
+
+@pytest.fixture
+def console_script(tmp_path_factory):
+    """A file that does what the one does that pip writes into bin/."""
+    path = tmp_path_factory.mktemp("bin") / "cyconv"
+    path.write_text("import sys\nfrom cyconv.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+    return path

@@ -88,15 +88,33 @@ def threads_for_call() -> int:
 
 def default_threads() -> int:
     """The number of threads if `set_num_threads` was not called."""
+    return min(_default()[0], _limit())
+
+
+def explain_num_threads() -> str:
+    """Which of the causes that `get_num_threads` lists decides the number of threads."""
+    if not processor.openmp_version():
+        return "built without OpenMP"
+    if _after_fork:
+        return "forked after its parent had used several threads"
+    n, cause = (_chosen, "set_num_threads") if _chosen is not None else _default()
+    return cause if n <= _limit() else f"OpenMP's limit of threads; {n} by {cause}"
+
+
+def _default() -> tuple[int, str]:
+    """The number of threads before OpenMP's limit, and what decides it."""
     in_runtime = processor.openmp_max_threads()
     in_environment = _parse_count(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
     if in_runtime != _openmp_at_import:
-        return min(in_runtime, _limit())
+        return in_runtime, "set in the OpenMP runtime"
     if in_environment:
-        return min(in_environment, _limit())
+        return in_environment, "OMP_NUM_THREADS"
     if _in_worker():
-        return 1
-    return max(1, int(min(processors(), quota(), _limit())))
+        return 1, "one of several worker processes"
+    n, most = processors(), quota()
+    if most < n:
+        return max(1, int(most)), "quota of the control group"
+    return max(1, n), "processors that this process may use"
 
 
 def _limit() -> int:

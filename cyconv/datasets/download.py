@@ -210,4 +210,5 @@ def _interrupted(url: str, position: int, reason: str) -> ConnectionError:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error) or type(error).__name__
+    reason = getattr(error, "reason", None) or error
+    return getattr(reason, "strerror", None) or str(reason) or type(error).__name__

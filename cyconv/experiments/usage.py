@@ -45,9 +45,10 @@ def explain(error: BaseException, **options: str) -> str:
     >>> explain(ValueError("n must be an integer in [1, 256], but got 0"), n="--threads")
     '--threads must be an integer in [1, 256], but got 0'
     """
+    sentence = str(error)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror + (f": {error.filename}" if error.filename else "")
-    sentence = " ".join(str(error).split()) or type(error).__name__
+        sentence = error.strerror + (f": {error.filename}" if error.filename else "")
+    sentence = " ".join(sentence.split()) or type(error).__name__
     subject, must, rest = sentence.partition(" must ")
     for name, option in options.items() if must else ():
         subject = re.sub(rf"\b{name}\b", option.replace("\\", r"\\"), subject)

@@ -17,7 +17,9 @@ from full_disk import file_size_limit
 from pages import blocks
 
 import cyconv
-from cyconv.datasets import download as download_module, download_cifar10
+from cyconv.datasets import download as download_module, download_cifar10, find_cifar10
+from cyconv.experiments.cli import run_script
+from cyconv.experiments.commands import download as download_command
 
 ARCHIVE = np.random.default_rng(0).bytes(700_000)
 NAME = "cifar-10-binary.tar.gz"
@@ -89,23 +91,81 @@ def test_mirror_from_the_environment(server, tmp_path, monkeypatch):
     assert download_cifar10(tmp_path).read_bytes() == ARCHIVE
 
 
-def test_the_readmes_command_works_next_to_unbuilt_sources(server, tmp_path, environment):
-    command = next(block for block in blocks("sh") if "download_cifar10" in block)
+def test_the_readmes_command_works_next_to_unbuilt_sources(server, tmp_path, environment, console_script):
+    command = next(block for block in blocks("sh") if "download" in block)
     program, *arguments = shlex.split(command)
-    assert program == ".venv/bin/python"
+    assert program == ".venv/bin/cyconv"
     shutil.copytree(Path(cyconv.__file__).parent, tmp_path / "cyconv", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
     server.mode = "missing"  # the archive that the command would take is 170 MB
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, console_script, *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
         env={**environment, "CYCONV_CIFAR10_URL": server.url},
     )
-    assert server.asked == [None]
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("ConnectionError") and f"{server.url} answered 404" in last and (tmp_path / "data").is_dir()
+    assert server.asked == [None] and done.returncode == 1
+    sentence = f"CYCONV_CIFAR10_URL must lead to {NAME}, but {server.url} answered 404 Not Found"
+    assert done.stderr == f"cyconv download: error: {sentence}\n" and (tmp_path / "cache" / "cyconv").is_dir()
+
+
+@pytest.fixture
+def download(server, tmp_path, monkeypatch, capsys):
+    """download(*arguments) -> exit code, stdout, stderr: ``cyconv download`` in this process."""
+    monkeypatch.setenv("CYCONV_CIFAR10_URL", server.url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("CYCONV_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = run_script(download_command.main, arguments)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_the_command_downloads_to_where_data_are_found(download, tmp_path, server):
+    code, output, _ = download()
+    assert code == 0 and output.endswith("where every command finds it.\n")
+    assert find_cifar10() == tmp_path / "cache" / "cyconv"
+    assert (find_cifar10() / NAME).read_bytes() == ARCHIVE
+    code, output, _ = download()
+    assert code == 0 and "nothing was downloaded" in output and server.asked == [None]
+
+
+@pytest.mark.parametrize("folder", ["data", "elsewhere"])
+def test_the_command_says_how_to_use_its_folder(download, folder):
+    code, output, _ = download(folder)
+    assert code == 0 and (Path(folder) / NAME).read_bytes() == ARCHIVE
+    assert ("where every command finds it" in output) == (folder == "data")
+    assert (f"--data {folder}" in output) == (folder != "data")
+
+
+def test_the_command_downloads_to_the_folder_of_cyconv_data(download, monkeypatch, tmp_path):
+    monkeypatch.setenv("CYCONV_DATA", str(tmp_path / "mine"))
+    code, output, _ = download()
+    assert code == 0 and (tmp_path / "mine" / NAME).is_file() and "finds it" in output
+
+
+def test_the_command_resumes(download, server):
+    server.mode = "breaks off"
+    code, _, errors = download("data")
+    assert code == 1 and "broke off after 350000 of 700000 bytes" in errors and len(errors.splitlines()) == 1
+    server.mode = "plain"
+    assert download("data")[0] == 0 and server.asked == [None, "bytes=350000-"]
+
+
+def test_a_mistake_on_the_command_line_is_one_sentence(download, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, errors = download("file")
+    assert code == 2 and "error: FOLDER must be a folder, but got file" in errors and len(errors.splitlines()) == 1
+    code, _, errors = download("file/below")
+    assert code == 2 and f"error: cannot write {NAME} into file/below" in errors
+    monkeypatch.setenv("CYCONV_CIFAR10_URL", "nowhere")
+    code, _, errors = download("new")
+    assert code == 2 and "error: CYCONV_CIFAR10_URL must be an http or https address" in errors
 
 
 @pytest.mark.parametrize("mode", ["plain", "ignores ranges", "refuses ranges", "another range"])

@@ -1,31 +1,20 @@
 """``cyconv COMMAND``, as a module and as the console script: the list of commands, and what each of them writes."""
 
 import importlib.metadata
+import platform
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import sysconfig
 
+import numpy as np
 import pytest
 from strict import strict_json
 
 import cyconv
 from cyconv.__main__ import COMMANDS, main
-
-# What every file of this kind that pip writes into bin/ does.
-CONSOLE_SCRIPT = """
-import sys
-from cyconv.__main__ import main
-if __name__ == "__main__":
-    sys.exit(main())
-"""
-
-
-@pytest.fixture
-def console_script(tmp_path_factory):
-    """The path of a file like the one that pip writes into bin/."""
-    path = tmp_path_factory.mktemp("bin") / "cyconv"
-    path.write_text(CONSOLE_SCRIPT)
-    return path
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
@@ -73,11 +62,15 @@ def test_the_installed_distribution_has_the_console_script():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_and_errors_name_the_command(call_cyconv, command):
-    done = call_cyconv(command, "--help")
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: cyconv {command} ") and done.stderr == ""
-    done = call_cyconv(command, "--nonsense")
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"cyconv {command}: error: ")
+def test_help_and_errors_name_the_command(monkeypatch, capsys, command):
+    for option, code in (("--help", 0), ("--nonsense", 2)):
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/cyconv", command, option])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == code
+        output, errors = capsys.readouterr()
+        assert (output or errors).startswith(f"usage: cyconv {command} ")
+        assert not errors or errors.splitlines()[-1].startswith(f"cyconv {command}: error: unrecognized arguments")
 
 
 def test_the_list_of_commands_needs_no_experiments():
@@ -111,3 +104,55 @@ def test_module_console_script_and_wrapper_share_results_and_start_workers(
         assert document["command"] == ["cyconv", *arguments, name] and document["complete"]
     done = call_script(*arguments, "module")
     assert done.returncode == 0 and "nothing was run" in done.stdout
+
+
+QUICK = {
+    "download": None,  # needs a network
+    "info": [],
+    "verify-gradients": ["--quick"],
+    "search-l2": ["--quick", "--rounds", "1", "--samples", "2"],
+    "lr-range": ["--quick", "--architectures", "2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for command in COMMANDS if QUICK.get(command, []) is not None])
+def test_every_command_runs_from_the_package_alone(environment, tmp_path, command):
+    installed = shutil.which("cyconv", path=sysconfig.get_path("scripts"))
+    start = [installed] if installed else [sys.executable, "-P", "-m", "cyconv"]
+    arguments = [*start, command, *QUICK.get(command, ["--quick"])]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    if command == "info":
+        return
+    assert done.stdout.startswith("Data set: shapes (synthetic), ")
+    (folder,) = (tmp_path / "results").iterdir()
+    assert done.stdout.splitlines()[-1].endswith(f"are in results/{folder.name}")
+    document = strict_json(folder / "results.json")
+    assert document["complete"] and document["command"][:2] == ["cyconv", command]
+    assert (folder / "summary.md").stat().st_size > 500
+
+
+def test_an_interrupted_command_ends_by_the_signal(environment, tmp_path):
+    command = [sys.executable, "-P", "-m", "cyconv", "push-accuracy", "--threads", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and "Traceback" not in errors
+
+
+def test_info_tells_what_a_bug_report_needs(call_cyconv, environment, tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+        (tmp_path / "data" / name).touch()
+    done = call_cyconv("info", env={**environment, "OMP_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "2"})
+    assert done.returncode == 0 and done.stderr == ""
+    told = dict(re.findall(r"^  (\S+(?: \S+)*) {2,}(.*)$", done.stdout, re.MULTILINE))
+    assert done.stdout.startswith(f"cyconv {cyconv.__version__}\n")
+    assert told["threads"] == "2" and told["chosen by"] == "OpenMP's limit of threads; 3 by OMP_NUM_THREADS"
+    assert f"numpy {np.__version__}" in told["packages"] and platform.python_version() in told["Python"]
+    assert told["data"] == "data" and "OMP_NUM_THREADS=3" in told["environment"]
+    done = call_cyconv("info", env={**environment, "CYCONV_DATA": "nowhere"})
+    assert done.returncode == 0 and "there is none at nowhere" in done.stdout

@@ -294,6 +294,7 @@ SCRIPTS = {
     "exercise3": ({"QUICK": {"step_size": 2, "log_every": 10}}, ["--part", "2"]),
     "exercise4": ({"QUICK": FAST}, []),
     "push_accuracy": ({"QUICK": FAST}, []),
+    "train": ({"QUICK": FAST}, []),
     "search_l2": ({"QUICK_RUN": FAST}, ["--executor", "serial", "--rounds", "1"]),
     "lr_range": ({}, ["--architectures", "4", "--steps", "20"]),
     "verify_gradients": (
