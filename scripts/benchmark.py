@@ -53,17 +53,15 @@ def measure(options):
     folder = OutputFolder(options.output, configuration, overwrite=options.overwrite, names=(BENCHMARK, "benchmark.md"))
     if folder.results:
         return folder.report()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > 0.5:
-        print(f"Other programs are running (load {load:.1f}): times will vary.", file=sys.stderr)
     results = {
         "complete": False,
         "configuration": configuration,
         **report.provenance(),
         "versions": peers.versions(options.peers),
-        "load_at_start": load,
+        "load_at_start": peers.warn_if_busy(),
     }
-    for name in options.sections:
+    for place, name in enumerate(options.sections, 1):
+        print(f"[{place}/{len(options.sections)}] {name}", file=sys.stderr, flush=True)
         results[name] = getattr(sections, f"measure_{name}")(options)
         folder.write(BENCHMARK, results)
     if "steps" in results:

@@ -108,6 +108,7 @@ def main(argv=None):
     if folder.results:
         return folder.report()
 
+    peers.warn_if_busy()
     found, code = {"steps": [], "runs": []}, 0
     try:
         with ExitStack() as stack:

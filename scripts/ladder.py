@@ -12,12 +12,15 @@ what NumPy does.
 """
 
 import os
+import sys
 
+sys.path.insert(0, os.path.dirname(__file__))  # which python -P leaves out
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy, too, on one thread; it reads this once, when imported
 
 import time
 
 import numpy as np
+import peers
 
 from cyconv import get_num_threads, set_num_threads
 from cyconv.backend.dispatch import measure_peak_flops
@@ -51,6 +54,7 @@ def main(argv=None):
         folder.report()
         return 0 if folder.results["all_agree"] else 1
 
+    peers.warn_if_busy()
     rungs = {name: rung(data.train) for name, rung in RUNGS.items()}
     errors = compare(rungs)
     wrong = [name for name, error in errors.items() if not error <= TOLERANCE]

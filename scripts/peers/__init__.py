@@ -17,7 +17,9 @@ weights.
 
 import importlib
 import importlib.util
+import os
 import platform
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -56,6 +58,14 @@ def finds_gpu():
     import torch
 
     return torch.cuda.is_available()
+
+
+def warn_if_busy():
+    """Say on stderr if other programs are running; return the load."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5:
+        print(f"Other programs are running (load {load:.1f}): times will vary.", file=sys.stderr, flush=True)
+    return load
 
 
 def load(name):

@@ -46,6 +46,8 @@ def test_miniature(call, tmp_path):
     )
     done = call(*arguments.split())
     assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert lines == ["[1/4] steps", "[2/4] extras", "[3/4] memory", "[4/4] imports"]
     results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     network = results["steps"]["networks"]["8,3,7"]
     runs = [(run["peer"], run["threads"], run["dtype"]) for run in network["runs"]]

@@ -30,6 +30,7 @@ def test_network_mirror_mean_and_ensemble_have_a_row_each(main, tmp_path, capsys
     assert main("--quick", "--seeds", "2") == 0
     folder = tmp_path / "results" / "push_accuracy"
     (section,) = results(folder)["summary"]
+    assert section["heading"].startswith("The miniature of the 15-minute recipe: f=8, nf=4")
     rows = {row["label"]: row["test_accuracy"]["each"] for row in section["rows"]}
     assert list(rows) == ["single network", "mean of image and mirror image", "ensemble of 2 snapshots"]
 
@@ -94,14 +95,17 @@ def test_the_ablation_reports_what_each_ingredient_gives(script, main, tmp_path,
     assert main("--quick", "--ablation", "--seeds", "2", "--output", "ablation") == 0
     document = results(tmp_path / "ablation")
     rows = document["summary"][0]["rows"]
-    assert [row["label"] for row in rows] == ["the recipe", "without mirroring", "without dropout", "plain network"]
+    assert [row["label"] for row in rows] == ["the miniature", "without mirroring", "without dropout", "plain network"]
     assert all("test_accuracy" not in row and len(row["validation_accuracy"]["each"]) == 2 for row in rows)
     assert all(run["test"] is None for run in document["runs"])
     summary = (tmp_path / "ablation" / "summary.md").read_text()
     apart = 100 * (rows[1]["validation_accuracy"]["mean"] - rows[0]["validation_accuracy"]["mean"])
     assert f"{apart:+.2f}" in summary and "not used" in summary
     assert (tmp_path / "ablation" / "ablation.png").is_file()
-    assert "test accuracy" not in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "test accuracy" not in output
+    sentence = "to a miniature of the recipe, which tells nothing about the recipe, on 200 held-out training images"
+    assert sentence in output and sentence in summary
 
 
 @pytest.mark.parametrize("options", [(), ("--ablation",)])

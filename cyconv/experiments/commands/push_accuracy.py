@@ -121,7 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = parse(argv)
     source, data = cli.load_data(arguments)
-    recipe = dataclasses.replace(RECIPES[arguments.minutes], **(QUICK if arguments.quick else {}))
+    recipe = RECIPES[arguments.minutes]
+    if arguments.quick:
+        recipe = dataclasses.replace(recipe, label=f"miniature of the {recipe.label}", **QUICK)
     train_on: DataSource | Dataset = source
     if arguments.ablation:
         data = train_on = hold_out(data)
@@ -141,19 +143,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results, code = cli.train_all(runs, train_on, folder, arguments, describe)
 
-    sections = [write(results, data, folder)] if results else []
+    sections = [write(results, data, folder, arguments.quick)] if results else []
     if arguments.ablation:
         results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
     remarks += cli.timing_remarks(arguments)
     return cli.write_report("Exercise 5.1", configuration, sections, results, data, source, folder, code, remarks)
 
 
-def write_recipe(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> report.Section:
+def write_recipe(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
     """Draw the figures of a recipe; return its section of the summary."""
     run = results[0].run
     cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().boundaries
     finished = [result for result in results if result.complete]
-    origin = "\n" + report.describe_origin(data, complete=len(finished) == len(results))
+    origin = "\n" + report.describe_origin(data, quick, len(finished) == len(results))
     rows = table_rows(results, data, folder)
     histories = {run.label: [result.history for result in finished or results]}
     filters = {f"{array.shape[-1]} × {array.shape[-1]}": array for array in results[0].filters}
@@ -229,7 +231,7 @@ def hold_out(data: Dataset) -> Dataset:
 
 def ablation_runs(recipe: Run) -> list[Run]:
     """The recipe, the recipe without each ingredient, and the plain network of the assignment."""
-    runs = [dataclasses.replace(recipe, label="the recipe")]
+    runs = [dataclasses.replace(recipe, label="the recipe" if recipe in RECIPES.values() else "the miniature")]
     for ingredient, changes in WITHOUT.items():
         run = dataclasses.replace(
             recipe, name=f"{recipe.name}-without-{'-'.join(changes)}", label=f"without {ingredient}", **changes
@@ -275,7 +277,7 @@ class AblationSection(report.Section):
         return [report.format_table(header, rows, markdown), self.sentence]
 
 
-def write_ablation(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> report.Section:
+def write_ablation(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
     """Draw the figure of an ablation; return its section of the summary."""
     rows = [
         dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
@@ -285,7 +287,8 @@ def write_ablation(results: Sequence[Result], data: Dataset, folder: OutputFolde
     title = "What each ingredient contributes"
     figures = {}
     if accuracy:
-        origin = f"\n{report.describe_origin(data)}, {len(data.validation):,} held out"
+        origin = f"\n{report.describe_origin(data, quick)}, {len(data.validation):,} held out"
         figures["ablation"] = plots.plot_bars(accuracy, f"{title}{origin}", "validation accuracy (%)", True)
-    heading = f"{title}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
+    to = " to a miniature of the recipe, which tells nothing about the recipe" if quick else ""
+    heading = f"{title}{to}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
     return AblationSection(heading, rows, plots.save_figures(figures, folder))
