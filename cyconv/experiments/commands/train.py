@@ -32,8 +32,8 @@ from ..usage import usage
 OUTPUT = "results/train"
 SEEDS = 1
 QUICK = {"step_size": 50, "log_every": 25}
-#: What each setting of a run is; those that are not here have no option.
-SETTINGS = {
+#: What the settings are.
+HELP = {
     "filter_size": "width of the filters and their stride, in pixels; several for parallel branches",
     "n_filters": "number of filters; several for parallel branches",
     "n_hidden": "number of hidden units; several for several layers",
@@ -63,7 +63,8 @@ SETTINGS = {
     "n_train_evaluated": "number of training images on which the training curves are measured, or 'all'",
 }
 CHOICES = {"dtype": ("float32", "float64"), "mode": MODES, "optimizer": OPTIMIZER_NAMES}
-OPTIONS = {name: f"--{name.replace('_', '-')}" for name in SETTINGS}
+FIELDS = [field for field in dataclasses.fields(Run) if field.name not in ("name", "label")]
+OPTIONS = {field.name: f"--{field.name.replace('_', '-')}" for field in FIELDS}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -72,15 +73,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     cli.add_workers_option(parser)
     group = parser.add_argument_group("settings of the run")
     types = typing.get_type_hints(Run)
-    defaults = {field.name: field.default for field in dataclasses.fields(Run)}
-    for name, text in SETTINGS.items():
-        default = defaults[name]
-        kind = types[name]
-        described = f"{text} (default: {default}{f'; {QUICK[name]} with --quick' if name in QUICK else ''})"
+    for field in FIELDS:
+        name, kind, text = field.name, types[field.name], HELP.get(field.name, "")
+        described = f"{text} (default: {field.default}{f'; {QUICK[name]} with --quick' if name in QUICK else ''})"
         if kind is bool:
             group.add_argument(OPTIONS[name], action="store_true", default=None, help=text)
         elif kind is str:
-            group.add_argument(OPTIONS[name], choices=CHOICES[name], help=described)
+            group.add_argument(OPTIONS[name], choices=CHOICES.get(name), help=described)
         elif kind == int | Sizes:
             group.add_argument(OPTIONS[name], metavar="N", nargs="+", type=int, help=described)
         elif kind is float:
@@ -98,7 +97,7 @@ def count_or_all(text: str) -> int | str:
 def chosen_run(arguments: argparse.Namespace) -> Run:
     """The run that the arguments ask for, unchecked."""
     settings: dict[str, Any] = dict(QUICK) if arguments.quick else {}
-    for name in SETTINGS:
+    for name in OPTIONS:
         value = getattr(arguments, name)
         if isinstance(value, list):
             value = value[0] if len(value) == 1 else tuple(value)
