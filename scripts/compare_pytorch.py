@@ -47,7 +47,7 @@ FULL = {
     "step_size": 800,
 }
 QUICK = {"filter_sizes": [4, 16], "filters": [3, 10], "rounds": 2, "seconds": 0.01, "n_images": 500, "step_size": 20}
-STEPS_CSV, RUNS_CSV, STEPS_FIGURE, RUNS_FIGURE = "steps.csv", "runs.csv", "steps.png", "runs.png"
+STEPS_CSV, RUNS_CSV, STEPS_FIGURE, RUNS_FIGURE = "steps.csv", "runs.csv", "steps", "runs"
 
 
 def parse(argv):
@@ -197,6 +197,7 @@ def write_results(found, configuration, data, folder, complete):
     steps, runs = found["steps"], found["runs"]
     setting = f"batch 100, nh={N_HIDDEN}, float32, {report.count(configuration['threads'], 'thread')}"
     origin = "\n" + report.describe_origin(data, configuration["quick"], complete)
+    figures = {STEPS_FIGURE: draw_steps(steps, f"Time of an update: {setting}{origin}")}
     sections = [
         (
             f"A single update, {data.name}: {setting}; microseconds",
@@ -205,7 +206,6 @@ def write_results(found, configuration, data, folder, complete):
             STEPS_FIGURE,
         )
     ]
-    plots.save_figure(draw_steps(steps, f"Time of an update: {setting}{origin}"), folder / STEPS_FIGURE)
     folder.write(STEPS_CSV, comparison.steps_csv(steps, data))
     if runs:
         updates = f"{runs[0]['n_updates']:,} updates"
@@ -223,45 +223,37 @@ def write_results(found, configuration, data, folder, complete):
                 None,
             ),
         ]
-        plots.save_figure(draw_runs(runs, f"Whole runs: {updates}, {setting}{origin}"), folder / RUNS_FIGURE)
+        figures[RUNS_FIGURE] = draw_runs(runs, f"Whole runs: {updates}, {setting}{origin}")
         folder.write(RUNS_CSV, comparison.runs_csv(runs, data))
 
     remarks = report.remarks(configuration["quick"], complete)
+    pictures = dict(zip(figures, report.save_pictures(figures, folder, configuration.get("format", "png"))))
     header, versions = report.results_header(configuration, complete), peers.versions(LABELS)
     introduction = (
         "Times are medians (lowest–highest) over rounds or seeds; ratios are medians of the ratios within a round or "
         "seed. The time of a whole run is that from the first update to the last. A difference in time counts as "
         "noise if the ratios lie on both sides of 1."
     )
-    folder.finish(
-        {
-            **header,
-            "versions": header["versions"] | versions,
-            "conclusions": [conclusion for _, _, conclusion, _ in sections],
-            "steps": steps,
-            "runs": [run | {key: describe_each(run[key]) for key in MEASURED} for run in runs],
-        },
-        report.markdown_document(
-            "cyconv and PyTorch, training time",
-            data,
-            remarks,
-            introduction,
-            f"{report.machine_sentence()[:-1]}, torch {versions['torch']}.",
-            *(section_markdown(*section) for section in sections),
-        ),
-    )
+    document = {
+        **header,
+        "versions": header["versions"] | versions,
+        "conclusions": [conclusion for _, _, conclusion, _ in sections],
+        "steps": steps,
+        "runs": [run | {key: describe_each(run[key]) for key in MEASURED} for run in runs],
+    }
+    parts = [
+        (heading, [table, conclusion, *([pictures[figure]] if figure else [])])
+        for heading, table, conclusion, figure in sections
+    ]
+    title = "cyconv and PyTorch, training time"
+    folder.finish(document, report.report_document(title, document, remarks, introduction, *parts))
     for heading, table, conclusion, _ in sections:
-        cli.print_paragraphs(heading, table(False), conclusion)
+        cli.print_paragraphs(heading, table, conclusion)
     cli.print_paragraphs(*remarks)
 
 
 def describe_each(values):
     return {name: statistics.describe_values(each) for name, each in values.items()}
-
-
-def section_markdown(heading, table, conclusion, figure):
-    paragraphs = [f"## {heading}", table(True), conclusion]
-    return "\n\n".join(paragraphs + ([f"![{figure}]({figure})"] if figure else []))
 
 
 def draw_steps(steps, title):

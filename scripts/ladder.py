@@ -64,24 +64,18 @@ def main(argv=None):
     )
     if wrong:
         verdict = f"The parameters differ from NumPy's, so that times mean nothing, of: {', '.join(wrong)}."
-    remarks = [verdict, *report.remarks(arguments.quick, complete=True)]
-    folder.finish(
-        {
-            "complete": True,
-            "data_set": data.name,
-            "configuration": configuration,
-            "versions": report.describe_versions(),
-            "machine": report.describe_machine(),
-            "all_agree": not wrong,
-            "errors": errors,
-            "flops": FLOPS,
-            "microseconds": times,
-            "peak_gflops": peaks,
-        },
-        "\n\n".join([f"# The ladder: {data.name}", *remarks, report.machine_sentence(), table(times, peaks, True)])
-        + "\n",
-    )
-    print("\n" + "\n\n".join([table(times, peaks), report.machine_sentence(), *remarks]))
+    document = {
+        **report.results_header(configuration, complete=True),
+        "all_agree": not wrong,
+        "errors": errors,
+        "flops": FLOPS,
+        "microseconds": times,
+        "peak_gflops": peaks,
+    }
+    quick = report.remarks(arguments.quick, complete=True)
+    part = ("Microseconds per update", [table(times, peaks)])
+    folder.finish(document, report.report_document("The ladder", document, quick, verdict, part))
+    cli.print_paragraphs(table(times, peaks), report.machine_sentence(document), verdict, *quick)
     print(cli.closing_line(data, source, folder))
     return 1 if wrong else 0
 
@@ -123,7 +117,7 @@ def measure(rungs, n_rounds, seconds):
     return times, peaks
 
 
-def table(times, peaks, markdown=False):
+def table(times, peaks):
     """A row for each rung: medians over the rounds, and medians of the ratios within a round."""
     rows, before = [], None
     for name, own in times.items():
@@ -138,7 +132,7 @@ def table(times, peaks, markdown=False):
             f"{100 * np.median(np.divide(rate, peak)):.0f} %",
         ])  # fmt: skip
         before = name
-    return report.format_table(HEADER, rows, markdown)
+    return report.Table(HEADER, rows)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def trained(document):
         ]
         parts += [
             f"### {section['heading']}",
-            report.format_table(header + ["validation − training loss"] * gap, rows, markdown=True),
+            report.Table(header + ["validation − training loss"] * gap, rows).markdown(),
             section["noise"],
             *([section["conclusion"]] if "conclusion" in section else []),
         ]
@@ -202,7 +202,7 @@ def ablated(document):
         ]
         for row in section["rows"]
     ]
-    return [f"### {section['heading']}", report.format_table(header, rows, markdown=True), section["noise"]]
+    return [f"### {section['heading']}", report.Table(header, rows).markdown(), section["noise"]]
 
 
 def each(row, measure):
@@ -218,7 +218,7 @@ def verified(document):
     ]
     return [
         f"Relative errors on images of {document['data_set']}:",
-        verify_gradients.errors_table(comparisons)(True),
+        verify_gradients.errors_table(comparisons).markdown(),
         verify_gradients.conclusion(comparisons),
     ]
 
@@ -236,7 +236,7 @@ def ranged(document):
     ]
     return [
         "Means are geometric; ×/÷ is the standard deviation over seeds as a factor.",
-        report.format_table(header, rows, markdown=True),
+        report.Table(header, rows).markdown(),
         document["conclusion"],
         *document["noise"],
     ]
@@ -254,7 +254,7 @@ def searched(document):
     measurements = [search.Measurement(**measurement, training_time=0.0) for measurement in document["measurements"]]
     return [
         f"{settings.run.label}, {report.describe_cycles(settings.run.schedule())}. The test images took no part.",
-        search.ranking_table(search.rank(measurements), settings.n_seeds, markdown=True),
+        search.ranking_table(search.rank(measurements), settings.n_seeds).markdown(),
         document["conclusion"],
     ]
 

@@ -12,13 +12,13 @@ from .._typing import JsonDict
 from ..backend.threads import default_threads, set_num_threads
 from ..datasets import Dataset
 from ..datasets.files import OPTIONS, find_data
-from . import report
+from . import plots, report
 from .data_source import DataSource, describe_data
 from .entry_point import exit_with as exit_with, run_script as run_script
 from .executors import ExecutorFactory, executor_factory
 from .output_folder import OutputFolder
 from .results import Result, RunInterrupted
-from .runner import run_all
+from .runner import describe_run, run_all
 from .runs import Run, longest_first
 from .usage import UsageError, explain, program, usage
 
@@ -127,6 +127,12 @@ def experiment_parser(description: str, output: str, seeds: int = 3, resumable: 
         metavar="N",
         type=positive_integer,
         help=f"number of runs of each configuration, with seeds 0 to N-1 (default: {seeds}; 1 with --quick)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=plots.FORMATS,
+        default="png",
+        help="format of the pictures; pdf and svg stay sharp at any size (default: %(default)s)",
     )
     parser.set_defaults(default_seeds=seeds)
     return parser
@@ -351,14 +357,14 @@ def train_all(
         with contextlib.closing(run_all(ordered, source, make_executor, **options)) as finished:
             for result in finished:
                 results.append(result)
-                print(_progress_line(result, describe), flush=True)
+                print(_progress_line(result, describe, len(results), len(runs)), flush=True)
                 code = code if result.complete else 1
     except RunInterrupted as stop:
         code = 128 + (stop.signum or signal.SIGINT)
         if stop.result is not None:
             results.append(stop.result)
             with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone, but files remain to be written
-                print(_progress_line(stop.result, describe), flush=True)
+                print(_progress_line(stop.result, describe, len(results), len(runs)), flush=True)
     except ValueError as error:
         if not arguments.resume:
             raise
@@ -367,15 +373,18 @@ def train_all(
     return sorted(results, key=lambda result: order[result.run.stem]), code
 
 
-def _progress_line(result: Result, describe: Callable[[Result], str]) -> str:
-    return f"{result.run.label}, seed {result.run.seed}: {describe(result) if result.complete else result.message}"
+def _progress_line(result: Result, describe: Callable[[Result], str], number: int, n_runs: int) -> str:
+    outcome = describe(result) if result.complete else result.message
+    return f"[{number}/{n_runs}] {describe_run(result.run)}: {outcome}"
 
 
 def configuration(script: str, arguments: argparse.Namespace, runs: Iterable[Run], data: Dataset) -> JsonDict:
     """What an `OutputFolder` compares to recognise results: script, data and runs."""
+    picture_format = getattr(arguments, "format", "png")
     return {
         "script": script,
         "quick": arguments.quick,
+        **({} if picture_format == "png" else {"format": picture_format}),  # so that folders of before are recognised
         "protocol": arguments.protocol,
         "data": describe_data(data),
         "runs": [run.to_dict() for run in runs],
@@ -393,7 +402,7 @@ def write_report(
     code: int,
     remarks: Sequence[str] = (),
 ) -> int:
-    """Write results.json and summary.md; print the sections and the closing line.
+    """Write results.json, summary.md and report.html; print the sections and the closing line.
 
     Parameters
     ----------
@@ -419,15 +428,13 @@ def write_report(
     """
     complete = code == 0
     remarks = [*remarks, *report.remarks(configuration["quick"], complete)]
-    folder.finish(
-        report.results_document(configuration, sections, results, complete, remarks),
-        report.summary_document(title, data, sections, remarks),
-    )
+    document = report.results_document(configuration, sections, results, complete, remarks)
+    folder.finish(document, report.summary_document(title, document, data, sections, remarks))
     print_paragraphs(*(section.text() for section in sections), *remarks, closing_line(data, source, folder, complete))
     return code
 
 
-def print_paragraphs(*paragraphs: str) -> None:
-    """Print texts, each after an empty line."""
+def print_paragraphs(*paragraphs: str | report.Table) -> None:
+    """Print texts and tables, each after an empty line."""
     for paragraph in paragraphs:
-        print("\n" + paragraph)
+        print("\n" + (paragraph.text() if isinstance(paragraph, report.Table) else paragraph))

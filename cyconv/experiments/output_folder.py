@@ -9,12 +9,14 @@ from pathlib import Path
 
 from .._files import check_path, copy_file, write_json, write_text
 from .._typing import JsonDict, StrPath
+from .report import Document
 from .results import RunFiles
 from .usage import usage
 
 CONFIGURATION = "configuration.json"
 RESULTS = "results.json"
 SUMMARY = "summary.md"
+REPORT = "report.html"
 JOURNAL = "search.json"
 BENCHMARK = "benchmark.json"
 UNFINISHED = "cyconv-unfinished"
@@ -126,15 +128,19 @@ class OutputFolder:
         else:
             write_json(self / name, content)
 
-    def finish(self, document: JsonDict, summary: str) -> None:
+    def finish(self, document: JsonDict, summary: Document | str) -> None:
         """Write the results file and the summary; complete results then replace earlier ones.
 
         Parameters
         ----------
         document : dict
             With the keys ``complete`` and ``configuration``.
-        summary : str
+        summary : Document or str
+            A `Document` is also written as a web page, ``report.html``.
         """
+        if isinstance(summary, Document):
+            self.write(REPORT, summary.html())
+            summary = summary.markdown()
         self.write(self._names[1], summary)
         self.write(self._names[0], document)  # last, since it says whether the results are complete
         self._move_into_place()

@@ -23,6 +23,18 @@ from .results import Result, RunFiles, RunInterrupted
 from .runs import Run
 
 
+def describe_run(run: Run) -> str:
+    """A run in words: its name, which is also that of its files, its label and its seed.
+
+    Examples
+    --------
+    >>> describe_run(Run("part1-f4-nf10", "2: f=4, nf=10")), describe_run(Run("narrow", seed=1))
+    ('part1-f4-nf10 (2: f=4, nf=10), seed 0', 'narrow, seed 1')
+    """
+    label = "" if run.label == run.name else f" ({run.label})"
+    return f"{run.name}{label}, seed {run.seed}"
+
+
 def run_experiment(
     run: Run,
     data: Dataset | DataSource,
@@ -85,7 +97,7 @@ def run_experiment(
             data.validation,
             log_every=run.log_every,
             n_train_evaluated=run.n_train_evaluated,
-            progress=progress and f"{run.label}, seed {run.seed}",
+            progress=progress and describe_run(run),
             checkpoint=None if files is None else files.checkpoint,
             checkpoint_every=None if files is None else max(500, trainer.schedule.total_steps // 20),
         )

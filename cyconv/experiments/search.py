@@ -27,7 +27,7 @@ from ..randomness import SEARCH, uniform
 from ..trainer import DivergenceError
 from .data_source import DataSource, load
 from .executors import ExecutorFactory, executor_factory, map_unordered
-from .report import format_mean, format_table
+from .report import Table, format_mean
 from .runs import Run
 from .statistics import pooled_deviation
 
@@ -526,21 +526,20 @@ def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
     ]
 
 
-def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = False, field: str = "l2") -> str:
-    """The ranking as a text table: mean ± standard deviation over seeds, the best first.
+def ranking_table(ranking: Sequence[Candidate], n_seeds: int, field: str = "l2") -> Table:
+    """The ranking as a table: mean ± standard deviation over seeds, the best first.
 
     Parameters
     ----------
     ranking : list of Candidate
     n_seeds : int
         Number of runs that each value should have.
-    markdown : bool, default False
     field : str, default "l2"
         The setting that was searched.
 
     Returns
     -------
-    str
+    Table
     """
     close = within_noise(ranking)
     header = [
@@ -571,4 +570,4 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, markdown: bool = F
                 "–" if close is None else "yes" if candidate in close else "no",
             ]
         )
-    return format_table(header, rows, markdown)
+    return Table(header, rows)

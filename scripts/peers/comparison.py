@@ -36,13 +36,13 @@ def steps_table(steps):
         sizes = [f"{step['filter_size']}", f"{step['n_filters']}", f"{step['n_parameters']:,}"]
         rows.append([*sizes, *_time_cells(step["microseconds"])])
     header = ["f", "nf", "parameters", *LABELS.values(), *RATIO_HEADER]
-    return lambda markdown: report.format_table(header, rows, markdown)
+    return report.Table(header, rows, n_keys=3)
 
 
 def runs_table(runs):
     rows = [[run["label"], f"{len(run['seconds'][OURS])}", *_time_cells(run["seconds"])] for run in runs]
     header = ["architecture", "runs", *LABELS.values(), *RATIO_HEADER]
-    return lambda markdown: report.format_table(header, rows, markdown)
+    return report.Table(header, rows, n_keys=1)
 
 
 def accuracies_table(runs):
@@ -53,7 +53,7 @@ def accuracies_table(runs):
             cells = [report.format_mean(accuracies, scale=100), report.format_each(accuracies, scale=100)]
             rows.append([run["label"], label, *cells, median_and_range(seconds)])
     header = ["architecture", "trained by", "test accuracy (%)", "each run (%)", "layout (s)"]
-    return lambda markdown: report.format_table(header, rows, markdown)
+    return report.Table(header, rows, n_keys=2)
 
 
 def conclude(what, measured):

@@ -1,15 +1,18 @@
 """Statistics over seeds and the tables made of them."""
 
+import base64
 import json
 import math
+import re
 import sys
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cyconv.experiments import Run, report, statistics
+from cyconv.experiments import Run, plots, report, statistics
 from cyconv.history import History
 from cyconv.schedules import CyclicSchedule
 
@@ -102,16 +105,16 @@ def test_runs_are_grouped_by_name_and_unfinished_ones_counted():
     assert b.test_accuracy == [0.5, 0.6]
     assert b.validation_accuracy == pytest.approx([0.49, 0.59])
     assert a.seeds == [0] and a.ensemble_accuracy == []
-    table = report.summary_table([b, a])
+    table = report.summary_table([b, a]).text()
     assert "55.00 ± 7.07" in table and "2 of 3" in table and "30.00" in table and "ensemble" not in table
     measures = b.document()["test_accuracy"]
     assert measures["mean"] == pytest.approx(0.55) and measures["each"] == [0.5, 0.6]
     assert b.loss_gap == [0.0, 0.0] and b.document()["loss_gap"]["each"] == [0.0, 0.0]
     assert "50.00, 60.00" in table and "training loss" not in table
-    assert "0.000 ± 0.000" in report.summary_table([b, a], gap=True)
-    assert "each run" not in report.summary_table([a])
+    assert "0.000 ± 0.000" in report.summary_table([b, a], gap=True).text()
+    assert "each run" not in report.summary_table([a]).text()
     many = report.summarise([fake_result("c", seed, 0.5) for seed in range(6)])
-    assert "each run" not in report.summary_table(many)
+    assert "each run" not in report.summary_table(many).text()
     assert "ensemble_accuracy" not in b.document()
 
 
@@ -124,13 +127,17 @@ def test_an_ensemble_has_a_row_of_its_own():
     assert row.label == "label of a: ensemble of 4" and row.n_parameters == 4 * 1234
     assert set(row.document()) == {"name", "label", "n_parameters", "seeds", "unfinished", "test_accuracy"}
     assert row.test_accuracy == pytest.approx([0.6, 0.7])
-    table = report.summary_table([single, row]).splitlines()
+    table = report.summary_table([single, row]).text(width=200).splitlines()
     assert "65.00 ± 7.07" in table[3] and table[3].endswith("–") and "ensemble (%)" in table[0]
+
+
+def markdown_of(section):
+    return report.Document("Title", [], [section.part()]).markdown()
 
 
 def test_a_section_of_unfinished_runs_alone_still_makes_a_table():
     section = report.Section("Part 1", report.summarise([fake_result("a", 0, 0.5, "interrupted")]), [])
-    assert "0 of 1" in section.text() and "–" in section.markdown()
+    assert "0 of 1" in section.text() and "–" in markdown_of(section)
     assert "conclusion" not in section.document()
 
 
@@ -138,7 +145,7 @@ def test_a_sections_conclusion_appears_in_every_format():
     rows = report.summarise([fake_result("a", 0, 0.5)])
     section = report.Section("Part 1", rows, [], conclusion="It helps.")
     assert section.document()["conclusion"] == "It helps."
-    assert section.text().endswith("\n\nIt helps.") and "\n\nIt helps.\n\n" in section.markdown()
+    assert section.text().endswith("\n\nIt helps.") and "\n\nIt helps.\n" in markdown_of(section)
 
 
 def test_the_results_are_strict_json_with_machine_and_versions():
@@ -150,6 +157,7 @@ def test_the_results_are_strict_json_with_machine_and_versions():
     assert document["complete"] and document["data_set"] == "a data set" and document["seeds"] == [0, 1, 2]
     assert document["machine"]["processor"] and document["machine"]["threads"] >= 1
     assert document["machine"]["instruction_set"] and document["versions"]["numpy"] == np.__version__
+    assert document["build"]["compiler"] and "-O3" in document["build"]["flags"]
     assert len(document["runs"]) == 3 and document["summary"][0]["rows"][0]["seeds"] == [0, 1, 2]
 
 
@@ -180,3 +188,98 @@ def test_the_machine_of_a_results_file_is_told_rather_than_this_one():
     machine = {"processor": "Abacus", "threads": 1, "instruction_set": "beads"}
     told = report.machine_sentence({"machine": machine, "versions": {"cyconv": "9.9", "torch": "8"}})
     assert told == "Abacus, 1 thread, beads kernels; cyconv 9.9, torch 8."
+
+
+def test_a_wide_table_is_split_to_fit_the_terminal_and_no_cell_is_lost(monkeypatch):
+    header = ["architecture", "kind", *(f"a long heading {i}" for i in range(8))]
+    rows = [[f"row {i}", "k", *(f"{i}.{j}" for j in range(8))] for i in range(3)]
+    table = report.Table(header, rows, n_keys=2)
+    for width, n_parts in ((80, 3), (60, 4), (10, 8), (1000, 1)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        parts = table.text().split("\n\n")
+        lines = [line for part in parts for line in part.splitlines()]
+        assert len(parts) == n_parts and (width == 10 or max(map(len, lines)) <= width)
+        assert all(part.startswith("architecture  kind  a long heading") for part in parts)
+        cells = [cell for part in parts for line in part.splitlines()[2:] for cell in re.split(" {2,}", line)[2:]]
+        assert sorted(cells) == sorted(f"{i}.{j}" for i in range(3) for j in range(8))
+    monkeypatch.delenv("COLUMNS")
+    assert max(map(len, table.text().splitlines())) <= 80  # without a terminal
+
+
+def test_a_cell_of_markdown_cannot_end_it():
+    assert r"a \| b" in report.Table(["name", "n"], [["a | b", "1"]]).markdown()
+
+
+class Page(HTMLParser):
+    """The elements of a page, whose tags must be closed in order."""
+
+    VOID = frozenset({"meta", "img"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.found, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    figures = {"a": plots.plot_bars({"x < y": [1.0, 2.0]}, 'Bars & "bars"'), "b": plots.plot_bars({"z": [3.0]}, "More")}
+    return report.save_pictures(figures, tmp_path)
+
+
+def test_the_web_page_has_everything_inside_and_says_it_in_words(pictures, tmp_path):
+    configuration = {"data": {"name": "<my> data", "n_train": 5, "n_validation": 2, "n_test": 1, "fingerprint": "f0f0"}}
+    origin = report.results_header(configuration, complete=True)
+    table = report.Table(["name", "n"], [["a & b", "1,234"]])
+    part = ("Part <1>", [table, "A sentence: 1 < 2.", *pictures])
+    document = report.report_document("Results", origin, ["Only a try."], "Introduction.", part)
+    page = Page(document.html())
+    assert document.html().startswith("<!DOCTYPE html>") and page.all("html") == [{"lang": "en"}]
+    assert {"charset": "utf-8"} in page.all("meta")
+    shown = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in page.all("img")]
+    assert shown == [(tmp_path / "a.png").read_bytes(), (tmp_path / "b.png").read_bytes()]
+    assert [image["alt"] for image in page.all("img")] == [picture.caption for picture in pictures]
+    assert pictures[0].caption == 'Bars & "bars". x < y 1.50 ± 0.71.'
+    assert not any("http" in str(attributes) for _, attributes in page.found)  # it needs no network
+    markdown = document.markdown()
+    for text in (
+        "Results: <my> data",
+        "Only a try.",
+        "Introduction.",
+        "Part <1>",
+        "1,234",
+        "A sentence: 1 < 2.",
+        "f0f0",
+    ):
+        assert text in page.text and text in markdown
+    for text in (origin["date"], origin["build"]["compiler"], origin["build"]["flags"]):
+        assert text in page.text and text in markdown
+    assert f"![{pictures[0].caption}](a.png)" in markdown
+    assert "a & b" in page.text and len(page.all("table")) == 2
+
+
+@pytest.mark.parametrize("file_format, media_type", [("svg", "image/svg+xml"), ("pdf", "image/png")])
+def test_pictures_of_other_formats_are_embedded_as_what_a_browser_shows(tmp_path, file_format, media_type):
+    (picture,) = report.save_pictures({"a": plots.plot_bars({"x": [1.0]}, "Bars")}, tmp_path, file_format)
+    document = report.Document("Title", [], [("Part", [picture])])
+    (image,) = Page(document.html()).all("img")
+    assert image["src"].startswith(f"data:{media_type};base64,")
+    assert (f"![{picture.caption}](a.svg)" in document.markdown()) == (file_format == "svg")
+    assert f"[{picture.caption}](a.{file_format})" in document.markdown()
+    assert (tmp_path / f"a.{file_format}").stat().st_size > 1000

@@ -57,6 +57,7 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
         "configuration.json",
         "results.json",
         "summary.md",
+        "report.html",
         "steps.csv",
         "steps.png",
         "runs.csv",

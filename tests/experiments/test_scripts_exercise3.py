@@ -79,10 +79,61 @@ def test_both_parts_write_all_documented_files(call, tmp_path):
             assert (folder / f"part{part}-{name}.png").read_bytes().startswith(b"\x89PNG")
             assert f"(part{part}-{name}.png)" in summary
     assert summary.splitlines()[0] == "# Exercise 3: shapes (synthetic)"
+    assert (folder / "report.html").read_text().count("<img ") == 16
     accuracy = 100 * document["runs"][0]["test"]["accuracy"]
     assert f"{accuracy:.2f}" in summary and f"{accuracy:.2f}" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
     assert not list(folder.glob("checkpoint-*")) and not list(folder.glob(".*"))
+
+
+def test_progress_says_which_of_how_many_runs_and_its_part(main, capsys):
+    assert main("--quick", "--output", "out") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert [line.partition(": test accuracy")[0] for line in lines] == [
+        "[1/7] part1-f2-nf3 (1: f=2, nf=3), seed 0",
+        "[2/7] part1-f4-nf10 (2: f=4, nf=10), seed 0",
+        "[3/7] part1-f8-nf40 (3: f=8, nf=40), seed 0",
+        "[4/7] part1-f16-nf160 (4: f=16, nf=160), seed 0",
+        "[5/7] part2-f4-nf10 (2: f=4, nf=10), seed 0",
+        "[6/7] part2-f8-nf40 (3: f=8, nf=40), seed 0",
+        "[7/7] part2-f4-nf40 (2 wide: f=4, nf=40), seed 0",
+    ]
+
+
+def test_pictures_keep_colours_in_all_parts_and_name_split_and_runs(load_script, run_script, tmp_path, monkeypatch):
+    drawn = {}
+
+    def save_pictures(figures, folder, file_format):
+        drawn.update(figures)
+        return []
+
+    monkeypatch.setattr("cyconv.experiments.report.save_pictures", save_pictures)
+    module = load_script("exercise3", QUICK={"step_size": 5, "log_every": 10})
+    assert run_script(module, "--quick", "--output", "out") == 0
+    looks = {}
+    for name in ("part1-curves", "part2-curves", "part1-cycles", "part2-cycles"):
+        for line in drawn[name].axes[-1].lines:
+            if len(line.get_xdata()) > 2:
+                looks.setdefault(line.get_label(), set()).add((line.get_color(), line.get_linestyle()))
+    assert len(looks) == 5 and all(len(look) == 1 for look in looks.values())
+    assert len(set.union(*looks.values())) == 5
+    for part in "12":
+        title = drawn[f"part{part}-confusion"].get_suptitle()
+        assert "on the test images" in title and "1 run" in title and "best on validation data" in title
+
+
+def test_finished_results_are_drawn_again_in_another_format(main, tmp_path):
+    arguments = ["--quick", "--part", "2", "--output", "out"]
+    assert main(*arguments) == 0
+    first = strict_json(tmp_path / "out" / "results.json")
+    assert main(*arguments, "--resume", "--format", "svg") == 0
+    second = strict_json(tmp_path / "out" / "results.json")
+    assert second["runs"] == first["runs"] and second["complete"]
+    pictures = {path.stem for path in (tmp_path / "out").glob("*.svg")}
+    assert pictures == {path.stem for path in (tmp_path / "out").glob("*.png")} and len(pictures) == 8
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/svg+xml;base64,") == 8 and "data:image/png" not in page
+    assert "(part2-curves.svg)" in (tmp_path / "out" / "summary.md").read_text()
 
 
 @pytest.mark.slow
@@ -105,7 +156,7 @@ def test_parallel_runs_give_the_same_results_and_a_note_on_their_times(call, tmp
     beside, alone = call(*arguments, "beside", "--workers", "2"), call(*arguments, "alone", "--threads", "1")
     assert beside.returncode == alone.returncode == 0 and beside.stderr == alone.stderr == ""
     first_line = beside.stdout.splitlines()[1]
-    assert first_line.startswith("2 wide: f=4, nf=40, seed")  # the longest starts first
+    assert first_line.startswith("[1/6] part2-f4-nf40 (2 wide: f=4, nf=40), seed")  # the longest starts first
     remark = "2 runs at a time, each on 1 thread"
     summaries = [(tmp_path / name / "summary.md").read_text() for name in ("beside", "alone")]
     assert remark in beside.stdout and remark in summaries[0]
@@ -198,6 +249,7 @@ def test_results_so_far_are_written_on_a_signal_and_can_be_resumed(
         (["--growth", "nan"], "expected a finite number above 0"),
         (["--growth", "1e300"], "2**53"),
         (["--part", "3"], "invalid choice"),
+        (["--format", "bmp"], "invalid choice"),
         (["--protocol", "half"], "invalid choice"),
         (["--data", "nowhere"], "nowhere"),
         (["--output", "file/below"], "--output must be a folder that can be written"),

@@ -39,6 +39,7 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
         "configuration.json",
         "curves.csv",
         "lr-range.png",
+        "report.html",
         "results.json",
         "summary.md",
     }

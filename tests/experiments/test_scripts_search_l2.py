@@ -76,6 +76,7 @@ def test_a_quick_search_writes_all_documented_files_with_every_executor(start, m
     assert sorted(path.name for path in folder.iterdir()) == [
         "configuration.json",
         "ranking.csv",
+        "report.html",
         "results.json",
         "search.json",
         "summary.md",

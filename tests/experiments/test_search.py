@@ -119,7 +119,7 @@ def test_ranking_is_by_mean_accuracy_then_loss_and_divergence_counts_as_zero():
     assert [candidate.value for candidate in ranking] == [0.4, 0.2, 0.1, 0.3]
     assert ranking[0].accuracies == [0.6, 0.7] and ranking[0].mean_accuracy == pytest.approx(0.65)
     assert [c.n_diverged for c in ranking] == [0, 0, 0, 1] and ranking[-1].mean_loss == math.inf
-    table = ranking_table(ranking, 3, markdown=True)
+    table = ranking_table(ranking, 3).markdown()
     assert "65.00 ± 7.07" in table and "2 of 3, 1 diverged" in table
 
 

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results, code = cli.train_all(runs, source, folder, arguments)
 
-    sections = [write_section(results, data, folder, arguments.quick)] if results else []
+    sections = [write_section(results, data, folder, arguments)] if results else []
     remarks = cli.timing_remarks(arguments)
     title = "Schedules and optimisers"
     return cli.write_report(title, configuration, sections, results, data, source, folder, code, remarks)
@@ -68,12 +68,15 @@ def templates(changes: Mapping[str, Any]) -> list[Run]:
     ]
 
 
-def write_section(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
+def write_section(
+    results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
+) -> report.Section:
     """Draw the figures; return the section of the summary."""
     run, finished = results[0].run, [result for result in results if result.complete]
-    origin = report.describe_origin(data, quick, len(finished) == len(results))
+    origin = report.describe_origin(data, arguments.quick, len(finished) == len(results))
     groups = report.by_label(finished or results)
     rows = report.summarise(results)
+    order = [row.label for row in rows]
     figures = {}
     for optimizer in OPTIMIZERS:
         histories = {
@@ -81,10 +84,13 @@ def write_section(results: Sequence[Result], data: Dataset, folder: OutputFolder
             for label, group in groups.items()
             if label.startswith(f"{optimizer},")
         }
-        figures[f"curves-{optimizer.lower()}"] = plots.plot_comparison(histories, f"Learning curves\n{origin}")
+        title = f"Learning curves, {optimizer}\n{origin}"
+        figures[f"curves-{optimizer.lower()}"] = plots.plot_comparison(histories, title, order=order)
     accuracy = {row.label: row.test_accuracy for row in rows if row.test_accuracy}
     if accuracy:
-        figures["accuracy"] = plots.plot_bars(accuracy, f"Test accuracy\n{origin}", "test accuracy (%)", percent=True)
+        figures["accuracy"] = plots.plot_bars(
+            accuracy, f"Test accuracy\n{origin}", "test accuracy (%)", True, order=order
+        )
     heading = f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, {run.schedule().total_steps:,} updates"
-    names = plots.save_figures(figures, folder)
-    return report.Section(heading, rows, names, first="optimiser, schedule")
+    pictures = report.save_pictures(figures, folder, arguments.format)
+    return report.Section(heading, rows, pictures, first="optimiser, schedule")

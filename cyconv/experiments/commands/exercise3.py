@@ -108,13 +108,16 @@ def write_part(
     by_label = report.by_label(finished or results)
     histories = {label: [result.history for result in group] for label, group in by_label.items()}
 
+    order = [run.label for runs in PARTS.values() for run in runs]
     figures = {
-        "curves": plots.plot_comparison(histories, f"Learning curves, {cycles}{origin}", boundaries),
+        "curves": plots.plot_comparison(histories, f"Learning curves, {cycles}{origin}", boundaries, order=order),
         "train-validation": plots.plot_train_validation(
             histories, f"Training and validation, {cycles}{origin}", boundaries
         ),
         "learning-rate": plots.plot_learning_rate(schedule, f"Learning rate, {cycles}{origin}"),
-        "cycles": plots.plot_cycles(histories, f"Learning rate and validation accuracy, {cycles}{origin}", boundaries),
+        "cycles": plots.plot_cycles(
+            histories, f"Learning rate and validation accuracy, {cycles}{origin}", boundaries, order=order
+        ),
         "filters": plots.plot_filters(
             {label: group[0].filters[0] for label, group in by_label.items()},
             f"Learned filters, seed {results[0].run.seed}{origin}",
@@ -128,12 +131,15 @@ def write_part(
         confusion = np.sum([r.confusion for r in by_label[best] if r.confusion is not None], axis=0)
         title = ", ".join(["Training time", *cli.concurrency_note(arguments), cycles])
         n_runs = report.count(len(by_label[best]), "run")
-        best_title = f"Confusion matrix of {best}, best on validation data, {n_runs}{origin}"
+        best_title = f"Confusion matrix on the test images: {best}, best on validation data, {n_runs}{origin}"
         figures = {
-            "accuracy": plots.plot_bars(accuracy, f"Test accuracy, {cycles}{origin}", "test accuracy (%)", True),
-            "time": plots.plot_bars(times, f"{title}{origin}", "training time (s)"),
+            "accuracy": plots.plot_bars(
+                accuracy, f"Test accuracy, {cycles}{origin}", "test accuracy (%)", True, order=order
+            ),
+            "time": plots.plot_bars(times, f"{title}{origin}", "training time (s)", order=order),
             **figures,
             "confusion": plots.plot_confusion(confusion, data.class_names, best_title),
         }
-    names = plots.save_figures({f"part{part}-{name}": figure for name, figure in figures.items()}, folder)
-    return report.Section(f"Part {part}: {cycles}, {data.name}", report.summarise(results), names)
+    named = {f"part{part}-{name}": figure for name, figure in figures.items()}
+    pictures = report.save_pictures(named, folder, arguments.format)
+    return report.Section(f"Part {part}: {cycles}, {data.name}", report.summarise(results), pictures)

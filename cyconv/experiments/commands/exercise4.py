@@ -78,18 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results, code = cli.train_all(runs, source, folder, arguments)
 
-    sections = [write_section(results, data, folder, arguments.quick)] if results else []
+    sections = [write_section(results, data, folder, arguments)] if results else []
     remarks = cli.timing_remarks(arguments)
     return cli.write_report("Exercise 4", configuration, sections, results, data, source, folder, code, remarks)
 
 
-def write_section(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
+def write_section(
+    results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
+) -> report.Section:
     """Draw the figures; return the section of the summary."""
     run, finished = results[0].run, [result for result in results if result.complete]
     schedule = run.schedule()
     cycles, boundaries = report.describe_cycles(schedule), schedule.boundaries
     network = f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}"
-    origin = f": {network}, {cycles}\n" + report.describe_origin(data, quick, len(finished) == len(results))
+    origin = f": {network}, {cycles}\n" + report.describe_origin(data, arguments.quick, len(finished) == len(results))
     groups = report.by_label(finished or results)
     histories = {label: [result.history for result in group] for label, group in groups.items()}
     singles = report.summarise(results)
@@ -107,8 +109,8 @@ def write_section(results: Sequence[Result], data: Dataset, folder: OutputFolder
         bars = plots.plot_bars(accuracy, f"Test accuracy{origin}", "test accuracy (%)", percent=True)
         figures = {"accuracy": bars, **figures}
     heading = f"{network}, {cycles}, λ = {run.l2:g}, {data.name}"
-    names = plots.save_figures(figures, folder)
-    return report.Section(heading, rows, names, first="labels", gap=True, conclusion=conclude(rows))
+    pictures = report.save_pictures(figures, folder, arguments.format)
+    return report.Section(heading, rows, pictures, first="labels", gap=True, conclusion=conclude(rows))
 
 
 def conclude(rows: Sequence[report.Summary]) -> str:

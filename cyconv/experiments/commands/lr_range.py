@@ -29,7 +29,7 @@ SEEDS = 3
 N_STEPS = 500
 QUICK_STEPS = 100
 NETWORKS = {str(number): run for number, run in enumerate(ARCHITECTURES, 1)}
-CURVES, FIGURE = "curves.csv", "lr-range.png"
+CURVES, FIGURE = "curves.csv", "lr-range"
 #: Settings of the training that follows, with which the test should be made.
 TRAINING = {"l2": "λ", "momentum": "momentum", "dropout": "dropout", "label_smoothing": "label smoothing ε"}
 ENDS = {"η_min": "eta_min", "η_max": "eta_max"}
@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: dict[str, dict[int, LrRangeResult]] = {}
     for run, result in range_tests(runs, data, settings):
         results.setdefault(run.label, {})[run.seed] = result
-        print(f"{run.label}, seed {run.seed}: {describe_result(result)}", flush=True)
+        done = sum(map(len, results.values()))
+        print(f"[{done}/{len(runs)}] {run.label}, seed {run.seed}: {describe_result(result)}", flush=True)
 
     write_results(results, settings, changes, configuration, data, folder)
     cli.print_paragraphs(cli.closing_line(data, source, folder))
@@ -151,7 +152,8 @@ def write_results(
     )
     title = f"Learning-rate range test: {description}\n{report.describe_origin(data, quick)}"
     by_label = {label: list(tests.values()) for label, tests in results.items()}
-    plots.save_figure(plots.plot_lr_range(by_label, title), folder / FIGURE)
+    figures = {FIGURE: plots.plot_lr_range(by_label, title)}
+    pictures = report.save_pictures(figures, folder, configuration.get("format", "png"))
     folder.write(CURVES, curves_csv(results, data))
     heading = f"Suggested learning rates, {data.name}: {description}"
     sentences = [conclude(results, data), *(noise(results, end) for end in ENDS)]
@@ -161,25 +163,15 @@ def write_results(
         "where the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard "
         f"deviation over seeds as a factor. {report.NOISE_RULE}"
     )
-    folder.finish(
-        {
-            **report.results_header(configuration, complete=True),
-            "conclusion": sentences[0],
-            "noise": sentences[1:],
-            "networks": [describe_tests(label, tests) for label, tests in results.items()],
-        },
-        report.markdown_document(
-            "Learning-rate range test",
-            data,
-            remarks,
-            introduction,
-            report.machine_sentence(),
-            f"## {heading}",
-            table(results, markdown=True),
-            *sentences,
-            f"![cost against learning rate]({FIGURE})",
-        ),
-    )
+    document = {
+        **report.results_header(configuration, complete=True),
+        "conclusion": sentences[0],
+        "noise": sentences[1:],
+        "networks": [describe_tests(label, tests) for label, tests in results.items()],
+    }
+    blocks: list[report.Block] = [table(results), *sentences, *pictures]
+    part = (heading, blocks)
+    folder.finish(document, report.report_document("Learning-rate range test", document, remarks, introduction, part))
     cli.print_paragraphs(heading, table(results), *sentences, *remarks)
 
 
@@ -207,7 +199,7 @@ def describe_tests(label: str, tests: Tests) -> JsonDict:
     }
 
 
-def table(results: Mapping[str, Tests], markdown: bool = False) -> str:
+def table(results: Mapping[str, Tests]) -> report.Table:
     """The suggestion for every seed, and the geometric means with their deviations."""
     rows = []
     for label, tests in results.items():
@@ -218,7 +210,7 @@ def table(results: Mapping[str, Tests], markdown: bool = False) -> str:
         lowest = report.format_mean([test.smoothed.min() for test in tests.values()], decimals=3)
         rows.append([label, "geometric mean", *means, lowest, ""])
     header = ["architecture", "seed", *ENDS, "lowest smoothed cost", "updates"]
-    return report.format_table(header, rows, markdown)
+    return report.Table(header, rows, n_keys=2)
 
 
 def mean_and_factor(logs: Sequence[float]) -> str:

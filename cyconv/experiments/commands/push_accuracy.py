@@ -143,19 +143,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results, code = cli.train_all(runs, train_on, folder, arguments, describe)
 
-    sections = [write(results, data, folder, arguments.quick)] if results else []
+    sections = [write(results, data, folder, arguments)] if results else []
     if arguments.ablation:
         results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
     remarks += cli.timing_remarks(arguments)
     return cli.write_report("Exercise 5.1", configuration, sections, results, data, source, folder, code, remarks)
 
 
-def write_recipe(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
+def write_recipe(
+    results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
+) -> report.Section:
     """Draw the figures of a recipe; return its section of the summary."""
     run = results[0].run
     cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().boundaries
     finished = [result for result in results if result.complete]
-    origin = "\n" + report.describe_origin(data, quick, len(finished) == len(results))
+    origin = "\n" + report.describe_origin(data, arguments.quick, len(finished) == len(results))
     rows = table_rows(results, data, folder)
     histories = {run.label: [result.history for result in finished or results]}
     filters = {f"{array.shape[-1]} × {array.shape[-1]}": array for array in results[0].filters}
@@ -168,11 +170,10 @@ def write_recipe(results: Sequence[Result], data: Dataset, folder: OutputFolder,
         accuracy = {row.label: row.test_accuracy for row in rows}
         confusion = np.sum([result.confusion for result in finished if result.confusion is not None], axis=0)
         figures["accuracy"] = plots.plot_bars(accuracy, f"Test accuracy, {cycles}{origin}", "test accuracy (%)", True)
-        figures["confusion"] = plots.plot_confusion(
-            confusion, data.class_names, f"Confusion matrix of the {run.label}{origin}"
-        )
-    names = plots.save_figures(figures, folder)
-    return report.Section(f"The {run.label}: {describe_recipe(run)}", rows, names, first="predictions of")
+        title = f"Confusion matrix on the test images: {run.label}, {report.count(len(finished), 'run')}{origin}"
+        figures["confusion"] = plots.plot_confusion(confusion, data.class_names, title)
+    pictures = report.save_pictures(figures, folder, arguments.format)
+    return report.Section(f"The {run.label}: {describe_recipe(run)}", rows, pictures, first="predictions of")
 
 
 def table_rows(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> list[report.Summary]:
@@ -255,7 +256,7 @@ class AblationSection(report.Section):
         groups = {row.label: row.validation_accuracy for row in self.summaries}
         return report.noise_sentence(groups, "validation accuracy")
 
-    def body(self, markdown: bool) -> list[str]:
+    def body(self) -> list[str | report.Table]:
         """list of str: the table, and the sentence that interprets it."""
 
         def mean(row: report.Summary) -> float:
@@ -274,10 +275,12 @@ class AblationSection(report.Section):
             for row in self.summaries
         ]
         header = ["", "parameters", "runs", "validation accuracy (%)", "change in points", "training time (s)"]
-        return [report.format_table(header, rows, markdown), self.sentence]
+        return [report.Table(header, rows), self.sentence]
 
 
-def write_ablation(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
+def write_ablation(
+    results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
+) -> report.Section:
     """Draw the figure of an ablation; return its section of the summary."""
     rows = [
         dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
@@ -287,8 +290,8 @@ def write_ablation(results: Sequence[Result], data: Dataset, folder: OutputFolde
     title = "What each ingredient contributes"
     figures = {}
     if accuracy:
-        origin = f"\n{report.describe_origin(data, quick)}, {len(data.validation):,} held out"
+        origin = f"\n{report.describe_origin(data, arguments.quick)}, {len(data.validation):,} held out"
         figures["ablation"] = plots.plot_bars(accuracy, f"{title}{origin}", "validation accuracy (%)", True)
-    to = " to a miniature of the recipe, which tells nothing about the recipe" if quick else ""
+    to = " to a miniature of the recipe, which tells nothing about the recipe" if arguments.quick else ""
     heading = f"{title}{to}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
-    return AblationSection(heading, rows, plots.save_figures(figures, folder))
+    return AblationSection(heading, rows, report.save_pictures(figures, folder, arguments.format))

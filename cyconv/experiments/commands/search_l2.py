@@ -50,7 +50,7 @@ NETWORKS = {
 LOG_EVERY = 10**6  # only the first and the last update, which are always logged
 FULL = {"rounds": 3, "samples": 8}
 QUICK = {"rounds": 2, "samples": 3}
-FIGURE = "validation-accuracy.png"
+FIGURE = "validation-accuracy"
 QUICK_RUN: dict[str, Any] = {"step_size": 20, "n_cycles": 1}
 VALIDATION_REMARK = "The test images were not used: the value is chosen on validation data alone."
 
@@ -183,31 +183,23 @@ def write_results(
     name = symbol(search.field)
     title = f"Search for {name}, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
     figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].value, name)
-    plots.save_figure(figure, folder / FIGURE)
+    pictures = report.save_pictures({FIGURE: figure}, folder, configuration.get("format", "png"))
     folder.write("ranking.csv", ranking_csv(ranking, search, data))
     introduction = (
-        f"{heading}. Numbers are mean ± standard deviation over runs that differ only in their seed. "
+        "Numbers are mean ± standard deviation over runs that differ only in their seed. "
         f"{VALIDATION_REMARK} {report.NOISE_RULE}"
     )
-    folder.finish(
-        {
-            **report.results_header(configuration, complete),
-            "best": {search.field: ranking[0].value, "mean_validation_accuracy": ranking[0].mean_accuracy},
-            "conclusion": sentence,
-            "ranges": ranges(search, journal),
-            "measurements": [measurement.to_dict(search.field) for measurement in journal.measurements],
-        },
-        report.markdown_document(
-            f"Search for {name}",
-            data,
-            remarks,
-            introduction,
-            ranking_table(ranking, search.n_seeds, markdown=True, field=search.field),
-            sentence,
-            f"![validation accuracy against {name}]({FIGURE})",
-        ),
-    )
-    table = ranking_table(ranking, search.n_seeds, field=search.field)
+    document = {
+        **report.results_header(configuration, complete),
+        "best": {search.field: ranking[0].value, "mean_validation_accuracy": ranking[0].mean_accuracy},
+        "conclusion": sentence,
+        "ranges": ranges(search, journal),
+        "measurements": [measurement.to_dict(search.field) for measurement in journal.measurements],
+    }
+    table = ranking_table(ranking, search.n_seeds, search.field)
+    blocks: list[report.Block] = [table, sentence, *pictures]
+    part = (heading, blocks)
+    folder.finish(document, report.report_document(f"Search for {name}", document, remarks, introduction, part))
     cli.print_paragraphs(heading, table, sentence, VALIDATION_REMARK, *remarks)
 
 

@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results, code = cli.train_all(runs, source, folder, arguments)
 
-    sections = [write_section(results, data, folder, arguments.quick)] if results else []
+    sections = [write_section(results, data, folder, arguments)] if results else []
     remarks = cli.timing_remarks(arguments)
     return cli.write_report("Training", configuration, sections, results, data, source, folder, code, remarks)
 
@@ -141,12 +141,14 @@ class TrainSection(report.Section):
         return "One run cannot tell how much results vary with the seed: --seeds N trains N of them."
 
 
-def write_section(results: Sequence[Result], data: Dataset, folder: OutputFolder, quick: bool) -> report.Section:
+def write_section(
+    results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
+) -> report.Section:
     """Draw the figures; return the section of the summary."""
     run, finished = results[0].run, [result for result in results if result.complete]
     schedule = run.schedule()
     cycles, boundaries = report.describe_cycles(schedule), schedule.boundaries
-    origin = f", {cycles}\n" + report.describe_origin(data, quick, len(finished) == len(results))
+    origin = f", {cycles}\n" + report.describe_origin(data, arguments.quick, len(finished) == len(results))
     histories = {run.label: [result.history for result in finished or results]}
     (row,) = report.summarise(results)
     rows = [dataclasses.replace(row, ensemble_accuracy=[])]
@@ -167,4 +169,5 @@ def write_section(results: Sequence[Result], data: Dataset, folder: OutputFolder
         title = f"Confusion matrix, {report.count(len(confusions), 'run')}{origin}"
         figures["confusion"] = plots.plot_confusion(np.sum(confusions, axis=0), data.class_names, title)
     heading = f"{run.label}, {cycles}, {data.name}"
-    return TrainSection(heading, rows, plots.save_figures(figures, folder), first="network")
+    pictures = report.save_pictures(figures, folder, arguments.format)
+    return TrainSection(heading, rows, pictures, first="network")

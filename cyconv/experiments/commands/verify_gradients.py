@@ -134,23 +134,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     sentences = [conclusion(comparisons)]
     if not torch_version():
         sentences.append("PyTorch is not installed: its gradients were not compared.")
-    folder.finish(
-        {
-            **report.results_header(configuration, complete=True),
-            "versions": report.describe_versions() | torch_version(),
-            "all_agree": all_agree,
-            "convolution_milliseconds": times,
-            "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in comparisons],
-        },
-        report.markdown_document(
-            "Exercises 1 and 2, convolution and gradients",
-            data,
-            [],
-            *sentences,
-            *(f"## {heading}\n\n{table(True)}" for heading, table in sections),
-        ),
-    )
-    cli.print_paragraphs(*(f"{heading}\n\n{table(False)}" for heading, table in sections))
+    document = {
+        **report.results_header(configuration, complete=True),
+        "versions": report.describe_versions() | torch_version(),
+        "all_agree": all_agree,
+        "convolution_milliseconds": times,
+        "comparisons": [{**asdict(c), "error": finite(c.error), "agrees": c.agrees} for c in comparisons],
+    }
+    title, parts = "Exercises 1 and 2, convolution and gradients", [(heading, [table]) for heading, table in sections]
+    folder.finish(document, report.report_document(title, document, [], " ".join(sentences), *parts))
+    cli.print_paragraphs(*(block for section in sections for block in section))
     cli.print_paragraphs("\n".join([*sentences, f"Results on {data.name} are in {folder}"]))
     return 0 if all_agree else 1
 
@@ -466,18 +459,18 @@ def conclusion(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def times_table(times: Sequence[JsonDict]) -> Callable[[bool], str]:
-    """Milliseconds of each implementation, as a function that returns the table as text or Markdown."""
+def times_table(times: Sequence[JsonDict]) -> report.Table:
+    """Milliseconds of each implementation."""
     rows = []
     for row in times:
         best_other = min(row[name] for name in CONVOLUTIONS if name != "Cython")
         cells = [f"{row[name]:,.2f}" for name in CONVOLUTIONS]
         rows.append([row["network"], row["dtype"], *cells, f"{best_other / row['Cython']:.1f}×"])
     header = ["network", "dtype", *CONVOLUTIONS, "best other / Cython"]
-    return lambda markdown: report.format_table(header, rows, markdown)
+    return report.Table(header, rows, n_keys=2)
 
 
-def errors_table(comparisons: Sequence[Comparison]) -> Callable[[bool], str]:
+def errors_table(comparisons: Sequence[Comparison]) -> report.Table:
     """One row per comparison and precision, one column per network."""
     networks = list(dict.fromkeys(c.network for c in comparisons))
     rows: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -486,4 +479,4 @@ def errors_table(comparisons: Sequence[Comparison]) -> Callable[[bool], str]:
         row[c.network] = f"{c.error:.1e}" if c.agrees else f"WRONG {c.error:.1e}"
     header = ["compared", "dtype", "tolerance", *networks]
     cells = [[*key, *row.values()] for key, row in rows.items()]
-    return lambda markdown: report.format_table(header, cells, markdown)
+    return report.Table(header, cells, n_keys=3)

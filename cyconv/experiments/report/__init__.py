@@ -1,34 +1,43 @@
 """What experiments report: tables, sentences about noise, summary and results documents.
 
 `tables` formats numbers and rows, `summaries` collects what the runs of one
-configuration gave, `documents` puts both into files, and `provenance` says
-which machine and which versions the numbers come from.
+configuration gave, `pictures` writes figures, and `provenance` says which
+command, machine and versions the numbers come from. `documents` puts these
+into files: a report in Markdown, and the same as a web page (`web_page`).
 """
 
 from .documents import (
     INCOMPLETE_REMARK,
     QUICK_REMARK,
+    Block,
+    Document,
     Section,
     describe_cycles,
     describe_origin,
-    markdown_document,
     remarks,
+    report_document,
     results_document,
     results_header,
     summary_document,
 )
-from .provenance import describe_machine, describe_versions, machine_sentence, provenance
+from .pictures import Picture, save_pictures
+from .provenance import describe_build, describe_machine, describe_versions, machine_sentence, provenance
 from .summaries import NOISE_RULE, Summary, by_label, ensemble_row, noise_sentence, summarise, summary_table
-from .tables import count, format_csv, format_each, format_mean, format_table
+from .tables import Table, count, format_csv, format_each, format_mean, format_table
 
 __all__ = [
     "INCOMPLETE_REMARK",
     "NOISE_RULE",
     "QUICK_REMARK",
+    "Block",
+    "Document",
+    "Picture",
     "Section",
     "Summary",
+    "Table",
     "by_label",
     "count",
+    "describe_build",
     "describe_cycles",
     "describe_machine",
     "describe_origin",
@@ -39,12 +48,13 @@ __all__ = [
     "format_mean",
     "format_table",
     "machine_sentence",
-    "markdown_document",
     "noise_sentence",
     "provenance",
     "remarks",
+    "report_document",
     "results_document",
     "results_header",
+    "save_pictures",
     "summarise",
     "summary_document",
     "summary_table",

@@ -1,31 +1,97 @@
-"""The files that an experiment writes: a summary in Markdown, and the results as JSON values."""
+"""The files that an experiment writes: a report in Markdown and as a web page, and the results as JSON values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..._typing import JsonDict
 from ...datasets import Dataset
 from ...schedules import Schedule
-from .provenance import machine_sentence, provenance
+from .pictures import Picture
+from .provenance import machine_sentence, provenance, provenance_table
 from .summaries import NOISE_RULE, Summary, noise_sentence, summary_table
+from .tables import Table
+from .web_page import web_page
 
 if TYPE_CHECKING:
     from ..results import Result
 
 QUICK_REMARK = "This is a quick run, which only shows that everything works."
 INCOMPLETE_REMARK = "Incomplete: not every run has finished."
+ORIGIN = "Where the numbers come from"
+
+Block: TypeAlias = str | Table | Picture
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report, which can be written in several formats.
+
+    Attributes
+    ----------
+    title : str
+    remarks : sequence of str
+        Sentences that the reader must know first.
+    parts : sequence of (str, sequence of str, Table or Picture)
+        Each with its heading, which is empty for an introduction, and its
+        paragraphs, tables and pictures.
+    """
+
+    title: str
+    remarks: Sequence[str]
+    parts: Sequence[tuple[str, Sequence[Block]]]
+
+    def markdown(self) -> str:
+        """The report in Markdown; pictures are files beside it."""
+        blocks = [f"# {self.title}", *(f"**{remark}**" for remark in self.remarks)]
+        for heading, part in self.parts:
+            blocks += [f"## {heading}"] * bool(heading) + [_markdown(block) for block in part]
+        return "\n\n".join(blocks) + "\n"
+
+    def html(self) -> str:
+        """The report as a web page with its pictures inside."""
+        return web_page(self.title, self.remarks, self.parts)
+
+
+def _markdown(block: Block) -> str:
+    if isinstance(block, Table):
+        return block.markdown()
+    if isinstance(block, Picture):
+        caption = block.caption.replace("[", "\\[").replace("]", "\\]")
+        link = f"[{caption}]({block.name})"
+        return link if block.name.endswith(".pdf") else f"!{link}"  # Markdown shows no PDF
+    return block
+
+
+def report_document(
+    title: str, origin: JsonDict, remarks: Sequence[str], introduction: str, *parts: tuple[str, Sequence[Block]]
+) -> Document:
+    """A report with the data set's name in its title, and at its end where the numbers come from.
+
+    Parameters
+    ----------
+    title : str
+    origin : dict
+        The results file, or what it starts with (see `results_header`).
+    remarks, introduction, *parts
+        See `Document`.
+    """
+    return Document(
+        f"{title}: {origin['data_set']}",
+        remarks,
+        [("", [introduction, machine_sentence(origin)]), *parts, (ORIGIN, [provenance_table(origin)])],
+    )
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table with its heading, the sentences that interpret it, and the figures that belong to it."""
+    """A table with its heading, the sentences that interpret it, and the pictures that belong to it."""
 
     heading: str
     summaries: Sequence[Summary]
-    figures: Sequence[str]
+    pictures: Sequence[Picture]
     first: str = "architecture"
     gap: bool = False
     conclusion: str = ""
@@ -43,16 +109,16 @@ class Section:
 
     def text(self) -> str:
         """str: for the terminal."""
-        return "\n\n".join([self.heading, *self.body(markdown=False)])
+        blocks = (block.text() if isinstance(block, Table) else block for block in self.body())
+        return "\n\n".join([self.heading, *blocks])
 
-    def markdown(self) -> str:
-        """str: for the summary file."""
-        figures = "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in self.figures)
-        return "\n\n".join([f"## {self.heading}", *self.body(markdown=True), figures])
+    def part(self) -> tuple[str, list[Block]]:
+        """(str, list): for a `Document`."""
+        return self.heading, [*self.body(), *self.pictures]
 
-    def body(self, markdown: bool) -> list[str]:
-        """list of str: the table, and the sentences that interpret it."""
-        table = summary_table(self.summaries, markdown, self.first, self.gap)
+    def body(self) -> list[str | Table]:
+        """list: the table, and the sentences that interpret it."""
+        table = summary_table(self.summaries, self.first, self.gap)
         return [table, self.sentence, *([self.conclusion] if self.conclusion else [])]
 
 
@@ -99,17 +165,16 @@ def remarks(quick: bool, complete: bool) -> list[str]:
     return quick * [QUICK_REMARK] + (not complete) * [INCOMPLETE_REMARK]
 
 
-def markdown_document(title: str, data: Dataset, remarks: Sequence[str], *paragraphs: str) -> str:
-    """A summary file: the title with the data set's name, the remarks in bold, then the paragraphs."""
-    return "\n\n".join([f"# {title}: {data.name}", *(f"**{remark}**" for remark in remarks), *paragraphs]) + "\n"
-
-
-def summary_document(title: str, data: Dataset, sections: Sequence[Section], remarks: Sequence[str] = ()) -> str:
-    """The summary file of training runs: the data, how to read the tables, and the sections.
+def summary_document(
+    title: str, origin: JsonDict, data: Dataset, sections: Sequence[Section], remarks: Sequence[str] = ()
+) -> Document:
+    """The report of training runs: the data, how to read the tables, and the sections.
 
     Parameters
     ----------
     title : str
+    origin : dict
+        See `report_document`.
     data : Dataset
     sections : sequence of Section
     remarks : sequence of str
@@ -117,8 +182,7 @@ def summary_document(title: str, data: Dataset, sections: Sequence[Section], rem
 
     Returns
     -------
-    str
-        Markdown.
+    Document
     """
     tested = any(summary.test_accuracy for section in sections for summary in section.summaries)
     introduction = (
@@ -127,8 +191,7 @@ def summary_document(title: str, data: Dataset, sections: Sequence[Section], rem
         + ("; the test images were used once, at the end of each run" * tested)
         + f". Updates per second exclude the time spent on evaluation. {NOISE_RULE}"
     )
-    paragraphs = [introduction, machine_sentence(), *(section.markdown() for section in sections)]
-    return markdown_document(title, data, remarks, *paragraphs)
+    return report_document(title, origin, remarks, introduction, *(section.part() for section in sections))
 
 
 def results_header(configuration: JsonDict, complete: bool) -> JsonDict:

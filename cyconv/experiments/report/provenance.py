@@ -1,16 +1,19 @@
 """Where numbers come from: the command, the date, the machine, and the versions of the packages."""
 
+import json
 import platform
+import shlex
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
 
+from ..._kernels import processor
 from ..._typing import JsonDict
 from ..._version import __version__
 from ...backend import dispatch
 from ...backend.threads import get_num_threads
 from ..usage import program
-from .tables import count
+from .tables import Table, count
 
 
 def provenance() -> JsonDict:
@@ -20,7 +23,8 @@ def provenance() -> JsonDict:
     -------
     dict
         ``command`` (the program and its arguments), ``date`` (UTC, ISO 8601),
-        ``versions`` and ``machine``.
+        ``versions``, ``machine`` and ``build`` (compiler and flags of the
+        kernels in use).
     """
     words = program()
     return {
@@ -28,6 +32,7 @@ def provenance() -> JsonDict:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": describe_versions(),
         "machine": describe_machine(),
+        "build": describe_build(),
     }
 
 
@@ -49,6 +54,16 @@ def describe_machine() -> JsonDict:
     }
 
 
+def describe_build() -> JsonDict:
+    """dict: ``compiler``, ``flags`` and ``openmp`` (the date in ``_OPENMP``, or 0 without) of the kernels in use."""
+    compiler = processor.compiler()
+    return {
+        "compiler": f"gcc {compiler}" if compiler[:1].isdigit() else compiler,  # gcc tells its version only
+        "flags": json.loads(processor.build_flags())[dispatch.instruction_set],
+        "openmp": processor.openmp_version(),
+    }
+
+
 def describe_versions() -> dict[str, str]:
     """dict: versions of Python and of the packages that determine the numbers and figures."""
     packages = {package: metadata.version(package) for package in ("numpy", "matplotlib")}
@@ -64,6 +79,31 @@ def machine_sentence(origin: JsonDict | None = None) -> str:
     )
     threads = count(machine["threads"], "thread")
     return f"{machine['processor']}, {threads}, {machine['instruction_set']} kernels; {versions}."
+
+
+def provenance_table(origin: JsonDict) -> Table:
+    """Where numbers come from, as a table.
+
+    Parameters
+    ----------
+    origin : dict
+        A results file, or what it starts with.
+    """
+    data, machine, build = origin["configuration"]["data"], origin["machine"], origin["build"]
+    sizes = f"{data['n_train']:,} training, {data['n_validation']:,} validation and {data['n_test']:,} test images"
+    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    threads = count(machine["threads"], "thread")
+    rows = [
+        ["command", shlex.join(origin["command"])],
+        ["date", origin["date"]],
+        ["data", f"{data['name']}: {sizes}"],
+        ["fingerprint of the data", data["fingerprint"]],
+        ["machine", f"{machine['processor']} ({machine['architecture']}, {machine['system']}), {threads}"],
+        ["kernels", f"{machine['instruction_set']}, compiled by {build['compiler']}"],
+        ["compiler's flags", build["flags"]],
+        ["versions", versions],
+    ]
+    return Table(["", ""], rows, numbers=False)
 
 
 def _processor_model() -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._typing import JsonDict
 from ..statistics import Numbers, describe_values, differences
-from .tables import format_each, format_mean, format_table
+from .tables import Table, format_each, format_mean
 
 if TYPE_CHECKING:
     from ..results import Result
@@ -138,10 +138,8 @@ def ensemble_row(summary: Summary, n_snapshots: int) -> Summary:
     )
 
 
-def summary_table(
-    summaries: Sequence[Summary], markdown: bool = False, first: str = "architecture", gap: bool = False
-) -> str:
-    """The table of `Summary` rows as text: mean ± standard deviation over seeds.
+def summary_table(summaries: Sequence[Summary], first: str = "architecture", gap: bool = False) -> Table:
+    """The table of `Summary` rows: mean ± standard deviation over seeds.
 
     The test accuracies of single runs are listed next to their mean if no row
     has more than five.
@@ -149,7 +147,6 @@ def summary_table(
     Parameters
     ----------
     summaries : sequence of Summary
-    markdown : bool, default False
     first : str, default "architecture"
         Heading of the first column.
     gap : bool, default False
@@ -157,7 +154,7 @@ def summary_table(
 
     Returns
     -------
-    str
+    Table
     """
     ensemble = any(summary.ensemble_accuracy for summary in summaries)
     each = 1 < max((len(summary.test_accuracy) for summary in summaries), default=0) <= _FEW_RUNS
@@ -176,8 +173,7 @@ def summary_table(
         columns["validation − training loss"] = lambda s: format_mean(s.loss_gap, decimals=3)
     columns["training time (s)"] = lambda s: format_mean(s.training_time)
     columns["updates/s"] = lambda s: format_mean(s.updates_per_second, decimals=0)
-    rows = [[cell(summary) for cell in columns.values()] for summary in summaries]
-    return format_table(list(columns), rows, markdown)
+    return Table(list(columns), [[cell(summary) for cell in columns.values()] for summary in summaries])
 
 
 def noise_sentence(
