@@ -166,7 +166,7 @@ def write_section(
     }
     confusions = [result.confusion for result in finished if result.confusion is not None]
     if confusions:
-        title = f"Confusion matrix, {report.count(len(confusions), 'run')}{origin}"
+        title = f"Confusion matrix on the test images, {report.count(len(confusions), 'run')}{origin}"
         figures["confusion"] = plots.plot_confusion(np.sum(confusions, axis=0), data.class_names, title)
     heading = f"{run.label}, {cycles}, {data.name}"
     pictures = report.save_pictures(figures, folder, arguments.format)
