@@ -1,5 +1,7 @@
 """Data sets of one's own from .npy files, which are mapped: what is read, copied and refused."""
 
+import os
+
 import numpy as np
 import pytest
 from builds import run_program
@@ -78,6 +80,7 @@ def test_a_source_of_a_folder_is_loaded_again_when_a_file_was_written_anew(write
 
 def test_the_fingerprint_is_taken_again_only_when_a_file_was_written_anew(write, monkeypatch):
     folder = write(ARRAYS)
+    os.utime(folder / "train_images.npy", (0, 0))
     split = load_npy(folder).train
     first = split.fingerprint()
     with monkeypatch.context() as patch:

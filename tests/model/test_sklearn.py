@@ -114,7 +114,7 @@ def test_flattened_images_and_integers_of_any_kind_train_the_same(classifier):
     for kind in (np.asarray, np.int64, lambda X: X.tolist(), np.asfortranarray):
         flat.fit(kind(X), TRAIN.labels)
         assert np.array_equal(flat.predict_proba(TEST.images.reshape(31, -1)), expected)
-        assert np.array_equal(flat.predict_proba(TEST.images), expected)
+        assert np.array_equal(flat.predict_proba(TEST.images.tolist()), expected)
 
 
 @optional
