@@ -240,6 +240,9 @@ def test_every_plot_draws_on_given_axes_and_leaves_their_style_alone(name):
         assert plot(axes=axes[0] if count == 1 else axes) is figure
         assert dict(matplotlib.rcParams.items()) == before
     assert all(panel.has_data() for panel in axes) and figure.get_suptitle() == "mine"
+    plain = np.atleast_1d(Figure().subplots(1, count))
+    plot(axes=plain[0] if count == 1 else plain)
+    assert not any(line.get_visible() for panel in plain for line in [*panel.get_xgridlines(), *panel.get_ygridlines()])
     assert count > 1 or axes[0].get_title().startswith(TITLE) or name == "lr_range"
     labels = [panel.yaxis.label for panel in axes if panel.get_ylabel()]
     assert all(label.get_fontsize() == 17 and label.get_color() == "red" for label in labels)

@@ -86,7 +86,20 @@ def test_both_parts_write_all_documented_files(call, tmp_path):
     assert not list(folder.glob("checkpoint-*")) and not list(folder.glob(".*"))
 
 
-def test_progress_says_which_of_how_many_runs_and_its_part(main, capsys):
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that a command would have saved, by name."""
+    found = {}
+
+    def save_pictures(figures, folder, file_format):
+        found.update(figures)
+        return []
+
+    monkeypatch.setattr("cyconv.experiments.report.save_pictures", save_pictures)
+    return found
+
+
+def test_progress_tells_the_part_of_a_run_and_pictures_keep_their_colours_in_all_parts(main, drawn, capsys):
     assert main("--quick", "--output", "out") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
     assert [line.partition(": test accuracy")[0] for line in lines] == [
@@ -98,18 +111,6 @@ def test_progress_says_which_of_how_many_runs_and_its_part(main, capsys):
         "[6/7] part2-f8-nf40 (3: f=8, nf=40), seed 0",
         "[7/7] part2-f4-nf40 (2 wide: f=4, nf=40), seed 0",
     ]
-
-
-def test_pictures_keep_colours_in_all_parts_and_name_split_and_runs(load_script, run_script, tmp_path, monkeypatch):
-    drawn = {}
-
-    def save_pictures(figures, folder, file_format):
-        drawn.update(figures)
-        return []
-
-    monkeypatch.setattr("cyconv.experiments.report.save_pictures", save_pictures)
-    module = load_script("exercise3", QUICK={"step_size": 5, "log_every": 10})
-    assert run_script(module, "--quick", "--output", "out") == 0
     looks = {}
     for name in ("part1-curves", "part2-curves", "part1-cycles", "part2-cycles"):
         for line in drawn[name].axes[-1].lines:
@@ -122,6 +123,7 @@ def test_pictures_keep_colours_in_all_parts_and_name_split_and_runs(load_script,
         assert "on the test images" in title and "1 run" in title and "best on validation data" in title
 
 
+@pytest.mark.slow
 def test_finished_results_are_drawn_again_in_another_format(main, tmp_path):
     arguments = ["--quick", "--part", "2", "--output", "out"]
     assert main(*arguments) == 0

@@ -169,5 +169,4 @@ def write_section(
         title = f"Confusion matrix on the test images, {report.count(len(confusions), 'run')}{origin}"
         figures["confusion"] = plots.plot_confusion(np.sum(confusions, axis=0), data.class_names, title)
     heading = f"{run.label}, {cycles}, {data.name}"
-    pictures = report.save_pictures(figures, folder, arguments.format)
-    return TrainSection(heading, rows, pictures, first="network")
+    return TrainSection(heading, rows, report.save_pictures(figures, folder, arguments.format), first="network")

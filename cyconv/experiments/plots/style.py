@@ -144,6 +144,11 @@ class Canvas:
         )
         legend.get_title().set(color=GREY, ha="center")
 
+    def add_grid(self, axes: Axes) -> None:
+        """Draw horizontal lines in a panel of a new figure; given axes have those of the user's style."""
+        if self.is_new:
+            axes.grid(axis="y")
+
     def add_note(self, text: str) -> None:
         """Write a sentence below a new figure."""
         if self.is_new and text:

@@ -55,6 +55,7 @@ def plot_lr_range(results: LrRangeResults, title: str = "", *, axes: Any = None)
     ranges = {}
     for panel, (label, runs) in zip(canvas.axes, results.items()):
         ranges[label] = _draw_range_tests(panel, label, runs)
+        canvas.add_grid(panel)
     for panel in canvas.axes[len(results) :]:
         panel.set_axis_off()
     for place, panel in enumerate(canvas.axes[: len(results)]):
@@ -87,7 +88,6 @@ def _draw_range_tests(panel: Axes, label: str, runs: Sequence[LrRangeResult]) ->
     start = max(run.smoothed[: max(1, len(run.smoothed) // 10)].max() for run in runs)
     panel.set_ylim(low - 0.15 * (start - low), start + 0.35 * (start - low))
     panel.set_xscale("log")
-    panel.grid(axis="y")
     return text
 
 
@@ -140,7 +140,7 @@ def plot_panels(
         panel.margins(x=0.12)
         panel.set_title(heading)
         panel.set_xlabel(xlabel)
-        panel.grid(axis="y")
+        canvas.add_grid(panel)
     canvas.axes[0].set_ylabel(ylabel)
     canvas.add_legend(canvas.axes[0])
     headings = "; ".join(filter(None, (" ".join((heading, *lines)) for heading, lines in panels.items())))
@@ -198,7 +198,7 @@ def plot_search(
     panel.set_xscale("log")
     panel.set_xlabel(name)
     panel.set_ylabel("validation accuracy (%)")
-    panel.grid(axis="y")
+    canvas.add_grid(panel)
     sizes = {len(values) for groups in rounds.values() for values in groups.values()}
     if max(sizes, default=1) > 1:
         panel.plot([], [], ".", color=lighten(GREY), label="individual runs", **dots)
