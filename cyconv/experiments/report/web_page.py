@@ -29,7 +29,8 @@ table:not(.numbers) td { overflow-wrap: anywhere; }
 figure { margin: 0; break-inside: avoid; }
 img { display: block; max-width: 100%; height: auto; }
 @media print { main { max-width: none; padding: 0; } .table { overflow: visible; } table { font-size: 0.7rem; }
-  .numbers :is(th, td):not(:first-child) { white-space: normal; } .pictures { display: block; } }
+  .numbers :is(th, td):not(:first-child) { white-space: normal; } .pictures { display: block; }
+  figure { margin-bottom: 1.5rem; } h2 { break-after: avoid; } }
 """
 
 
