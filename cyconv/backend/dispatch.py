@@ -83,7 +83,7 @@ def show_config() -> JsonDict:
         instruction_sets=[name for name in processor.instruction_sets() if name in flags],
         openmp=processor.openmp_version(),
         threads=threads.get_num_threads(),
-        compiler=processor.compiler(),
+        compiler=compiler(),
         flags=flags[instruction_set],
     )
     print(f"cyconv {config['version']}")
@@ -93,6 +93,12 @@ def show_config() -> JsonDict:
     print(f"  compiler         {config['compiler']}")
     print(f"  flags            {config['flags']}")
     return config
+
+
+def compiler() -> str:
+    """The compiler of the kernels with its version; gcc's own text is the version alone."""
+    text = processor.compiler()
+    return f"gcc {text}" if text[:1].isdigit() else text
 
 
 def specialised(function: Any, dtype: np.dtype[Any]) -> Any:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import cyconv
 from cyconv.experiments import Run, plots, report, statistics
 from cyconv.history import History
 from cyconv.schedules import CyclicSchedule
@@ -157,7 +158,7 @@ def test_the_results_are_strict_json_with_machine_and_versions():
     assert document["complete"] and document["data_set"] == "a data set" and document["seeds"] == [0, 1, 2]
     assert document["machine"]["processor"] and document["machine"]["threads"] >= 1
     assert document["machine"]["instruction_set"] and document["versions"]["numpy"] == np.__version__
-    assert document["build"]["compiler"] and "-O3" in document["build"]["flags"]
+    assert document["build"]["compiler"] == cyconv.show_config()["compiler"] and "-O3" in document["build"]["flags"]
     assert len(document["runs"]) == 3 and document["summary"][0]["rows"][0]["seeds"] == [0, 1, 2]
 
 

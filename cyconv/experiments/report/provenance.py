@@ -56,9 +56,8 @@ def describe_machine() -> JsonDict:
 
 def describe_build() -> JsonDict:
     """dict: ``compiler``, ``flags`` and ``openmp`` (the date in ``_OPENMP``, or 0 without) of the kernels in use."""
-    compiler = processor.compiler()
     return {
-        "compiler": f"gcc {compiler}" if compiler[:1].isdigit() else compiler,  # gcc tells its version only
+        "compiler": dispatch.compiler(),
         "flags": json.loads(processor.build_flags())[dispatch.instruction_set],
         "openmp": processor.openmp_version(),
     }
