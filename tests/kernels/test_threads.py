@@ -39,6 +39,30 @@ def test_default_follows_processors_and_quota(four_processors, monkeypatch, proc
     assert threads.default_threads() == expected
 
 
+@pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
+def test_what_decides_the_number_is_told(four_processors, monkeypatch):
+    monkeypatch.setattr(threads, "_chosen", None)
+    told = [threads.explain_num_threads()]
+    monkeypatch.setattr(threads, "quota", lambda: 2)
+    told.append(threads.explain_num_threads())
+    monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: "a process")
+    told.append(threads.explain_num_threads())
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    told.append(threads.explain_num_threads())
+    cyconv.set_num_threads(5)
+    told.append(threads.explain_num_threads())
+    monkeypatch.setattr(threads, "_limit", lambda: 4)
+    told.append(threads.explain_num_threads())
+    assert told == [
+        "processors that this process may use",
+        "quota of the control group",
+        "one of several worker processes",
+        "OMP_NUM_THREADS",
+        "set_num_threads",
+        "OpenMP's limit of threads; 5 by set_num_threads",
+    ]
+
+
 def test_quota_is_read_again_after_a_while():
     assert run_program("processes.py", "quota_read_again") == [3, 3, 5, 5]
 
