@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.server
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from full_disk import file_size_limit
-from pages import blocks
+from pages import README
 
 import cyconv
 from cyconv.datasets import download as download_module, download_cifar10, find_cifar10
@@ -92,13 +93,11 @@ def test_mirror_from_the_environment(server, tmp_path, monkeypatch):
 
 
 def test_the_readmes_command_works_next_to_unbuilt_sources(server, tmp_path, environment, console_script):
-    command = next(block for block in blocks("sh") if "download" in block)
-    program, *arguments = shlex.split(command)
-    assert program == ".venv/bin/cyconv"
+    (command,) = re.findall(r"`\.venv/bin/cyconv (download[^`]*)`", README)
     shutil.copytree(Path(cyconv.__file__).parent, tmp_path / "cyconv", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
     server.mode = "missing"  # the archive that the command would take is 170 MB
     done = subprocess.run(
-        [sys.executable, console_script, *arguments],
+        [sys.executable, console_script, *shlex.split(command)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

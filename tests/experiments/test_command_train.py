@@ -40,7 +40,7 @@ OTHERS = {
     "optimizer": (["adamw"], "adamw"),
     "weight_decay": (["0.1"], 0.1),
 }
-TINY = ["--filter-size", "8", "--n-filters", "2", "--n-hidden", "4", "--step-size", "4"]
+TINY = ["--filter-size", "8", "--n-filters", "2", "--n-hidden", "4", "--step-size", "4", "--growth", "1"]
 
 
 @pytest.fixture
