@@ -7,7 +7,7 @@ be pickled and sent to other processes and machines; the data are not sent
 along, but described by a `DataSource`.
 
 See also `cyconv.experiments.search`, `.statistics`, `.report`, `.plots`,
-`.cli` (the command line of the scripts) and `.course_layout`.
+`.commands` (the experiments themselves), `.cli` (what their command lines share) and `.course_layout`.
 
 >>> from cyconv.experiments import DataSource, Run, run_experiment
 >>> run = Run("tiny", n_filters=2, n_hidden=4, step_size=2, n_cycles=1)
