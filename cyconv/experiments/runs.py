@@ -1,6 +1,7 @@
 """Descriptions of training runs: every setting that affects the results, as JSON values."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -285,7 +286,10 @@ def longest_first(runs: Iterable[Run]) -> list[Run]:
 
 def _multiplications(run: Run) -> int:
     """The number of products of a weight and an input in all forward passes."""
-    network = run.network()
+    sizes = run.filter_size if isinstance(run.filter_size, tuple) else (run.filter_size,)
+    divisor = math.lcm(*sizes) if all(isinstance(size, int) and size > 0 for size in sizes) else 1
+    side = divisor * math.ceil(32 / divisor)  # as CIFAR-10's images, or slightly larger ones that the filters divide
+    network = run.network((3, side, side))
     _, height, width = network.image_shape
     per_image = sum(
         array.size * (height * width // array.shape[-1] ** 2 if array.ndim == 4 else 1)

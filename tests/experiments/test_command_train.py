@@ -112,11 +112,13 @@ def test_other_schedules(main, tmp_path, mode):
     assert strict_json(tmp_path / "out" / "results.json")["runs"][0]["history"]["update_steps"][-1] == 27
 
 
-def test_own_images_of_another_size(main, tmp_path, rng):
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_own_images_of_another_size(main, tmp_path, rng, workers):
     images = rng.integers(0, 256, (100, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "my.npz", images=images, labels=np.arange(100) % 3)
     settings = ["--filter-size", "7", "--n-filters", "2", "--n-hidden", "4", "--step-size", "4", "--batch-size", "10"]
-    assert main("--data", "my.npz", *settings) == 0
+    assert main("--data", "my.npz", *settings, "--workers", workers) == 0
     document = strict_json(tmp_path / "results" / "train" / "results.json")
     assert document["data_set"] == "my.npz" and np.shape(document["runs"][0]["confusion"]) == (3, 3)
 
