@@ -1,6 +1,6 @@
 """Compiled kernels: one source, one module per instruction set.
 
-The subject files are included by ``kernels.pxi``, which lists them in the order in which they build on each other; the
+The subject files are included by ``kernels.pyx``, which lists them in the order in which they build on each other; the
 modules ``baseline``, ``avx2`` and ``avx512`` consist of it. Each opens with what it computes, its layout, the order of
 its sums and who owns what.
 Only checked arguments reach them: :mod:`cyconv.backend.ops` checks those of single kernels, `Network` those of training

@@ -1,5 +1,5 @@
-# All kernels, in the order in which they build on each other. One module per instruction set includes this
-# file and nothing else; setup.py gives each its compiler flags.
+# All kernels, in the order in which they build on each other. setup.py has this file translated once, and compiled
+# into one module per instruction set, each with its compiler flags.
 
 include "constants.pxi"
 include "tiles.pxi"
