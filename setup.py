@@ -10,7 +10,6 @@ CYCONV_NO_OPENMP=1    build without OpenMP
 import json
 import os
 import platform
-import re
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -39,16 +38,12 @@ FAST = [
     ["-fno-math-errno"],
     ["-fno-trapping-math"],
     ["-fno-signed-zeros"],
-    # The tile loops have constant bounds: unroll the outer ones, leave the lanes to the vectoriser, and do not
-    # let other passes take the nests apart before that. First gcc's words for it, then clang's: without them it is
-    # three to forty times slower.
+    # Loops over the lanes of a vector are left to the vectoriser: they are neither unrolled before it nor taken apart.
     ["--param=max-completely-peel-times=7"],
-    ["--param=max-completely-peeled-insns=3000"],
     ["-fno-loop-interchange"],
     ["-fno-tree-loop-distribute-patterns"],
     ["-fno-inline-functions-called-once"],
     ["-fno-ipa-cp-clone"],
-    ["-mllvm", "-unroll-full-max-count=7"],
     # Allocate registers for a function as a whole: by loops, the update's tile keeps its inputs on the stack.
     ["-fira-region=one"],
     ["-DCYTHON_INLINE=inline __attribute__((always_inline))"],
@@ -72,24 +67,22 @@ DIRECTIVES = {
 
 
 KERNELS = Path("cyconv/_kernels")
-SOURCES = sorted(str(path) for path in KERNELS.iterdir() if path.suffix in (".pyx", ".pxi"))
+SOURCES = sorted(str(path) for path in KERNELS.iterdir() if path.suffix in (".h", ".pxi", ".pyx"))
 
 # The stable ABI: one module for Python 3.11 and newer, unless it is a build of Python that does not have it.
 STABLE_ABI = not (sysconfig.get_config_var("Py_GIL_DISABLED") or sysconfig.get_config_var("Py_DEBUG"))
 MACROS = [("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []
 
-# Three fifths of the translation only pass arguments on: gcc makes these functions small, which halves its time.
-SMALL = """\
-#if defined(__GNUC__) && !defined(__clang__)
-  #define CYCONV_SMALL __attribute__((optimize("Os")))
-#else
-  #define CYCONV_SMALL
-#endif
-"""
-
 
 def extension(name):
-    return Extension(f"cyconv._kernels.{name}", [], depends=SOURCES, define_macros=MACROS, py_limited_api=STABLE_ABI)
+    return Extension(
+        f"cyconv._kernels.{name}",
+        [],
+        depends=SOURCES,
+        define_macros=MACROS,
+        py_limited_api=STABLE_ABI,
+        include_dirs=[str(KERNELS)],
+    )
 
 
 def translate(name):
@@ -98,17 +91,6 @@ def translate(name):
 
     modules = [Extension(f"cyconv._kernels.{name}", [str(KERNELS / f"{name}.pyx")], depends=SOURCES)]
     return Path(cythonize(modules, compiler_directives=DIRECTIVES, nthreads=0)[0].sources[0])
-
-
-def of_instruction_set(source, name):
-    """The translation of kernels.pyx as the module of one instruction set."""
-    source = source.replace("PyInit_kernels", f"PyInit_{name}")
-    # Only kernels must be inlined come what may, not Cython's own functions.
-    source = re.sub(r"^static CYTHON_INLINE (?=[^(]*\b__Pyx_\w+\()", "static inline ", source, flags=re.MULTILINE)
-    # Those which begin with __pyx_f_ or __pyx_fuse_0__pyx_f_ are kernels, the others are Cython's, or called from Python.
-    small = r"^static (?!CYTHON_INLINE|inline)(?=[^;={(]*\b(?!__pyx_(fuse_\d+__pyx_)?f_)__[Pp]yx\w+\()"
-    source = re.sub(small, "static CYCONV_SMALL ", source, flags=re.MULTILINE)
-    return SMALL + source
 
 
 class BuildKernels(build_ext):
@@ -142,7 +124,7 @@ class BuildKernels(build_ext):
 
     def write_sources(self):
         """Give each module its C source; what has not changed is not written again, and so not compiled again."""
-        kernels = translate("kernels").read_text(encoding="utf-8")
+        kernels = translate("kernels").name
         os.makedirs(self.build_temp, exist_ok=True)
         for module in self.extensions:
             name = module.name.rpartition(".")[2]
@@ -150,7 +132,7 @@ class BuildKernels(build_ext):
                 module.sources = [str(translate(name))]
                 continue
             path = Path(self.build_temp, f"{name}.c")
-            source = of_instruction_set(kernels, name)
+            source = f'#define PyInit_kernels PyInit_{name}\n#include "{kernels}"\n'
             if not path.exists() or path.read_text(encoding="utf-8") != source:
                 path.write_text(source, encoding="utf-8")
             module.sources = [str(path)]

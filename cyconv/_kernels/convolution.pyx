@@ -23,58 +23,75 @@ cdef struct ConvShape:          # of a block
 cdef inline void conv_tile(int rows, int vectors, const ConvShape* shape, const real* weight, const real* bias,
                            const real* x, idx x_v, real* out, idx out_v, PrefetchQueue* queue) noexcept nogil:
     """vectors are x_v apart in x, out_v apart in the output"""
-    cdef real acc[MAX_ROWS][MAX_VECTORS][MAX_LANES]
+    cdef real acc[MAX_ROWS*MAX_VECTORS*MAX_LANES]
     cdef real line[MAX_LANES]
     cdef int i, v, lane, lanes = lanes_of(weight)
     cdef idx n_d = shape.n_values, ld_x = shape.ld_x, bytes_per_step
     cdef const char* lines = next_lines(queue, n_d, &bytes_per_step)
-    outer_accumulate(rows, vectors, n_d, weight, n_d, x, x_v, ld_x, lines, bytes_per_step, &acc[0][0][0])
+    outer_accumulate(rows, vectors, n_d, weight, n_d, x, x_v, ld_x, lines, bytes_per_step, acc)
     for i in range(rows):
         for v in range(vectors):
             for lane in range(lanes):
-                line[lane] = relu_forward(acc[i][v][lane] + bias[i])
+                line[lane] = relu_forward(acc[(i*vectors + v)*lanes + lane] + bias[i])
             for lane in range(lanes):
                 out[v*out_v + i*ld_x + lane] = line[lane]
 
 
-cdef inline void conv_column(int vectors, const ConvShape* shape, const real* weight, const real* bias, const real* x,
-                             idx x_v, real* out, idx out_v, PrefetchQueue* queue) noexcept nogil:
-    """all filters against the same vectors of patches"""
-    cdef idx f = 0, n_d = shape.n_values, ld_x = shape.ld_x, rest
-    while f + ROWS <= shape.n_filters:
-        conv_tile(ROWS, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
-        f += ROWS
-    rest = shape.n_filters - f
-    if rest == 4:
-        conv_tile(4, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
-    elif rest == 3:
-        conv_tile(3, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
-    elif rest == 2:
-        conv_tile(2, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
-    elif rest == 1:
-        conv_tile(1, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
+cdef inline void conv_few(int vectors, const ConvShape* shape, idx n, const real* weight, const real* bias,
+                          const real* x, idx x_v, real* out, idx out_v, PrefetchQueue* queue) noexcept nogil:
+    """n filters, three at most, against the same vectors of patches"""
+    if n == 3:
+        conv_tile(3, vectors, shape, weight, bias, x, x_v, out, out_v, queue)
+    elif n == 2:
+        conv_tile(2, vectors, shape, weight, bias, x, x_v, out, out_v, queue)
+    elif n == 1:
+        conv_tile(1, vectors, shape, weight, bias, x, x_v, out, out_v, queue)
+
+
+cdef inline void conv_column(bint few, int vectors, const ConvShape* shape, const real* weight, const real* bias,
+                             const real* x, idx x_v, real* out, idx out_v, PrefetchQueue* queue) noexcept nogil:
+    """all filters against the same vectors of patches; `few`: there are three at most"""
+    cdef idx f = 0, n_d = shape.n_values, ld_x = shape.ld_x
+    if not few:
+        while f + ROWS <= shape.n_filters:
+            conv_tile(ROWS, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
+            f += ROWS
+        if shape.n_filters - f == 4:
+            conv_tile(4, vectors, shape, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
+            return
+    conv_few(vectors, shape, shape.n_filters - f, weight + f*n_d, bias + f, x, x_v, out + f*ld_x, out_v, queue)
+
+
+cdef inline void conv_images(bint few, int vectors, const ConvShape* shape, const real* weight, const real* bias,
+                             const real* x, real* h, PrefetchQueue* queue) noexcept nogil:
+    cdef int lanes = lanes_of(weight)
+    cdef idx image = 0, p, x_size = shape.x_size, ld_x = shape.ld_x, ld_h = shape.ld_h
+    if ld_x == lanes:       # a tile spans several images
+        while image + vectors <= shape.n_images:
+            conv_column(few, vectors, shape, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, queue)
+            image += vectors
+    while image < shape.n_images:
+        p = 0
+        while p + vectors*lanes <= ld_x:
+            conv_column(few, vectors, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes,
+                        queue)
+            p += vectors*lanes
+        while p < ld_x:
+            conv_column(few, 1, shape, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
+            p += lanes
+        image += 1
 
 
 cdef void conv_forward(const ConvShape* shape, const real* weight, const real* bias, const real* x, real* h,
                        PrefetchQueue* queue) noexcept nogil:
     """the padding of the patches comes out as zero"""
-    cdef int lanes = lanes_of(weight)
     cdef int vectors = vectors_of(weight) if real is float else min(2, vectors_of(weight))  # more leave the registers
-    cdef idx image = 0, p, f, x_size = shape.x_size, ld_x = shape.ld_x, ld_h = shape.ld_h
+    cdef idx image, f, p, ld_x = shape.ld_x, ld_h = shape.ld_h
     cdef ConvShape own = shape[0]       # whose numbers the compiler may keep in registers
-    if ld_x == lanes:       # a tile spans several images
-        while image + vectors <= shape.n_images:
-            conv_column(vectors, &own, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, queue)
-            image += vectors
-    while image < shape.n_images:
-        p = 0
-        while p + vectors*lanes <= ld_x:
-            conv_column(vectors, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
-            p += vectors*lanes
-        while p < ld_x:
-            conv_column(1, &own, weight, bias, x + image*x_size + p, lanes, h + image*ld_h + p, lanes, queue)
-            p += lanes
-        image += 1
+    if real is float and VECTORS_FEW > VECTORS_FLOAT and shape.n_filters <= 3:
+        conv_images(True, VECTORS_FEW, &own, weight, bias, x, h, queue)
+    else:
+        conv_images(False, vectors, &own, weight, bias, x, h, queue)
     if shape.n_patches < ld_x:
         for image in range(shape.n_images):
             for f in range(shape.n_filters):
@@ -92,29 +109,11 @@ cdef struct Part:       # images of a block whose filter gradients are summed at
 
 cdef inline void filter_gradient_tile(int rows, int columns, const Part* part, idx ld_x, const real* g, const real* x,
                                       real* out) noexcept nogil:
-    cdef real t[MAX_ROWS][MAX_VECTORS][MAX_LANES]
     cdef real z[MAX_ROWS*MAX_VECTORS*MAX_LANES]
     cdef real folded[MAX_FOLDED]
-    cdef int i, j, lane, lanes = lanes_of(g)
-    cdef idx image, q, n_q = ld_x//lanes, n_images = part.shape.n_images
-    cdef idx ld_g = part.shape.ld_h, x_size = part.shape.x_size
-    for i in range(rows):
-        for j in range(columns):
-            for lane in range(lanes):
-                t[i][j][lane] = 0
-    ASSUME(n_images > 0)
-    ASSUME(n_q > 0)
-    for image in range(n_images):
-        for q in range(n_q):
-            for i in range(rows):
-                for j in range(columns):
-                    for lane in range(lanes):
-                        t[i][j][lane] += (g[image*ld_g + i*ld_x + q*lanes + lane]
-                                          * x[image*x_size + j*ld_x + q*lanes + lane])
-    for i in range(rows):
-        for j in range(columns):
-            for lane in range(lanes):
-                z[(i*columns + j)*lanes + lane] = t[i][j][lane]
+    cdef int i, j
+    filters_accumulate(rows, columns, part.shape.n_images, ld_x//lanes_of(g), g, part.shape.ld_h, x, part.shape.x_size,
+                       ld_x, z)
     fold_lanes(rows*columns, z, folded)
     if not part.first:
         for i in range(rows):
@@ -134,13 +133,8 @@ cdef inline void filter_gradient_columns(int rows, int columns, const Part* part
 
 
 cdef void gradient_tiles(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
-    # a function of its own, as the next: the compiler allocates registers for a function as a whole
+    # a function of its own: the compiler allocates registers for a function as a whole
     filter_gradient_columns(ROWS, vectors_of(g), part, part.shape.ld_x, g, x, width, out)
-
-
-cdef void gradient_tiles_pad(const Part* part, const real* g, const real* x, idx width, real* out) noexcept nogil:
-    """for so few patches that the inner loop is best unrolled away"""
-    filter_gradient_columns(ROWS, vectors_of(g), part, PAD, g, x, width, out)
 
 
 cdef inline void filter_gradient_panel(int columns, const Part* part, const real* g, const real* x, idx width,
@@ -150,8 +144,6 @@ cdef inline void filter_gradient_panel(int columns, const Part* part, const real
     while f + ROWS <= part.shape.n_filters:
         if columns == 1:
             filter_gradient_columns(ROWS, 1, part, ld_x, g + f*ld_x, x, width, out + f*n_d)
-        elif ld_x == PAD:
-            gradient_tiles_pad(part, g + f*ld_x, x, width, out + f*n_d)
         else:
             gradient_tiles(part, g + f*ld_x, x, width, out + f*n_d)
         f += ROWS

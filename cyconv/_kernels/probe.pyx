@@ -1,29 +1,15 @@
 # Probes of the machine: the rate of fused multiply-adds that stay in registers, the roof of every kernel; and how
 # long a cache line takes from thread to thread.
 
-cdef double run_probe(idx n, real* seed) noexcept nogil:
-    cdef real t[3][4][MAX_LANES]
-    cdef int i, v, lane, lanes = lanes_of(seed)
-    cdef idx _
-    cdef double total = 0
-    for i in range(3):
-        for v in range(4):
-            for lane in range(lanes):
-                t[i][v][lane] = seed[lane] + i*4 + v
-    for _ in range(n):
-        for i in range(3):
-            for v in range(4):
-                for lane in range(lanes):
-                    t[i][v][lane] = t[i][v][lane]*seed[lane] + seed[lane]
-    for i in range(3):
-        for v in range(4):
-            for lane in range(lanes):
-                total += t[i][v][lane]
-    return total
+cdef double run_probe(idx n, const real* seed) noexcept nogil:
+    if real is float:
+        return probe_float(n, seed)
+    else:
+        return probe_double(n, seed)
 
 
-def probe(real[::1] seed, idx n, double[::1] totals, int n_threads):
-    """``n`` rounds of twelve vectors on every thread; returns the floating-point operations of all of them."""
+def probe(const real[::1] seed, idx n, double[::1] totals, int n_threads):
+    """``n`` rounds of CHAINS registers on every thread; returns the floating-point operations of all of them."""
     cdef int i
     with nogil:
         if n_threads == 1:
@@ -31,7 +17,7 @@ def probe(real[::1] seed, idx n, double[::1] totals, int n_threads):
         else:
             for i in prange(n_threads, schedule="static", chunksize=1, num_threads=n_threads):
                 totals[i] = run_probe(n, &seed[0])
-    return 2.0*12*lanes_of(&seed[0])*n*n_threads
+    return 2.0*CHAINS*(REGISTER_BYTES//<int>sizeof(real))*n*n_threads
 
 
 cdef void pass_lines(idx n_lines, int thread, bint writing, float* lines) noexcept nogil:

@@ -58,9 +58,9 @@ def test_the_page_tells_of_the_rungs_in_their_order():
 
 
 def test_the_page_shows_code_that_is_compiled():
-    code = "\n".join(path.read_text() for path in [*KERNELS.glob("*.pyx"), *KERNELS.glob("*.pxi")])
+    code = "\n".join(path.read_text() for kind in ("h", "pxi", "pyx") for path in KERNELS.glob(f"*.{kind}"))
     flat = "\n".join(line.strip() for line in code.splitlines())
-    shown = blocks("cython", PAGE)
+    shown = [*blocks("cython", PAGE), *blocks("c", PAGE)]
     assert shown
     for block in shown:
         assert "\n".join(line.strip() for line in block.strip().splitlines()) in flat
