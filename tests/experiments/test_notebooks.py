@@ -1,6 +1,8 @@
 """What a notebook shows: tables, pictures and bars, once each; and an interrupted cell."""
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from cyconv import plots
 from cyconv._tables import Table
 from cyconv.experiments import DataSource, Run, run_experiment
 from cyconv.experiments.search import Measurement, rank
+
+ROOT = Path(__file__).parents[2]
 
 
 def text_of(html):
@@ -178,3 +182,74 @@ def test_a_bar_is_a_widget_where_there_are_widgets(tmp_path):
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (output,) = notebook.cells[0].outputs
     assert "application/vnd.jupyter.widget-view+json" in output.data
+
+
+# What the tutorials are tested with in place of their sizes.
+TUTORIALS = {
+    "1-first-steps": {
+        "n_train=10000, n_validation=1000, n_test=2000": "300, 50, 60",
+        "step_size=": "step_size=5 + 0 * ",
+    },
+    "2-assignment": {
+        "n_train=8000, n_validation=1000, n_test=2000": "300, 50, 60",
+        "FULL else (200, 1)": "FULL else (8, 2)",
+    },
+    "3-research": {
+        "n_train=5000, n_validation=1000, n_test=2000": "300, 50, 60",
+        "SEEDS, STEP_SIZE = 3, 200": "SEEDS, STEP_SIZE = 2, 10",
+    },
+}
+
+
+def tutorials():
+    return sorted((ROOT / "scripts" / "notebooks").iterdir())
+
+
+def test_the_tutorials_are_kept_without_outputs():
+    assert [path.name for path in tutorials()] == [f"{name}.ipynb" for name in TUTORIALS]
+    for path in tutorials():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+        assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+        assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+        for cell in notebook["cells"]:
+            assert not cell["metadata"]
+            if cell["cell_type"] == "code":
+                assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.optional
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("pandas")
+    monkeypatch.delenv("CYCONV_DATA", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where no CIFAR-10 is found
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    notebook = nbformat.read(ROOT / "scripts" / "notebooks" / f"{name}.ipynb", 4)
+    nbformat.validate(notebook)
+    for size, small in TUTORIALS[name].items():
+        assert any(size in cell.source for cell in notebook.cells), size
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(size, small) if cell.cell_type == "code" else cell.source
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == {"1-first-steps": 7, "2-assignment": 6, "3-research": 3}[name]
+    assert not [output for output in outputs if output.get("name") == "stderr" and "Warning" in output.text]
+    said = "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
+    for sentence in {
+        "1-first-steps": ["conv      (20, 8, 8)", "complete>", "\nTrue"],
+        "2-assignment": [
+            "All gradients are right.",
+            "not divided by n = 100, the number of images (grad_b1)",
+            "no gradient of the penalty, 2λW (grad_Fs_flat)",
+            "4: f=16, nf=160",
+            "2 wide: f=4, nf=40",
+            "smoothing ε = 0.1",
+        ],
+        "3-research": ["The machine went down.", "resumed at step 20", "\nTrue", "within noise of the best"],
+    }[name]:
+        assert sentence in said, said

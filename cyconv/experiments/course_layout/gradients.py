@@ -82,7 +82,10 @@ class GradientComparison:
         """str: what is wrong and the likely reason, on one line."""
         if self:
             return "All gradients are right."
-        return f"{', '.join(self.wrong)} wrong, from the {self.wrong_layer} layer down. {self.reason}"
+        layer = "convolution" if self.wrong_layer == "convolution" else f"{self.wrong_layer} layer"
+        return (
+            f"Wrong: {', '.join(self.wrong)}. From the output down, the first mistake is in the {layer}. {self.reason}"
+        )
 
     def _table(self) -> Table:
         rows = [
