@@ -253,6 +253,12 @@ def test_a_mistake_in_an_argument_is_one_sentence(changes, sentence):
         course_layout.compare_gradients(**arguments)
 
 
+def test_gradients_that_overflow_are_one_sentence():
+    X, Y, parameters = example()
+    with pytest.raises(ValueError, match="^parameters must have finite gradients at X, but that of W2 is not finite"):
+        course_layout.compare_gradients({"W1": 0.0}, X, Y, {**parameters, "W2": 1e300 * parameters["W2"]}, l2=1e10)
+
+
 def test_w1_of_another_filter_size_is_one_sentence():
     X, Y, parameters = example()
     with pytest.raises(ValueError, match=r"^W1 must have shape \(10, 48\), but got"):

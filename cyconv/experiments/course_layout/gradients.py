@@ -48,7 +48,7 @@ _LAYERS = {"output": ("W2", "b2"), "hidden": ("W1", "b1"), "convolution": ("Fs_f
 _ORDER = tuple(name for names in _LAYERS.values() for name in names)
 _FORWARD = ("smoothing", "flatten", "patch", "exchanged", "without")  # fields of _Pass that change the gradient of W2
 _FEW = 4  # numbers, of which any are a multiple of others by chance
-_OPERATIONS = 2e8  # of one pass, above which pairs of mistakes are not tried
+_OPERATIONS = 5e7  # of one pass, above which pairs of mistakes are not tried
 
 
 @dataclass(frozen=True, repr=False)
@@ -166,6 +166,9 @@ def compare_gradients(
     if tolerance is not None:
         tolerance = check_real("tolerance", tolerance, 0)
     right = problem.right_gradients()
+    for name, array in right.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"parameters must have finite gradients at X, but that of {name} is not finite")
     names = [name for name in _ORDER if name != "Fs_b" or "Fs_b" in parameters]
     given = _gradients_of_student(student)
     tolerances = {name: _tolerance(given.get(name), tolerance) for name in names}
