@@ -196,7 +196,7 @@ class History(Mapping[str, Any]):
             remark += (
                 f" Best validation accuracy: {100 * best['acc_val']:.2f} %, after {best['update_steps']:,} updates."
             )
-        return Table(list(columns), rows, remark)._repr_html_()
+        return Table(list(columns), rows, remark=remark)._repr_html_()
 
     def plot(self, title: str = "", **options: Any) -> "Figure":
         """Draw loss and accuracy on training and validation data.

@@ -30,10 +30,11 @@ def history():
 
 
 def test_a_table_is_text_and_html():
-    table = Table(["a", "b < c"], [["x & y", "1"], ["z", "22"]], "Two rows.")
+    table = Table(["a", "b < c"], [["x & y", "1"], ["z", "22"]], remark="Two rows.")
     assert str(table).splitlines() == ["a      b < c", "-----  -----", "x & y      1", "z         22", "Two rows."]
     html = table._repr_html_()
     assert "b &lt; c" in html and "x &amp; y" in html and html.count("<tr>") == 3 and "Two rows." in html
+    assert "<thead>" in html and "<thead>" not in Table(["", ""], [["a", "b"]], numbers=False)._repr_html_()
 
 
 @pytest.mark.parametrize(

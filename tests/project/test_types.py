@@ -94,7 +94,7 @@ ranges: cyconv.LrRangeResult = cyconv.lr_range_test(net, data.train, n_steps=200
 figure = cyconv.experiments.plots.plot_comparison({"narrow": [history]}, "title", schedule.boundaries)
 figure.savefig("figure.png")
 result = cyconv.experiments.run_experiment(cyconv.experiments.Run("narrow", n_filters=3), data)
-table: str = report.summary_table(report.summarise([result]))
+table: str = report.summary_table(report.summarise([result])).text()
 """
 
 GIVEN = """

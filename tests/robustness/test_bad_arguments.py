@@ -833,6 +833,13 @@ EntryPoint(
     lambda filters: filters.transpose(3, 2, 0, 1),
 )
 EntryPoint(
+    "filters_from_flat",
+    course_layout.filters_from_flat,
+    lambda rng: {"filters": rng.standard_normal((48, 5)), "channels": 3},
+    lambda filters, channels: filters.reshape(4, 4, 3, -1).transpose(3, 2, 0, 1),
+    words=["Fs_flat"],
+)
+EntryPoint(
     "filters_to_course",
     course_layout.filters_to_course,
     lambda rng: {"weight": rng.standard_normal((5, 3, 4, 4))},

@@ -92,7 +92,7 @@ class GradientComparison:
             [name, "–" if math.isinf(error) else f"{error:.1e}", "wrong" if name in self.wrong else "right"]
             for name, error in self.errors.items()
         ]
-        return Table(["gradient", "relative error", ""], rows, self.summary())
+        return Table(["gradient", "relative error", ""], rows, remark=self.summary())
 
     def __repr__(self) -> str:
         return repr(self._table())

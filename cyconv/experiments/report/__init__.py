@@ -6,6 +6,7 @@ command, machine and versions the numbers come from. `documents` puts these
 into files: a report in Markdown, and the same as a web page (`web_page`).
 """
 
+from ..._tables import Table, format_table
 from .documents import (
     INCOMPLETE_REMARK,
     QUICK_REMARK,
@@ -23,7 +24,7 @@ from .documents import (
 from .pictures import Picture, save_pictures
 from .provenance import describe_build, describe_machine, describe_versions, machine_sentence, provenance
 from .summaries import NOISE_RULE, Summary, by_label, ensemble_row, noise_sentence, summarise, summary_table
-from .tables import Table, count, format_csv, format_each, format_mean, format_table
+from .tables import count, format_csv, format_each, format_mean
 
 __all__ = [
     "INCOMPLETE_REMARK",

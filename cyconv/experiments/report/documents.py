@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..._tables import Table
 from ..._typing import JsonDict
 from ...datasets import Dataset
 from ...schedules import Schedule
 from .pictures import Picture
 from .provenance import machine_sentence, provenance, provenance_table
 from .summaries import NOISE_RULE, Summary, noise_sentence, summary_table
-from .tables import Table
 from .web_page import web_page
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from ..._kernels import processor
+from ..._tables import Table
 from ..._typing import JsonDict
 from ..._version import __version__
 from ...backend import dispatch
 from ...backend.threads import get_num_threads
 from ..usage import program
-from .tables import Table, count
+from .tables import count
 
 
 def provenance() -> JsonDict:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..._tables import Table
 from ..._typing import JsonDict
 from ..statistics import Numbers, describe_values, differences
-from .tables import Table, format_each, format_mean
+from .tables import format_each, format_mean
 
 if TYPE_CHECKING:
     from ..results import Result

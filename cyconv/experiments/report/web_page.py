@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
+from ..._tables import Table
 from .pictures import Picture
-from .tables import Table
 
 _STYLE = """\
 body { margin: 0; color: #222; background: #fff; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
