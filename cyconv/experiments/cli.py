@@ -92,7 +92,7 @@ def data_parser(description: str, output: str, resumable: bool = False) -> argpa
         type=positive_integer,
         help="number of threads (default: the CPUs available to this process)",
     )
-    parser.add_argument("--quick", action="store_true", help="run for a few seconds to check that everything works")
+    parser.add_argument("--quick", action="store_true", help="run for less than a minute, to see that everything works")
     existing = parser.add_mutually_exclusive_group()
     if resumable:
         existing.add_argument("--resume", action="store_true", help="continue from what the output folder contains")

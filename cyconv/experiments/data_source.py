@@ -40,7 +40,7 @@ class DataSource:
     --------
     >>> data = DataSource(small=True).load()
     >>> data.name, len(data.train), data is DataSource(small=True).load()
-    ('shapes (synthetic)', 1000, True)
+    ('shapes (synthetic)', 4000, True)
     """
 
     folder: str | None = None
@@ -76,8 +76,8 @@ def _load(source: DataSource, versions: tuple[tuple[int, ...] | None, ...]) -> D
     options = {option: getattr(source, option) for option in OPTIONS}
     if source.folder is None:
         check_options("the synthetic shapes", options, {"protocol": OPTIONS["protocol"]})
-        sizes = (10000, 1000 if source.protocol == "full" else 10000, 2000)
-        return make_shapes(*(size // 10 if source.small else size for size in sizes))
+        n_train = 4000 if source.small else 10000
+        return make_shapes(n_train, n_train // 10 if source.protocol == "full" else n_train, n_train // 5)
     with warnings.catch_warnings():
         if multiprocessing.parent_process() is not None:
             warnings.simplefilter("ignore")  # the main process shows warnings about the files

@@ -73,7 +73,7 @@ def test_help_tells_the_defaults(train, capsys):
     text = " ".join(capsys.readouterr().out.split())
     for name in OTHERS:
         assert f"--{name.replace('_', '-')}" in text
-    assert f"half of the first cycle, in update steps (default: {Run('a').step_size}; 50 with --quick)" in text
+    assert f"half of the first cycle, in update steps (default: {Run('a').step_size}; 100 with --quick)" in text
 
 
 def test_branches_layers_and_seeds_write_all_documented_files(main, tmp_path, capsys):
@@ -134,7 +134,7 @@ def test_own_images_of_another_size(main, tmp_path, rng, workers):
         (["--growth", "1e300"], "error: --step-size, --n-cycles and --growth must give at most 2**53"),
         (["--eta-max", "nan"], "error: --eta-max must be a finite number"),
         (["--eta-min", "1"], "error: --eta-max must be at least"),
-        (["--batch-size", "5000"], "error: --batch-size must be an integer in [1, 1000], but got 5000"),
+        (["--batch-size", "5000"], "error: --batch-size must be an integer in [1, 4000], but got 5000"),
         (["--momentum", "2"], "error: --momentum must be a number in [0, 1)"),
         (["--optimizer", "adamw", "--momentum", "0.9"], "error: --momentum must be 0 with the optimizer 'adamw'"),
         (["--weight-decay", "1"], "error: --weight-decay must be 0 unless the optimizer is 'adamw'"),

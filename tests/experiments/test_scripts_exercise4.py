@@ -49,7 +49,7 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     (section,) = document["summary"]
     rows = {row["name"]: row for row in section["rows"]}
     assert list(rows) == ["plain", "smoothed", "plain-ensemble", "smoothed-ensemble"]
-    data = cyconv.make_shapes(1000, 100, 200)  # the data of a quick run without CIFAR-10
+    data = cyconv.make_shapes(4000, 400, 800)  # the data of a quick run without CIFAR-10
     for name, epsilon in (("plain", 0.0), ("smoothed", 0.1)):
         runs = [run for run in document["runs"] if run["run"]["label_smoothing"] == epsilon]
         gaps = [run["history"]["loss_val"][-1] - run["history"]["loss_train"][-1] for run in runs]

@@ -47,7 +47,7 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     document = strict_json(folder / "results.json")
     assert document["data_set"] == "shapes (synthetic)"
     assert [network["label"] for network in document["networks"]] == ["1: one", "2: two"]
-    data = cyconv.make_shapes(1000, 100, 200)  # the data of a quick run without CIFAR-10
+    data = cyconv.make_shapes(4000, 400, 800)  # the data of a quick run without CIFAR-10
     with open(folder / "curves.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["data_set"] for row in rows} == {"shapes (synthetic)"}

@@ -34,7 +34,7 @@ def test_network_mirror_mean_and_ensemble_have_a_row_each(main, tmp_path, capsys
     rows = {row["label"]: row["test_accuracy"]["each"] for row in section["rows"]}
     assert list(rows) == ["single network", "mean of image and mirror image", "ensemble of 2 snapshots"]
 
-    data = cyconv.make_shapes(1000, 100, 200)  # the data of a quick run without CIFAR-10
+    data = cyconv.make_shapes(4000, 400, 800)  # the data of a quick run without CIFAR-10
     images, labels = data.test.images, data.test.labels
     for seed in range(2):
         network = cyconv.Network.load(folder / f"network-minutes15-seed{seed}.npz")
@@ -52,7 +52,7 @@ def test_network_mirror_mean_and_ensemble_have_a_row_each(main, tmp_path, capsys
 def test_the_ensemble_consists_of_the_cycle_ends(script, main, tmp_path):
     assert main("--quick", "--minutes", "5", "--output", "out") == 0
     result = Result.load(tmp_path / "out" / "run-minutes5-seed0.npz")
-    data = cyconv.make_shapes(1000, 100, 200)
+    data = cyconv.make_shapes(4000, 400, 800)
     trainer = result.run.trainer()
     trainer.fit(data.train, data.validation, log_every=1000, progress=False)
     ensemble = Ensemble.from_snapshots(trainer.network, trainer.snapshots)
@@ -84,7 +84,7 @@ def test_the_ablation_never_reads_the_test_split(script, main, monkeypatch):
     monkeypatch.setattr(cli, "run_all", look)
     assert main("--quick", "--ablation") == 0
     (held,) = seen
-    data = cyconv.make_shapes(1000, 100, 200)
+    data = cyconv.make_shapes(4000, 400, 800)
     assert held.test is held.validation and (len(held.train), len(held.validation)) == (800, 200)
     assert np.array_equal(np.concatenate([held.train.images, held.validation.images]), data.train.images)
 

@@ -45,7 +45,7 @@ COMPARED = {
     ("plain", "plain-ensemble"): "Without smoothing, the ensemble of the cycle ends",
     ("smoothed", "smoothed-ensemble"): "With smoothing, the ensemble of the cycle ends",
 }
-QUICK: dict[str, Any] = {"n_filters": 10, "n_hidden": 50, "step_size": 20, "log_every": 20}
+QUICK: dict[str, Any] = {"n_filters": 10, "n_hidden": 50, "step_size": 40, "log_every": 40}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

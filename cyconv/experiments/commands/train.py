@@ -31,7 +31,7 @@ from ..usage import usage
 
 OUTPUT = "results/train"
 SEEDS = 1
-QUICK = {"step_size": 50, "log_every": 25}
+QUICK = {"step_size": 100, "log_every": 50}
 #: What the settings are.
 HELP = {
     "filter_size": "width of the filters and their stride, in pixels; several for parallel branches",
