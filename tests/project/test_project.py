@@ -20,10 +20,10 @@ def test_one_version():
     assert re.search(r"^version: (.*)$", read("CITATION.cff"), re.MULTILINE)[1] == cyconv.__version__
 
 
-def test_the_readmes_layers_match_the_enforced_contract():
+def test_the_layers_on_the_page_match_the_enforced_contract():
     contract = PROJECT["tool"]["importlinter"]["contracts"][0]
     enforced = [set(re.split(r" [:|] ", layer)) for layer in contract["layers"]]
-    rows = re.findall(r"^\| \d \| (.*?) \|", read("README.md"), re.MULTILINE)
+    rows = re.findall(r"^\| \d \| (.*?) \|", read("CONTRIBUTING.md"), re.MULTILINE)
     assert [set(re.findall(r"`(\w+)/?`", row)) for row in rows] == [{"scripts"}, *enforced]
 
 
