@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .. import _cgroups
+from .. import _cgroups, _topology
 from .._checks import check_integer
 from .._kernels import processor
 
@@ -63,7 +63,9 @@ def get_num_threads() -> int:
     applies: the number set in the OpenMP runtime since the import (for example
     by threadpoolctl); ``OMP_NUM_THREADS``; 1 in a worker of a process pool; the
     number of processors that OpenMP binds its threads to, or that the affinity
-    mask allows, up to the quota of the control group. It never exceeds OpenMP's
+    mask allows, up to the quota of the control group. Of the latter, efficiency
+    cores do not count if there are performance cores: the threads share the work
+    evenly, so that each waits for the slowest. The number never exceeds OpenMP's
     limit (``OMP_THREAD_LIMIT``). Training uses fewer threads while other
     processes compete for the processors and fewer threads are faster.
 
@@ -111,10 +113,11 @@ def _default() -> tuple[int, str]:
         return in_environment, "OMP_NUM_THREADS"
     if _in_worker():
         return 1, "one of several worker processes"
-    n, most = processors(), quota()
+    n, most = performance_processors(), quota()
     if most < n:
         return max(1, int(most)), "quota of the control group"
-    return max(1, n), "processors that this process may use"
+    kind = "processors" if n == processors() else "performance cores"
+    return max(1, n), f"{kind} that this process may use"
 
 
 def _limit() -> int:
@@ -140,6 +143,16 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def performance_processors() -> int:
+    """As :func:`processors`, without efficiency cores if there are others and OpenMP binds no threads."""
+    if processor.openmp_bound_processors():
+        return processors()
+    if hasattr(os, "sched_getaffinity"):
+        return len(_topology.performance_cores(os.sched_getaffinity(0)))
+    n = processors()
+    return min(_topology.count_performance_cores() or n, n)
 
 
 def quota() -> float:

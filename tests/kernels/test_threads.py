@@ -19,6 +19,12 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc"
 
 pytestmark = pytest.mark.usefixtures("restored_num_threads")
 
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 # The default -------------------------------------------------------------------
 
 
@@ -27,6 +33,7 @@ def four_processors(monkeypatch):
     """A process that may use four processors, without a quota or an environment variable that limits it."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "processors", lambda: 4)
+    monkeypatch.setattr(threads, "performance_processors", lambda: 4)
     monkeypatch.setattr(threads, "quota", lambda: float("inf"))
 
 
@@ -34,7 +41,7 @@ def four_processors(monkeypatch):
     "processors, quota, expected", [(4, float("inf"), 4), (4, 2, 2), (1, 2, 1), (1, float("inf"), 1)]
 )
 def test_default_follows_processors_and_quota(four_processors, monkeypatch, processors, quota, expected):
-    monkeypatch.setattr(threads, "processors", lambda: processors)
+    monkeypatch.setattr(threads, "performance_processors", lambda: processors)
     monkeypatch.setattr(threads, "quota", lambda: quota)
     assert threads.default_threads() == expected
 
@@ -43,6 +50,8 @@ def test_default_follows_processors_and_quota(four_processors, monkeypatch, proc
 def test_what_decides_the_number_is_told(four_processors, monkeypatch):
     monkeypatch.setattr(threads, "_chosen", None)
     told = [threads.explain_num_threads()]
+    monkeypatch.setattr(threads, "performance_processors", lambda: 3)
+    told.append(threads.explain_num_threads())
     monkeypatch.setattr(threads, "quota", lambda: 2)
     told.append(threads.explain_num_threads())
     monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: "a process")
@@ -55,6 +64,7 @@ def test_what_decides_the_number_is_told(four_processors, monkeypatch):
     told.append(threads.explain_num_threads())
     assert told == [
         "processors that this process may use",
+        "performance cores that this process may use",
         "quota of the control group",
         "one of several worker processes",
         "OMP_NUM_THREADS",
@@ -124,16 +134,24 @@ def test_default_follows_the_openmp_runtime(environment, expected):
 
 @linux
 @pytest.mark.skipif(not HAS_OPENMP, reason="built without OpenMP")
-@pytest.mark.parametrize("given, expected", [(None, "1000"), ("7", "7")])
-def test_openmp_spins_for_a_short_time_unless_told_otherwise(given, expected):
-    """By what the runtime itself prints."""
-    if "libgomp" not in Path("/proc/self/maps").read_text():
-        pytest.skip("not GNU's runtime")
-    command = [sys.executable, "-P", "-c", "import os, cyconv; print(os.environ.get('GOMP_SPINCOUNT'))"]
-    environment = subprocess_environment(OMP_WAIT_POLICY=None, OMP_DISPLAY_ENV="verbose", GOMP_SPINCOUNT=given)
+@pytest.mark.parametrize(
+    "library, variable, given, told",
+    [
+        ("libgomp", "GOMP_SPINCOUNT", None, "GOMP_SPINCOUNT = '1000'"),
+        ("libgomp", "GOMP_SPINCOUNT", "7", "GOMP_SPINCOUNT = '7'"),
+        ("libomp", "KMP_BLOCKTIME", None, "KMP_BLOCKTIME='0"),
+        ("libomp", "KMP_BLOCKTIME", "7", "KMP_BLOCKTIME='7"),
+    ],
+)
+def test_openmp_spins_for_a_short_time_unless_told_otherwise(library, variable, given, told):
+    """By what the runtime itself prints: GNU's, or LLVM's if the kernels were built by clang."""
+    if library not in Path("/proc/self/maps").read_text():
+        pytest.skip(f"the kernels use another runtime than {library}")
+    command = [sys.executable, "-P", "-c", f"import os, cyconv; print(os.environ.get('{variable}'))"]
+    environment = subprocess_environment(OMP_WAIT_POLICY=None, OMP_DISPLAY_ENV="verbose", **{variable: given})
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr, done.stderr
-    assert done.stdout.strip() == str(given)  # no child inherits ours
+    assert told in done.stderr + done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == str(given)  # no child inherits ours
 
 
 @linux
@@ -198,11 +216,6 @@ def test_a_large_team_finds_its_size():
 
 
 # The control group's quota -----------------------------------------------------
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ...backend.dispatch import show_config
-from ...backend.threads import explain_num_threads, processors, quota
+from ...backend.threads import explain_num_threads, performance_processors, processors, quota
 from ...datasets.files import find_data
 from ..report import describe_machine, describe_versions
 from ..usage import explain, program
@@ -29,11 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def rows() -> Iterator[tuple[str, str]]:
     """What `show_config` does not tell, each with its name."""
-    limit = quota()
+    limit, n, n_performance = quota(), processors(), performance_processors()
     yield "chosen by", explain_num_threads()
     yield (
         "processors",
-        f"{os.cpu_count()} in this machine, {processors()} for this process"
+        f"{os.cpu_count()} in this machine, {n} for this process"
+        + (f", {n_performance} of them performance cores" if n_performance < n else "")
         + (f", quota {limit:g}" if limit < float("inf") else ""),
     )
     yield "processor", str(describe_machine()["processor"])
