@@ -30,6 +30,7 @@ from peers.worker import Worker
 from cyconv import get_num_threads
 from cyconv.experiments import ARCHITECTURES, RunInterrupted, cli, plots, report, statistics
 from cyconv.experiments.output_folder import OutputFolder
+from cyconv.experiments.runs import under_one_name
 from cyconv.experiments.usage import UsageError
 
 OUTPUT = "results/compare_pytorch"
@@ -89,7 +90,7 @@ def main(argv=None):
     cli.check_like_cifar10(data, arguments)
     defaults = QUICK if arguments.quick else FULL
     runs = [
-        dataclasses.replace(run, step_size=defaults["step_size"])
+        under_one_name(run, step_size=defaults["step_size"])
         for run in ARCHITECTURES
         if run.filter_size in arguments.filter_sizes
     ]

@@ -20,7 +20,7 @@ from .data_source import DataSource, describe_data
 from .executors import executor_factory, map_unordered
 from .results import Result, RunFiles, RunInterrupted
 from .runner import run_all, run_experiment
-from .runs import ARCHITECTURES, LONGER_TRAINING, Run, longest_first, over_seeds
+from .runs import ARCHITECTURES, LONGER_TRAINING, Run, longest_first, over_seeds, under_one_name
 
 __all__ = [
     "ARCHITECTURES",
@@ -37,4 +37,5 @@ __all__ = [
     "over_seeds",
     "run_all",
     "run_experiment",
+    "under_one_name",
 ]

@@ -3,8 +3,10 @@
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
@@ -15,11 +17,11 @@ from ..datasets.files import OPTIONS, find_data
 from . import plots, report
 from .data_source import DataSource, describe_data
 from .entry_point import exit_with as exit_with, run_script as run_script
-from .executors import ExecutorFactory, executor_factory
+from .executors import KINDS, ExecutorFactory, executor_factory
 from .output_folder import OutputFolder
-from .results import Result, RunInterrupted
-from .runner import describe_run, run_all
-from .runs import Run, longest_first
+from .results import Result, RunFiles, RunInterrupted
+from .runner import describe_run, train_runs
+from .runs import Run, longest_first, n_multiplications
 from .usage import UsageError, explain, program, usage
 
 
@@ -43,6 +45,14 @@ def positive_number(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a finite number above 0, but got {text!r}")
     return number
+
+
+def part_of_runs(text: str) -> tuple[int, int]:
+    """For argparse: ``"3/40"`` as the numbers 3 and 40."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 3/40, but got {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def data_parser(description: str, output: str, resumable: bool = False) -> argparse.ArgumentParser:
@@ -138,16 +148,47 @@ def experiment_parser(description: str, output: str, seeds: int = 3, resumable: 
     return parser
 
 
-def add_workers_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--workers``, which `train_all` follows, to a parser."""
+def add_workers_option(parser: argparse.ArgumentParser, executor: str | None = None, tasks: bool = True) -> None:
+    """Add ``--executor``, ``--workers``, ``--dask-address`` and ``--task`` to a parser; see `plan_workers`.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    executor : str, optional
+        Default of ``--executor``; by default it follows from ``--workers``.
+    tasks : bool
+        Whether the runs are known in advance, so that an array job can share
+        them out by ``--task``.
+    """
+    usual = executor or "process with several --workers, else serial"
+    parser.add_argument(
+        "--executor",
+        choices=KINDS,
+        default=executor,
+        help="where to train: in local processes, on a Dask cluster, on MPI ranks, or one run after another in this "
+        f"process; the results are the same (default: {usual})",
+    )
     parser.add_argument(
         "--workers",
         metavar="N",
         type=positive_integer,
-        default=1,
-        help="number of runs to train at the same time, each in its own process on --threads threads or an equal "
-        "share of the CPUs; the results are the same, and all of them are ready sooner (default: 1)",
+        help="number of processes to start, each of which trains one run at a time on --threads threads or an equal "
+        "share of the CPUs (default: 1; with --executor process or dask, the number of CPUs)",
     )
+    parser.add_argument(
+        "--dask-address",
+        metavar="ADDRESS",
+        help="address of a running Dask scheduler, such as tcp://127.0.0.1:8786; without it, --executor dask starts a "
+        "cluster of local processes",
+    )
+    if tasks:
+        parser.add_argument(
+            "--task",
+            metavar="I/N",
+            type=part_of_runs,
+            help="train only the I-th of N parts of the runs, as one task of an array job; tasks may run at the same "
+            "time, and --resume without --task then writes the results of all runs",
+        )
 
 
 def n_seeds(arguments: argparse.Namespace) -> int:
@@ -158,15 +199,19 @@ def n_seeds(arguments: argparse.Namespace) -> int:
 
 def concurrency_note(arguments: argparse.Namespace) -> list[str]:
     """list of str: for titles, the number of concurrent runs if it is more than one."""
-    if arguments.workers == 1:
+    executor, n_workers = _executor(arguments)
+    if executor == "serial":
         return []
-    return [f"{arguments.workers} runs at a time, each on {report.count(_threads_per_run(arguments), 'thread')}"]
+    if executor == "mpi" or arguments.dask_address:
+        return [f"several runs at a time {'on MPI ranks' if executor == 'mpi' else 'on a Dask cluster'}"]
+    threads = report.count(_threads_per_run(arguments, n_workers), "thread")
+    return [f"{n_workers} runs at a time, each on {threads}"] if n_workers > 1 else []
 
 
 def timing_remarks(arguments: argparse.Namespace) -> list[str]:
     """list of str: what a reader of the times must know."""
     return [
-        f"{note}: seconds and updates per second were measured while other runs were in progress."
+        f"{note[0].upper()}{note[1:]}: seconds and updates per second were measured while other runs were in progress."
         for note in concurrency_note(arguments)
     ]
 
@@ -174,7 +219,7 @@ def timing_remarks(arguments: argparse.Namespace) -> list[str]:
 def plan_workers(
     runs: Sequence[Run], arguments: argparse.Namespace
 ) -> tuple[Sequence[Run], ExecutorFactory, int | None]:
-    """Plan how to train runs with as many workers as the arguments ask for.
+    """Plan how to train runs with the executor and as many workers as the arguments ask for.
 
     Returns
     -------
@@ -183,23 +228,41 @@ def plan_workers(
     make_executor : callable
         See `executor_factory`.
     threads : int or None
-        Number of threads of each run; None keeps the current number.
+        Number of threads of each run; None keeps the current number, or on a
+        cluster takes the worker's share of its machine.
 
     Raises
     ------
     UsageError
-        If there are too many workers.
+        If there are too many workers, or the options do not go together.
     """
-    if arguments.workers == 1:
-        return runs, executor_factory("serial"), arguments.threads
-    with usage(n_workers="--workers"):
-        make_executor = executor_factory("process", arguments.workers)
-    return longest_first(runs), make_executor, _threads_per_run(arguments)
+    executor, n_workers = _executor(arguments)
+    address = arguments.dask_address
+    if address and executor != "dask":
+        raise UsageError(f"--dask-address goes with --executor dask, but got --executor {executor}")
+    if arguments.workers is not None and (address or (executor == "serial" and arguments.workers > 1)):
+        other = "--dask-address" if address else "--executor serial"
+        raise UsageError(f"--workers goes with processes that this script starts, but got {other}")
+    with usage(kind="--executor", n_workers="--workers", address="--dask-address"):
+        make_executor = executor_factory(executor, n_workers, address)
+    if executor == "serial":
+        return runs, make_executor, arguments.threads
+    threads = _threads_per_run(arguments, n_workers) if executor == "process" else arguments.threads
+    return longest_first(runs), make_executor, threads
 
 
-def _threads_per_run(arguments: argparse.Namespace) -> int:
+def _executor(arguments: argparse.Namespace) -> tuple[str, int]:
+    """The kind of executor and the number of processes to start."""
+    n_workers: int | None = arguments.workers
+    kind = arguments.executor or ("serial" if n_workers in (None, 1) else "process")
+    if n_workers is None:
+        n_workers = 1 if kind == "serial" else max(1, default_threads() // (arguments.threads or 1))
+    return kind, n_workers
+
+
+def _threads_per_run(arguments: argparse.Namespace, n_workers: int) -> int:
     chosen: int | None = arguments.threads
-    return chosen or max(1, default_threads() // arguments.workers)
+    return chosen or max(1, default_threads() // n_workers)
 
 
 def load_data(arguments: argparse.Namespace) -> tuple[DataSource, Dataset]:
@@ -217,6 +280,8 @@ def load_data(arguments: argparse.Namespace) -> tuple[DataSource, Dataset]:
     if arguments.threads is not None:
         with usage(n="--threads"):
             set_num_threads(arguments.threads)
+    if hasattr(arguments, "workers"):
+        plan_workers([], arguments)  # a mistake is reported before there is an output folder
     with usage(data="--data"):
         folder = find_data(arguments.data)
     named = _data_option(arguments) or str(folder)
@@ -297,6 +362,20 @@ def closing_line(
     return f"{what} on {data.name}{reason} are in {folder}{earlier}"
 
 
+def open_folder(configuration: JsonDict, arguments: argparse.Namespace) -> OutputFolder:
+    """The output folder of training runs; the tasks of an array job share it.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be used (see `OutputFolder`).
+    """
+    if arguments.task and arguments.overwrite:
+        raise UsageError("--task goes with --resume, which it implies, but got --overwrite")
+    resume = arguments.resume or arguments.task is not None
+    return OutputFolder(arguments.output, configuration, resume, arguments.overwrite, shared=arguments.task is not None)
+
+
 def format_test_result(result: Result) -> str:
     """What `train_all` prints about a finished run by default."""
     assert result.test is not None
@@ -321,8 +400,8 @@ def train_all(
     source : DataSource or Dataset
     folder : OutputFolder
     arguments : argparse.Namespace
-        ``resume``: whether to continue from what the folder contains;
-        ``workers``: number of concurrent runs; ``threads``: of each run.
+        What `add_workers_option` added: where to train, and which part of the
+        runs; and ``threads``.
     describe : callable
         Takes a complete `Result` and returns the text of its line.
 
@@ -341,41 +420,88 @@ def train_all(
         If there are too many workers, or the results in the folder cannot be
         resumed.
     ChildProcessError
-        If workers died repeatedly.
+        If workers died repeatedly, or cannot take part.
     """
     ordered, make_executor, threads = plan_workers(runs, arguments)
+    if arguments.task:
+        place, n_tasks = arguments.task
+        ordered = longest_first(runs)[place - 1 :: n_tasks]
     if threads is not None:
         set_num_threads(threads)  # in this process as well: tables and results files report it
     options = {
-        "folder": folder.path,
-        "resume": arguments.resume,
-        "progress": None if arguments.workers == 1 else False,
-        "threads": threads,
+        "folder": folder.path.absolute(),
+        "resume": True,  # only what this configuration's earlier processes and lost workers left is in the folder
+        "progress": None if _executor(arguments)[0] == "serial" else False,
     }
+    forecast = _Forecast(ordered, folder)
     results, code = [], 0
     try:
-        with contextlib.closing(run_all(ordered, source, make_executor, **options)) as finished:
+        with contextlib.closing(train_runs(ordered, source, make_executor, threads, **options)) as finished:
             for result in finished:
                 results.append(result)
-                print(_progress_line(result, describe, len(results), len(runs)), flush=True)
+                text = describe(result) if result.complete else result.message
+                print(f"{forecast.place(result.run)}: {text}{forecast.remaining()}", flush=True)
                 code = code if result.complete else 1
     except RunInterrupted as stop:
         code = 128 + (stop.signum or signal.SIGINT)
         if stop.result is not None:
             results.append(stop.result)
             with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone, but files remain to be written
-                print(_progress_line(stop.result, describe, len(results), len(runs)), flush=True)
+                print(f"{forecast.place(stop.result.run)}: {stop.result.message}", flush=True)
     except ValueError as error:
-        if not arguments.resume:
+        if not (arguments.resume or arguments.task):
             raise
         raise UsageError(explain(error, folder="--output", path="a file of --output")) from error
     order = {run.stem: place for place, run in enumerate(runs)}
     return sorted(results, key=lambda result: order[result.run.stem]), code
 
 
-def _progress_line(result: Result, describe: Callable[[Result], str], number: int, n_runs: int) -> str:
-    outcome = describe(result) if result.complete else result.message
-    return f"[{number}/{n_runs}] {describe_run(result.run)}: {outcome}"
+class _Forecast:
+    """How many runs are finished, and when the others will be, if time goes with the number of multiplications."""
+
+    def __init__(self, runs: Sequence[Run], folder: OutputFolder) -> None:
+        unfinished = [run for run in runs if not RunFiles(folder.path, run).result.is_file()]
+        self._left = {run.stem: n_multiplications(run) for run in unfinished}
+        self._work_done = 0.0
+        self._n_runs, self._n_done = len(runs), 0
+        self._started = time.monotonic()
+
+    def place(self, run: Run) -> str:
+        """Count a run as finished; which one and which of how many it is, as the start of a line."""
+        self._n_done += 1
+        self._work_done += self._left.pop(run.stem, 0)
+        return f"[{self._n_done}/{self._n_runs}] {describe_run(run)}"
+
+    def remaining(self) -> str:
+        """The time that the other runs need, as the end of a line; empty as long as it is unknown."""
+        if not (self._left and self._work_done):
+            return ""
+        elapsed = time.monotonic() - self._started
+        return f", about {format_duration(elapsed * sum(self._left.values()) / self._work_done)} left"
+
+
+def format_duration(seconds: float) -> str:
+    """A time in a suitable unit.
+
+    Examples
+    --------
+    >>> [format_duration(seconds) for seconds in (0.2, 45, 600, 30_000)]
+    ['1 s', '45 s', '10 min', '8.3 h']
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def close_task(results: Sequence[Result], folder: OutputFolder, arguments: argparse.Namespace, code: int) -> int:
+    """Print what a task of an array job has done, in place of the report; return the exit code."""
+    place, n_tasks = arguments.task
+    done = report.count(sum(result.complete for result in results), "run")
+    print_paragraphs(
+        f"Task {place} of {n_tasks}: {done} finished in {folder}; when all tasks have ended, --resume without --task "
+        "writes the results"
+    )
+    return code
 
 
 def configuration(script: str, arguments: argparse.Namespace, runs: Iterable[Run], data: Dataset) -> JsonDict:
@@ -427,7 +553,7 @@ def write_report(
         ``code``
     """
     complete = code == 0
-    remarks = [*remarks, *report.remarks(configuration["quick"], complete)]
+    remarks = [*remarks, *report.differing_versions(results), *report.remarks(configuration["quick"], complete)]
     document = report.results_document(configuration, sections, results, complete, remarks)
     folder.finish(document, report.summary_document(title, document, data, sections, remarks))
     print_paragraphs(*(section.text() for section in sections), *remarks, closing_line(data, source, folder, complete))

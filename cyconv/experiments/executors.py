@@ -2,9 +2,11 @@
 
 There is no scheduler here: processes come from the standard library, a
 cluster from ``dask.distributed``, ranks from ``mpi4py.futures``. This module
-creates these executors, and resubmits calls when workers die.
+creates these executors, resubmits calls when workers die, and tells a call on
+a cluster how many threads it should use.
 """
 
+import asyncio
 import contextlib
 import importlib.util
 import logging
@@ -23,17 +25,22 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from .._checks import check_choice, check_integer, describe
 from .._signals import Interrupted, SignalHandler
+from .._version import __version__
+from ..backend.threads import default_threads
 
 KINDS = ("process", "dask", "mpi", "serial")
 MAX_BREAKS = 3
 SHUTDOWN_TIMEOUT = 10.0  # seconds that terminated processes have to write their checkpoints
+NO_WORKERS_TIMEOUT = 60.0  # seconds that calls wait for a Dask scheduler to have any worker
 NO_MAIN_GUARD = 113  # exit status of a process that gets here again while importing the script
 
 _Call = TypeVar("_Call", bound=tuple[Any, ...])
 _Result = TypeVar("_Result")
 ExecutorFactory: TypeAlias = Callable[[], contextlib.AbstractContextManager[Executor | None]]
 
+_PACKAGE = __name__.partition(".")[0]
 _PACKAGES = {"dask": "distributed", "mpi": "mpi4py"}
+_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")  # set by the launchers of Open MPI and of MPICH
 
 
 def executor_factory(kind: str, n_workers: int = 1, address: str | None = None) -> ExecutorFactory:
@@ -97,10 +104,78 @@ def executor_factory(kind: str, n_workers: int = 1, address: str | None = None) 
     return partial({"process": _processes, "mpi": _mpi, "serial": _serial}[kind], n_workers)
 
 
+def as_factory(executor: Executor | ExecutorFactory | str | None, n_workers: int | None = None) -> ExecutorFactory:
+    """The factory that an argument ``executor`` stands for.
+
+    Parameters
+    ----------
+    executor : Executor, callable, str or None
+        An executor, which is used as it is and not shut down; a function or
+        class that returns a new one when called without arguments; or a kind
+        of `executor_factory`. None is ``"process"`` with several workers, and
+        else ``"serial"``.
+    n_workers : int, optional
+        For a kind; 1 by default.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    TypeError, ValueError, ModuleNotFoundError
+        If the argument is none of these, or as `executor_factory` does.
+    """
+    if executor is None:
+        executor = "serial" if n_workers in (None, 1) else "process"
+    if isinstance(executor, str):
+        return executor_factory(executor, 1 if n_workers is None else n_workers)
+    if n_workers is not None:
+        raise ValueError(f"n_workers must be None with an executor that is not created here, but got {n_workers}")
+    if isinstance(executor, Executor):
+        return partial(contextlib.nullcontext, executor)
+    if not callable(executor):
+        raise TypeError(
+            "executor must be a concurrent.futures.Executor, a function that returns one, or one of "
+            f"{', '.join(KINDS)}, but got {describe(executor)}"
+        )
+    return executor
+
+
+def cluster_threads() -> int | None:
+    """Number of threads for the current call if it is on a worker of a Dask cluster or on an MPI rank, else None.
+
+    Calls that run on one machine at the same time share its CPUs equally.
+    """
+    n_calls = _n_dask_threads_here() or _n_ranks_here()
+    return max(1, default_threads() // n_calls) if n_calls else None
+
+
+def _n_dask_threads_here() -> int:
+    """Number of threads of all Dask workers on this machine; 0 if this is not one of them."""
+    if "distributed.worker" not in sys.modules:
+        return 0
+    from distributed import get_client, get_worker
+    from distributed.comm import get_address_host
+
+    try:
+        host = get_address_host(get_worker().address)
+    except ValueError:
+        return 0
+    by_address: dict[str, int] = get_client().nthreads()
+    return sum(n for address, n in by_address.items() if get_address_host(address) == host)
+
+
+def _n_ranks_here() -> int:
+    if "mpi4py.MPI" not in sys.modules:
+        return 0
+    return next((int(os.environ[name]) for name in _LOCAL_RANKS if os.environ.get(name, "").isdecimal()), 0)
+
+
 def map_unordered(
     function: Callable[..., _Result],
     calls: Iterable[_Call],
-    make_executor: ExecutorFactory,
+    executor: Executor | ExecutorFactory | str | None = None,
     max_breaks: int = MAX_BREAKS,
 ) -> Generator[tuple[_Call, _Result], None, None]:
     """Call ``function`` with every tuple of arguments; yield each result as it becomes available.
@@ -114,9 +189,11 @@ def map_unordered(
         For other processes, it must be importable there by its name.
     calls : iterable of tuple
         Arguments; for other processes, they must be picklable.
-    make_executor : callable
-        See `executor_factory`; or any class or function that returns a
-        `concurrent.futures.Executor` when called without arguments.
+    executor : Executor, callable or str, optional
+        A `concurrent.futures.Executor`; a class or function that returns one
+        when called without arguments, such as what `executor_factory` returns;
+        or a kind of `executor_factory`. By default, calls run one after
+        another in this thread.
     max_breaks : int
         Number of executors in a row that may break without a single result.
 
@@ -132,7 +209,9 @@ def map_unordered(
     ------
     ChildProcessError
         If workers died ``max_breaks`` times in a row without a result in
-        between.
+        between, lack this package, or are missing from a Dask cluster.
+    ConnectionError
+        If a Dask scheduler does not answer.
     Exception
         The first exception that ``function`` raises; it ends the work.
 
@@ -142,6 +221,7 @@ def map_unordered(
     >>> sorted(result for _, result in map_unordered(pow, [(2, 3), (3, 2)], ThreadPoolExecutor))
     [8, 9]
     """
+    make_executor = as_factory(executor)
     pending = dict(enumerate(calls))
     breaks = 0
     while pending:
@@ -150,8 +230,8 @@ def map_unordered(
                 f"workers died {breaks} times in a row before any of their {len(pending)} calls finished"
             )
         breaks += 1
-        with make_executor() as executor:
-            for key, result in _submit_pending(function, pending, executor):
+        with make_executor() as opened:
+            for key, result in _submit_pending(function, pending, opened):
                 breaks = 0
                 yield pending.pop(key), result
 
@@ -173,6 +253,10 @@ def _submit_pending(
             error = _exception_of(future)
             if error is None:
                 yield keys.pop(future), future.result()
+            elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == _PACKAGE:
+                raise ChildProcessError(
+                    f"every worker must have {_PACKAGE} {__version__}, but one of them has another version or none"
+                ) from error
             elif not isinstance(error, _lost_worker_errors()):
                 raise error
     finally:
@@ -297,8 +381,10 @@ def _exit_with_parent() -> None:
 @contextlib.contextmanager
 def _dask(n_workers: int, address: str | None) -> Iterator[Executor]:
     from distributed import Client, LocalCluster
+    from distributed.utils import silence_logging_cmgr
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # what matters is raised
         if address is None:
             _check_main_module()
             try:
@@ -315,7 +401,13 @@ def _dask(n_workers: int, address: str | None) -> Iterator[Executor]:
                     pool.submit(int).result()  # raises a clear error if the script cannot be imported
                 raise
             address = stack.enter_context(cluster)
-        yield _DaskExecutor(stack.enter_context(Client(address)))
+        try:
+            client = stack.enter_context(Client(address))
+        except (OSError, ValueError) as error:
+            raise ConnectionError(
+                f"address must be that of a running Dask scheduler, but {address} is none: {error}"
+            ) from error
+        yield _DaskExecutor(client)
 
 
 class _DaskExecutor(Executor):
@@ -327,10 +419,29 @@ class _DaskExecutor(Executor):
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._unfinished: set[Future[Any]] = set()
+        client.loop.add_callback(self._watch)
+
+    async def _watch(self) -> None:
+        """Let the calls fail once the cluster has had no workers for a while."""
+        alone = 0.0
+        while self._client.status in ("running", "connecting"):
+            with contextlib.suppress(OSError):  # the scheduler is gone, which the client notices itself
+                alone = 0.0 if await self._client.nthreads() else alone + 1
+            if alone > NO_WORKERS_TIMEOUT:
+                sentence = (
+                    f"the Dask scheduler at {self._client.scheduler.address} must have workers, "
+                    f"but it has had none for {NO_WORKERS_TIMEOUT:.0f} s"
+                )
+                for future in list(self._unfinished):
+                    _finish(future, error=ChildProcessError(sentence))
+            await asyncio.sleep(1)
 
     def submit(self, function: Callable[..., _Result], /, *arguments: Any) -> Future[_Result]:  # type: ignore[override]
         remote = self._client.submit(function, *arguments, pure=False)
         future: Future[_Result] = Future()
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
         future.add_done_callback(lambda future: future.cancelled() and remote.cancel())
         self._client.loop.add_callback(self._follow, remote, future)
         return future
@@ -341,12 +452,17 @@ class _DaskExecutor(Executor):
             result = await self._client.gather(remote, asynchronous=True)
         except Exception as raised:
             error = raised
-        if not future.set_running_or_notify_cancel():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+        _finish(future, result, error)
+
+
+def _finish(future: Future[Any], result: Any = None, error: BaseException | None = None) -> None:
+    """Give a future its result or error, unless it has one or was cancelled."""
+    if (future.done() and not future.cancelled()) or not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from .._files import check_path, copy_file, write_json, write_text
 from .._typing import JsonDict, StrPath
 from .report import Document
 from .results import RunFiles
-from .usage import usage
+from .usage import UsageError, usage
 
 CONFIGURATION = "configuration.json"
 RESULTS = "results.json"
@@ -50,6 +50,10 @@ class OutputFolder:
     check : callable, optional
         Called with the folder that is to be resumed; raises ValueError if
         this configuration cannot be resumed from there.
+    shared : bool
+        Whether other processes use the folder for the same configuration at
+        the same time. It is then never replaced, and complete results of
+        fewer runs are refused.
 
     Attributes
     ----------
@@ -77,6 +81,7 @@ class OutputFolder:
         overwrite: bool = False,
         names: tuple[str, str] = (RESULTS, SUMMARY),
         check: Callable[[Path], object] | None = None,
+        shared: bool = False,
     ) -> None:
         with usage():
             self.output: Path = check_path("--output", path)
@@ -84,6 +89,8 @@ class OutputFolder:
             self._check_writable()
         self._names = names
         self._unfinished = self.output / UNFINISHED
+        if shared:
+            self._check_shareable(configuration)
         self._move_into_place()  # complete results of a process that was killed while moving them
         configuration = json.loads(json.dumps(configuration))
         document, replacement = _read(self / names[0]), _read(self._unfinished / CONFIGURATION)
@@ -110,7 +117,8 @@ class OutputFolder:
                     self.path = self._unfinished
                 elif complete:
                     self._start_replacement(self._run_files(existing))
-        self.write(CONFIGURATION, configuration)
+        if not shared or _read(self / CONFIGURATION) != configuration:
+            self.write(CONFIGURATION, configuration)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -165,6 +173,16 @@ class OutputFolder:
             raise ValueError(
                 f"--output must be a folder that can be written, but {self.path} cannot: {error.strerror}"
             ) from None
+
+    def _check_shareable(self, configuration: JsonDict) -> None:
+        """Raise UsageError if results would be replaced, which only one process at a time can do."""
+        document = _read(self.output / self._names[0])
+        other = document.get("complete") is True and document["configuration"] != json.loads(json.dumps(configuration))
+        if other or self._unfinished.exists():
+            raise UsageError(
+                "--task needs an output folder without complete results of other runs, but "
+                f"{self.output} contains some: choose another folder, or use --resume without --task"
+            )
 
     def _start_replacement(self, files: Iterable[Path] = ()) -> None:
         """Write to the subfolder for unfinished results from now on, starting with copies of these files."""

@@ -1,6 +1,6 @@
 """The result of a run, and the files in which it is kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +11,7 @@ from .._checks import check_choice, check_integer
 from .._files import check_path, load_arrays, save_arrays
 from .._signals import Interrupted
 from .._typing import FloatArray, JsonDict, StrPath
+from ..checkpoint import running_versions
 from ..history import CURVES, History
 from .runs import Run
 
@@ -41,6 +42,9 @@ class Result:
     confusion : ndarray of int64, shape (n_classes, n_classes), or None
         Number of test images of the row's class that were predicted as the
         column's.
+    versions : dict of str to str
+        Versions of cyconv and NumPy and the instruction set that the run ended
+        with; empty if an earlier version of cyconv saved it.
     """
 
     run: Run
@@ -52,6 +56,7 @@ class Result:
     message: str = ""
     test: dict[str, float] | None = None
     confusion: NDArray[np.int64] | None = None
+    versions: dict[str, str] = field(default_factory=running_versions)
 
     def __repr__(self) -> str:
         accuracy = f", test accuracy {100 * self.test['accuracy']:.2f} %" if self.test else ""
@@ -86,6 +91,7 @@ class Result:
             "state": self.state,
             "message": self.message,
             "test": self.test,
+            "versions": self.versions,
         }
 
     def save(self, path: StrPath) -> None:
@@ -128,6 +134,7 @@ class Result:
                 message=str(header["message"]),
                 test=header["test"],
                 confusion=arrays.get("confusion"),
+                versions=dict(header.get("versions", {})),
             )
             if result.complete and not {"loss", "accuracy"} <= set(result.test or ()):
                 raise ValueError("it is complete, but has no test accuracy")

@@ -2,25 +2,28 @@
 
 import contextlib
 from collections.abc import Generator, Iterable
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._checks import describe
 from .._files import check_path
-from .._progress import is_interactive
+from .._progress import ProgressBar, is_interactive
 from .._signals import Interrupted
 from .._typing import FloatArray, JsonDict, StrPath
-from ..backend.threads import set_num_threads
+from ..backend.threads import default_threads, set_num_threads
 from ..datasets import Dataset
 from ..ensemble import Ensemble
 from ..network import Network
 from ..trainer import CyclicTrainer, DivergenceError
 from .data_source import DataSource, describe_data, load
-from .executors import ExecutorFactory, executor_factory, map_unordered
+from .executors import ExecutorFactory, as_factory, map_unordered
 from .results import Result, RunFiles, RunInterrupted
 from .runs import Run
+from .workers import Origin
 
 
 def describe_run(run: Run) -> str:
@@ -82,11 +85,10 @@ def run_experiment(
     data = load(data)
     files = None if folder is None else RunFiles(check_path("folder", folder), run)
     description = describe_data(data)
+    trainer = _resume(files, data) if resume and files else None
     if resume and files and files.result.is_file():
         return _load_finished(files, description)
-    if resume and files and files.checkpoint.is_file():
-        trainer = _resume(files, data)
-    else:
+    if trainer is None:
         trainer = run.trainer(data.image_shape, data.n_classes)
     result = Result(run, description, trainer.history, trainer.network.n_parameters, _filters(trainer.network))
     if progress is None:
@@ -121,10 +123,18 @@ def run_experiment(
 def run_all(
     runs: Iterable[Run],
     data: Dataset | DataSource,
-    make_executor: ExecutorFactory = executor_factory("serial"),
-    **options: Any,
+    executor: Executor | ExecutorFactory | str | None = None,
+    *,
+    n_workers: int | None = None,
+    folder: StrPath | None = None,
+    resume: bool = True,
+    progress: bool | None = None,
+    threads: int | None = None,
 ) -> Generator[Result, None, None]:
     """Train many runs; yield each `Result` as it becomes available.
+
+    Called again with the same folder, it loads the results of finished runs
+    and continues unfinished ones from their checkpoints.
 
     Parameters
     ----------
@@ -133,11 +143,26 @@ def run_all(
     data : Dataset or DataSource
         With other processes, use a `DataSource`, so that the images need not
         be sent to them.
-    make_executor : callable, optional
-        Creates an executor (see `executor_factory`). By default, runs are
-        trained one after another in this thread.
-    **options
-        For `run_experiment`.
+    executor : Executor, callable or str, optional
+        Where to train: any `concurrent.futures.Executor`; a function or class
+        that returns a new one when called without arguments; or ``"process"``,
+        ``"dask"``, ``"mpi"`` or ``"serial"`` (see `executor_factory`). By
+        default, runs are trained in ``n_workers`` local processes.
+    n_workers : int, optional
+        Number of processes to start, each with an equal share of the CPUs. By
+        default, runs are trained one after another in this thread.
+    folder : path-like, optional
+        Folder for the files of the runs (see `RunFiles`), which is created if
+        it is missing. Workers on other machines need it under the same path.
+    resume : bool, default True
+        Whether to use what is in ``folder``; otherwise all runs are trained
+        anew, and replace it.
+    progress : bool, optional
+        Whether to show a progress bar of the runs. By default it is shown in a
+        notebook, and if stderr is a terminal.
+    threads : int, optional
+        Number of threads of each run; by default the number in use, divided by
+        ``n_workers``, or on a cluster the worker's share of its machine.
 
     Yields
     ------
@@ -147,10 +172,14 @@ def run_all(
 
     Raises
     ------
-    ValueError
-        If two runs would share their files.
+    TypeError, ValueError
+        If an argument is invalid, two runs would share their files, or the
+        folder holds a run of the same name and seed with other settings or on
+        other data.
     ChildProcessError
-        If workers died repeatedly (see `cyconv.experiments.executors.map_unordered`).
+        If workers died repeatedly (see `cyconv.experiments.executors.map_unordered`),
+        or one cannot take part: it has another version of this package, or not
+        the data or the folder.
     RuntimeError
         If a script starts processes without a main guard (see `executor_factory`).
 
@@ -164,20 +193,57 @@ def run_all(
     [0, 1]
     """
     runs = list(runs)
+    for run in runs:
+        if not isinstance(run, Run):
+            raise TypeError(f"runs must be Run objects, but got {describe(run)}")
     stems = [run.stem for run in runs]
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
         raise ValueError(f"runs must differ in name or seed, but got {twice!r} more than once")
-    return _results(runs, data, make_executor, options)
+    make_executor = as_factory(executor, n_workers)
+    if folder is not None:
+        folder = check_path("folder", folder).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+    if threads is None and executor in (None, "process") and n_workers is not None:
+        threads = max(1, default_threads() // n_workers)
+    shown = is_interactive() if progress is None else progress
+    in_turn = executor in (None, "serial") and n_workers in (None, 1)
+    options = {"folder": folder, "resume": resume, "progress": shown and in_turn}
+    return _with_bar(train_runs(runs, data, make_executor, threads, **options), len(runs), shown)
 
 
-def _results(
-    runs: list[Run], data: Dataset | DataSource, make_executor: ExecutorFactory, options: dict[str, Any]
-) -> Generator[Result, None, None]:
-    calls = [(run, data) for run in runs]
-    with contextlib.closing(map_unordered(partial(run_experiment, **options), calls, make_executor)) as results:
-        for _, result in results:
+def _with_bar(results: Generator[Result, None, None], n_runs: int, shown: bool) -> Generator[Result, None, None]:
+    with contextlib.closing(results), ProgressBar(shown, total=n_runs, desc="runs", unit="run") as bar:
+        for result in results:
+            bar.update(1)
             yield result
+
+
+def train_runs(
+    runs: Iterable[Run],
+    data: Dataset | DataSource,
+    make_executor: ExecutorFactory,
+    threads: int | None = None,
+    **options: Any,
+) -> Generator[Result, None, None]:
+    """`run_all` without its checks and its progress bar; ``options`` are those of `run_experiment`."""
+    calls = [(run, data) for run in runs]
+    train = partial(_run_on_worker, Origin(), threads, options)
+    fingerprint = None
+    with contextlib.closing(map_unordered(train, calls, make_executor)) as results:
+        for _, result in results:
+            fingerprint = fingerprint or result.data["fingerprint"]
+            if result.data["fingerprint"] != fingerprint:
+                raise ChildProcessError(
+                    f"every worker must have the same data, but {result.run.stem} was trained on others"
+                )
+            yield result
+
+
+def _run_on_worker(
+    origin: Origin, threads: int | None, options: dict[str, Any], run: Run, data: Dataset | DataSource
+) -> Result:
+    return run_experiment(run, origin.check_worker(data, options["folder"], threads), **options)
 
 
 def _load_finished(files: RunFiles, data: JsonDict) -> Result:
@@ -189,9 +255,14 @@ def _load_finished(files: RunFiles, data: JsonDict) -> Result:
     return result
 
 
-def _resume(files: RunFiles, data: Dataset) -> CyclicTrainer:
-    """The trainer of the checkpoint in the folder; ValueError unless it is that of this run."""
-    trainer = CyclicTrainer.resume(files.checkpoint)
+def _resume(files: RunFiles, data: Dataset) -> CyclicTrainer | None:
+    """The trainer of the checkpoint in the folder, if there is one; ValueError unless it is that of this run."""
+    if files.result.is_file():
+        return None
+    try:
+        trainer = CyclicTrainer.resume(files.checkpoint)
+    except FileNotFoundError:  # or another process has just finished the run
+        return None
     fresh = files.run.trainer(data.image_shape, data.n_classes)
     if trainer.settings != fresh.settings:
         raise ValueError(f"folder must hold runs with the same settings, but {files.checkpoint} has other settings")

@@ -1,11 +1,15 @@
 """Descriptions of training runs: every setting that affects the results, as JSON values."""
 
 import dataclasses
-import math
+import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Self
+
+import numpy as np
 
 from .._checks import check_choice, check_integer, describe
 from .._typing import JsonDict, Sizes
@@ -27,19 +31,60 @@ CYCLE_MODES = ("triangular", "triangular2", "exp_range")
 MODES = (*CYCLE_MODES, "cosine", "one_cycle", "constant")
 OPTIMIZER_NAMES = ("sgd", "nesterov", "adamw")
 _NEW_FIELDS = ("mode", "gamma", "warmup", "optimizer", "weight_decay")  # so that folders of 0.1.0 can be resumed
+_IDENTITY = ("name", "label", "seed")
+ABBREVIATIONS = {"filter_size": "f", "n_filters": "nf", "n_hidden": "nh"}
+_SYMBOLS = {
+    "l2": "λ",
+    "eta_min": "η_min",
+    "eta_max": "η_max",
+    "label_smoothing": "ε",
+    "momentum": "μ",
+}
+_MAX_NAME = 100
+
+
+def symbol(field: str) -> str:
+    """How tables and figures call a setting: λ for ``"l2"``."""
+    return _SYMBOLS.get(field, field.replace("_", " "))
+
+
+class _Derived(str):
+    """A name or label that follows from a run's settings; `dataclasses.replace` derives it again.
+
+    ``start`` comes first, and the settings in ``usual`` go without saying, as
+    those at their defaults do.
+    """
+
+    start: str
+    usual: Mapping[str, Any]
+
+    def __new__(cls, text: str = "", start: str = "", usual: Mapping[str, Any] = MappingProxyType({})) -> Self:
+        derived = super().__new__(cls, text)
+        derived.start = start
+        derived.usual = dict(usual)
+        return derived
+
+    def followed_by(self, settings: str) -> Self:
+        """The same name or label with other settings."""
+        return type(self)(self.start + settings, self.start, self.usual)
 
 
 @dataclass(frozen=True)
 class Run:
     """Every setting of one training run.
 
+    Defaults are those of `Network`, `CyclicSchedule`, `CyclicTrainer` and
+    `CyclicTrainer.fit` where these have any, except ``n_train_evaluated``.
+
     Parameters
     ----------
-    name : str
+    name : str, optional
         Name of the run in file names: letters, digits, ``. _ -``. Runs that
-        differ only in their seed share a name.
-    label : str
-        Name of the run in tables and figures; by default ``name``.
+        differ only in their seed share a name. By default it is derived from
+        the settings, also when `dataclasses.replace` has changed them.
+    label : str, optional
+        Name of the run in tables and figures; by default ``name``, or the
+        settings if they give the name.
     filter_size, n_filters, n_hidden, dtype
         Settings of the `Network`. A tuple of filter sizes creates parallel
         branches, a tuple of hidden widths several hidden layers.
@@ -67,7 +112,8 @@ class Run:
         Number of update steps between points of the history.
     n_train_evaluated : int or None
         The training curves of the history are measured on this many training
-        images, the first ones; None for all of them.
+        images, the first ones; None for all of them, which takes longer than
+        to train on CIFAR-10.
 
     Raises
     ------
@@ -80,12 +126,15 @@ class Run:
     --------
     >>> run = Run("narrow", n_filters=3)
     >>> run.schedule().total_steps, run.stem
-    (4800, 'narrow-seed0')
+    (11200, 'narrow-seed0')
     >>> Run.from_dict(run.to_dict()) == run
     True
+    >>> wide = Run(n_filters=40, l2=0.01)
+    >>> wide.name, wide.label, dataclasses.replace(wide, flip=True).name
+    ('f4-nf40-l2_0.01', 'f=4, nf=40, λ=0.01', 'f4-nf40-l2_0.01-flip')
     """
 
-    name: str
+    name: str = _Derived()
     label: str = ""
     filter_size: int | Sizes = 4
     n_filters: int | Sizes = 10
@@ -95,10 +144,10 @@ class Run:
     eta_max: float = 1e-1
     step_size: int = 800
     n_cycles: int = 3
-    growth: float = 1.0
+    growth: float = 2.0
     eta_max_decay: float = 1.0
     batch_size: int = 100
-    l2: float = 0.003
+    l2: float = 0.0
     label_smoothing: float = 0.0
     momentum: float = 0.0
     dropout: float = 0.0
@@ -107,7 +156,7 @@ class Run:
     cutout: int = 0
     snapshots: bool = False
     seed: int = 0
-    log_every: int = 100
+    log_every: int = 50
     n_train_evaluated: int | None = 5000
     mode: str = "triangular"
     gamma: float = 1.0
@@ -116,11 +165,30 @@ class Run:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
-            raise ValueError(f"name must be 1 to 100 letters, digits or ._-, but got {describe(self.name)}")
-        if not isinstance(self.label, str):
-            raise TypeError(f"label must be a string, but got {describe(self.label)}")
-        object.__setattr__(self, "label", self.label or self.name)
+        name, label = self.name, self.label
+        if not isinstance(label, str):
+            raise TypeError(f"label must be a string, but got {describe(label)}")
+        if isinstance(name, _Derived):
+            if not label or isinstance(label, _Derived):
+                start = label if isinstance(label, _Derived) else _Derived()
+                label = start.followed_by(", ".join(_in_words(*item) for item in self._settings(start.usual)))
+            name = name.followed_by(_shorten("-".join(_in_file_name(*item) for item in self._settings(name.usual))))
+        if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_MAX_NAME - 1}}}", name):
+            raise ValueError(f"name must be 1 to {_MAX_NAME} letters, digits or ._-, but got {describe(name)}")
+        if not isinstance(name, _Derived) and (not label or isinstance(label, _Derived)):
+            label = _Derived(name)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "label", label)
+
+    def _settings(self, usual: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Filter size and number of filters, and what is neither at its default nor usual."""
+        defaults = {field.name: usual.get(field.name, field.default) for field in dataclasses.fields(self)}
+        return [
+            (name, getattr(self, name))
+            for name, default in defaults.items()
+            if name not in _IDENTITY
+            and (name in ("filter_size", "n_filters") or _differs(getattr(self, name), default))
+        ]
 
     @property
     def stem(self) -> str:
@@ -210,7 +278,7 @@ class Run:
         """dict: the settings as JSON values; those that 0.1.0 did not have are left out at their defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in _NEW_FIELDS}
         return {
-            name: list(value) if isinstance(value, tuple) else value
+            name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, str) else value
             for name, value in dataclasses.asdict(self).items()
             if name not in defaults or value != defaults[name]
         }
@@ -228,16 +296,60 @@ class Run:
         if not isinstance(settings, dict) or not {"name"} <= set(settings) <= known:
             raise ValueError(f"settings must hold a run's settings, but got {describe(settings)}")
         lists = {key: tuple(value) for key, value in settings.items() if isinstance(value, list)}
-        return cls(**{**settings, **lists})
+        run = cls(**{**settings, **lists})
+        derived = dataclasses.replace(run, name=_Derived(), label=_Derived())
+        return derived if derived == run else run
+
+
+def _differs(value: Any, default: Any) -> bool:
+    """Whether a setting is not at its default; one that cannot be compared is not, and is refused when it is used."""
+    try:
+        return bool(value != default)
+    except Exception:
+        return True
+
+
+def _in_file_name(field: str, value: Any) -> str:
+    """A setting in a derived name."""
+    if value is True or isinstance(value, str):
+        return field if value is True else value
+    name = ABBREVIATIONS.get(field, f"{field}_")
+    return name + "_".join(_as_text(each) for each in (value if isinstance(value, tuple) else (value,)))
+
+
+def _in_words(field: str, value: Any) -> str:
+    """A setting in a derived label."""
+    if value is True or isinstance(value, str):
+        return symbol(field) if value is True else value
+    return f"{ABBREVIATIONS.get(field) or symbol(field)}={_as_text(value)}"
+
+
+def _as_text(value: Any) -> str:
+    known = value is None or isinstance(value, bool | int | float | tuple | np.number)
+    try:
+        return str(value).removesuffix(".0") if known else describe(value)
+    except Exception:  # an integer of too many digits, or what a tuple holds
+        return describe(value)
+
+
+def _shorten(name: str) -> str:
+    """A string that can be a name, and differs from that of another string."""
+    short = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    if short != name or len(name) > _MAX_NAME - 20:
+        short = f"{short[: _MAX_NAME - 40]}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:12]}"
+    return short
 
 
 def _architecture(part: int, number: str, filter_size: int, n_filters: int, growth: float) -> Run:
+    usual = {"growth": growth, "l2": 0.003, "log_every": 100}
     return Run(
-        name=f"part{part}-f{filter_size}-nf{n_filters}",
-        label=f"{number}: f={filter_size}, nf={n_filters}",
+        name=_Derived(start=f"part{part}-", usual=usual),
+        label=_Derived(start=f"{number}: ", usual=usual),
         filter_size=filter_size,
         n_filters=n_filters,
         growth=growth,
+        l2=0.003,
+        log_every=100,
     )
 
 
@@ -255,6 +367,17 @@ LONGER_TRAINING = (
     _architecture(2, "3", 8, 40, growth=2.0),
     _architecture(2, "2 wide", 4, 40, growth=2.0),
 )
+
+
+def under_one_name(run: Run, **changes: Any) -> Run:
+    """The run with other settings, but with its present name and label.
+
+    Examples
+    --------
+    >>> under_one_name(Run(), n_filters=3).name
+    'f4-nf10'
+    """
+    return dataclasses.replace(run, name=str(run.name), label=str(run.label), **changes)
 
 
 def over_seeds(runs: Sequence[Run], n_seeds: int, first: int = 0) -> list[Run]:
@@ -281,18 +404,14 @@ def longest_first(runs: Iterable[Run]) -> list[Run]:
     >>> [run.name for run in longest_first([Run("small", n_filters=3), Run("large", n_filters=30)])]
     ['large', 'small']
     """
-    return sorted(runs, key=_multiplications, reverse=True)
+    return sorted(runs, key=n_multiplications, reverse=True)
 
 
-def _multiplications(run: Run) -> int:
-    """The number of products of a weight and an input in all forward passes."""
-    sizes = run.filter_size if isinstance(run.filter_size, tuple) else (run.filter_size,)
-    divisor = math.lcm(*sizes) if all(isinstance(size, int) and size > 0 for size in sizes) else 1
-    side = divisor * math.ceil(32 / divisor)  # as CIFAR-10's images, or slightly larger ones that the filters divide
-    network = run.network((3, side, side))
-    _, height, width = network.image_shape
-    per_image = sum(
-        array.size * (height * width // array.shape[-1] ** 2 if array.ndim == 4 else 1)
-        for array in network.parameters.values()
-    )
-    return run.schedule().total_steps * run.batch_size * per_image
+def n_multiplications(run: Run) -> float:
+    """About the number of products of a weight and an input in all forward passes on images like CIFAR-10's."""
+    channels, height, width = 3, 32, 32
+    sizes, filters = np.broadcast_arrays(np.atleast_1d(run.filter_size), np.atleast_1d(run.n_filters))
+    convolution = channels * height * width * filters.sum()
+    widths = [(filters * height * width / sizes**2).sum(), *np.atleast_1d(run.n_hidden), 10]
+    per_image = convolution + sum(n_in * n_out for n_in, n_out in pairwise(widths))
+    return float(run.schedule().total_steps * run.batch_size * per_image)

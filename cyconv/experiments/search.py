@@ -12,9 +12,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -26,28 +28,23 @@ from ..datasets import Dataset
 from ..randomness import SEARCH, uniform
 from ..trainer import DivergenceError
 from .data_source import DataSource, load
-from .executors import ExecutorFactory, executor_factory, map_unordered
+from .executors import ExecutorFactory, map_unordered
 from .report import Table, format_mean
-from .runs import Run
+from .runs import Run, symbol
 from .statistics import pooled_deviation
+from .workers import Origin
+
+Value: TypeAlias = float | int | str | bool | tuple[int, ...] | None
 
 _KIND, _VERSION = "search", 1
 #: The settings that can be searched.
-FIELDS = tuple(field.name for field in dataclasses.fields(Run) if field.type in (float, "float"))
-_SYMBOLS = {
-    "l2": "λ",
-    "eta_min": "η_min",
-    "eta_max": "η_max",
-    "label_smoothing": "ε",
-    "momentum": "μ",
-}
+FIELDS = tuple(field.name for field in dataclasses.fields(Run) if field.name not in ("name", "label", "seed"))
+_REAL = tuple(field.name for field in dataclasses.fields(Run) if type(field.default) is float)
+_INTEGER = tuple(field.name for field in dataclasses.fields(Run) if type(field.default) is int and field.name in FIELDS)
+SCALES = ("log", "linear")
+_OPTIONAL = {"field": "l2", "scale": "log", "choices": None}  # which earlier versions did not have
 _LEADERS = 3
 _NARROWING = 3.0
-
-
-def symbol(field: str) -> str:
-    """How tables and figures call a setting: λ for ``"l2"``."""
-    return _SYMBOLS.get(field, field.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,10 @@ class Search:
     and ``high``. A range is divided into ``n_samples`` parts of equal
     ratio, and one value is drawn log-uniformly from each: a stratified random search
     (Bergstra & Bengio, "Random search for hyper-parameter optimization", JMLR
-    2012).
+    2012). On a linear scale, widths, means and draws are those of the values
+    themselves. Integers are rounded, and none is tried twice.
+
+    With ``choices`` there is one round, which tries each of them.
 
     Parameters
     ----------
@@ -68,17 +68,22 @@ class Search:
         What to train; its ``seed`` and the field that is searched are replaced
         by those of the search.
     low, high : float
-        Range of the setting, 0 < low < high.
+        Range of the setting, 0 < low < high; on a linear scale, 0 <= low.
     n_rounds : int, default 3
     n_samples : int, default 8
-        Number of values per round.
+        Number of values per round; of an integer, at most.
     n_seeds : int, default 3
         Number of runs with each value. All values use the seeds 0, 1, …, so
         that they start from the same networks and see the same batches.
     seed : int, default 0
         Seed of the random values.
     field : str, default "l2"
-        The setting: any field of `Run` that is a float, such as ``"eta_max"``.
+        The setting: any field of `Run` except name, label and seed, such as
+        ``"eta_max"`` or ``"n_filters"``. One that is not a number needs ``choices``.
+    scale : {"log", "linear"}, default "log"
+    choices : sequence, optional
+        At least two values to try, such as ``("sgd", "nesterov")`` or
+        ``(50, (100, 50))``, in place of the range.
 
     Raises
     ------
@@ -92,6 +97,8 @@ class Search:
     >>> values = search.values(0, [])
     >>> len(values), all(low <= value <= high for value in values)
     (4, True)
+    >>> Search(Run(), 5, 80, n_samples=4, field="n_filters").values(0, [])
+    [6, 17, 39, 60]
     >>> Search.from_dict(search.to_dict()) == search
     True
     """
@@ -104,42 +111,67 @@ class Search:
     n_seeds: int = 3
     seed: int = 0
     field: str = "l2"
+    scale: str = "log"
+    choices: Sequence[Value] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.run, Run):
             raise TypeError(f"run must be a Run, but got {describe(self.run)}")
-        object.__setattr__(self, "low", check_real("low", self.low, 0, None, "(]"))
+        check_choice("scale", self.scale, SCALES)
+        object.__setattr__(self, "low", check_real("low", self.low, 0, None, "(]" if self.scale == "log" else "[]"))
         object.__setattr__(self, "high", check_real("high", self.high, self.low, None, "(]"))
         for name in ("n_rounds", "n_samples", "n_seeds"):
             check_integer(name, getattr(self, name), 1, 10**6)
         object.__setattr__(self, "seed", check_integer("seed", self.seed, 0))
         check_choice("field", self.field, FIELDS)
+        if self.choices is not None:
+            self._set_choices()
+        elif self.field not in _REAL + _INTEGER:
+            raise ValueError(f"choices must be given for the field {self.field!r}, which is not a number")
+
+    def _set_choices(self) -> None:
+        if not isinstance(self.choices, list | tuple):
+            raise TypeError(f"choices must be a sequence of values, but got {describe(self.choices)}")
+        choices = tuple(_hashable(value) for value in self.choices)
+        if len(choices) < 2 or any(value in choices[:place] for place, value in enumerate(choices)):
+            raise ValueError(f"choices must be at least two different values, but got {describe(self.choices)}")
+        for name, value in (("choices", choices), ("n_rounds", 1), ("n_samples", len(choices))):
+            object.__setattr__(self, name, value)
 
     @property
     def n_runs(self) -> int:
-        """int: number of runs of the whole search."""
+        """int: number of runs of the whole search; of an integer, at most."""
         return self.n_rounds * self.n_samples * self.n_seeds
 
     def range(self, round_: int, measurements: Iterable[Measurement]) -> tuple[float, float]:
         """The range ``(low, high)`` of round ``round_`` (from 0), given the ``measurements`` of earlier rounds."""
         if round_ == 0:
             return self.low, self.high
-        low, high = math.log(self.low), math.log(self.high)
         leaders = rank(m for m in measurements if m.round < round_)[:_LEADERS]
         if not leaders:
             raise ValueError(f"measurements must include some from before round {round_}, but got none")
-        middle = sum(math.log(candidate.value) for candidate in leaders) / len(leaders)
+        scaled, original = (math.log, math.exp) if self.scale == "log" else (float, float)
+        low, high = scaled(self.low), scaled(self.high)
+        middle = sum(scaled(candidate.value) for candidate in leaders) / len(leaders)
         half = (high - low) / 2 / _NARROWING**round_
         middle = min(max(middle, low + half), high - half)
-        return math.exp(middle - half), math.exp(middle + half)
+        return original(middle - half), original(middle + half)
 
-    def values(self, round_: int, measurements: Iterable[Measurement]) -> list[float]:
-        """The values that round ``round_`` tries, in ascending order."""
-        low, high = np.log(self.range(round_, measurements))
+    def values(self, round_: int, measurements: Iterable[Measurement]) -> list[Any]:
+        """The values that round ``round_`` tries, in ascending order, or the choices."""
+        if self.choices is not None:
+            return list(self.choices)
+        measurements = list(measurements)
+        log = self.scale == "log"
+        low, high = np.log(self.range(round_, measurements)) if log else self.range(round_, measurements)
         index = np.arange(self.n_samples)
         fractions = (index + uniform(self.seed, SEARCH, round_, index)) / self.n_samples
-        values: list[float] = np.exp(low + fractions * (high - low)).tolist()
-        return values
+        drawn = low + fractions * (high - low)
+        values: list[float] = (np.exp(drawn) if log else drawn).tolist()
+        if self.field not in _INTEGER:
+            return values
+        tried = {m.value for m in measurements if m.round < round_}
+        return sorted({round(value) for value in values} - tried)
 
     def runs(self, round_: int, measurements: Iterable[Measurement]) -> list[Run]:
         """list of Run: every value of the round with every seed, starting with all values for seed 0."""
@@ -147,19 +179,35 @@ class Search:
         seeds = range(self.n_seeds)
         return [self._run(value, seed=seed) for seed in seeds for value in values]
 
+    def missing(self, round_: int, measurements: Iterable[Measurement]) -> list[Run]:
+        """list of Run: those of `runs` that are not among the measurements."""
+        measurements = list(measurements)
+        done = {measurement.key for measurement in measurements}
+        runs = self.runs(round_, measurements)
+        return [run for run in runs if (round_, _hashable(getattr(run, self.field)), run.seed) not in done]
+
+    def is_complete(self, measurements: Iterable[Measurement]) -> bool:
+        """bool: whether every run of every round is among the measurements."""
+        measurements = list(measurements)
+        return bool(measurements) and not any(self.missing(round_, measurements) for round_ in range(self.n_rounds))
+
     def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
         """Raise TypeError or ValueError if a run would have invalid settings; return the search."""
-        for value in (self.low, self.high):
+        ends = (self.low, self.high) if self.field in _REAL else (round(self.low), round(self.high))
+        for value in ends if self.choices is None else self.choices:
             self._run(value).check(image_shape, n_classes)
         return self
 
-    def _run(self, value: float, **changes: Any) -> Run:
+    def _run(self, value: Value, **changes: Any) -> Run:
         changes[self.field] = value
         return dataclasses.replace(self.run, **changes)
 
     def to_dict(self) -> JsonDict:
         """dict: the settings as JSON values."""
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        settings = {
+            name: value for name, value in settings.items() if name == "field" or value != _OPTIONAL.get(name, ())
+        }
         return {**settings, "run": self.run.to_dict()}
 
     @classmethod
@@ -172,7 +220,7 @@ class Search:
             If ``settings`` is not a mapping of a search's settings.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(settings, dict) or {"field", *settings} != known:
+        if not isinstance(settings, dict) or {*_OPTIONAL, *settings} != known:
             raise ValueError(f"settings must hold a search's settings, but got {describe(settings)}")
         return cls(**{**settings, "run": Run.from_dict(settings["run"])})
 
@@ -183,7 +231,7 @@ class Measurement:
 
     Attributes
     ----------
-    round, value, seed : int, float, int
+    round, value, seed : int, number or other value, int
         The run's round, counted from 0, its value of the setting and its seed.
     state : {"complete", "diverged"}
     validation_accuracy : float
@@ -196,7 +244,7 @@ class Measurement:
     """
 
     round: int
-    value: float
+    value: Any
     seed: int
     state: str
     validation_accuracy: float
@@ -206,7 +254,9 @@ class Measurement:
 
     def __post_init__(self) -> None:
         check_integer("round", self.round, 0)
-        check_real("value", self.value, 0)
+        object.__setattr__(self, "value", _hashable(self.value))
+        if isinstance(self.value, int | float):
+            check_real("value", float(self.value), 0)
         check_integer("seed", self.seed, 0)
         check_choice("state", self.state, ("complete", "diverged"))
         check_real("validation_accuracy", self.validation_accuracy, 0, 1)
@@ -216,7 +266,7 @@ class Measurement:
             check_real("training_accuracy", self.training_accuracy, 0, 1)
 
     @property
-    def key(self) -> tuple[int, float, int]:
+    def key(self) -> tuple[int, Value, int]:
         """tuple: round, value and seed, which identify a run of a search."""
         return self.round, self.value, self.seed
 
@@ -235,6 +285,26 @@ class Measurement:
         """
         others = {name: value for name, value in fields.items() if name != field}
         return cls(value=fields[field], **others)
+
+
+def format_value(value: Value) -> str:
+    """A value of a setting in tables and sentences.
+
+    Examples
+    --------
+    >>> format_value(0.00312), format_value(1000), format_value((100, 50)), format_value("adamw")
+    ('0.00312', '1000', '(100, 50)', 'adamw')
+    """
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _order(value: Value) -> tuple[float, str]:
+    """A key that sorts numbers by size, and other values by name behind them."""
+    return (value, "") if isinstance(value, int | float) else (math.inf, str(value))
 
 
 def describe_splits(source: Dataset | DataSource) -> dict[str, str]:
@@ -326,7 +396,7 @@ class Journal:
         self.path: Path = check_path("path", path)
         self.search = search
         self.splits = splits
-        self._by_key: dict[tuple[int, float, int], Measurement] = {}
+        self._by_key: dict[tuple[int, Value, int], Measurement] = {}
         if overwrite or not self.path.exists():
             return
         if not resume:
@@ -337,7 +407,7 @@ class Journal:
     @property
     def measurements(self) -> list[Measurement]:
         """list of Measurement: in order of rounds, seeds and values, whatever order they were added in."""
-        return sorted(self._by_key.values(), key=lambda m: (m.round, m.seed, m.value))
+        return sorted(self._by_key.values(), key=lambda m: (m.round, m.seed, _order(m.value)))
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -396,7 +466,7 @@ def run_search(
     search: Search,
     source: Dataset | DataSource,
     journal: Journal,
-    make_executor: ExecutorFactory = executor_factory("serial"),
+    executor: Executor | ExecutorFactory | str | None = None,
     threads: int | None = None,
 ) -> Iterator[Measurement]:
     """Run the part of a search that is not in the journal yet.
@@ -408,11 +478,12 @@ def run_search(
         For other processes a `DataSource`: so the images do not travel.
     journal : Journal
         Every measurement is written to its file before it is yielded.
-    make_executor : callable, optional
-        Creates an executor (see `executor_factory`). By default, runs are
-        trained one after another in this thread.
+    executor : Executor, callable or str, optional
+        Where to train (see `run_all`). By default, runs are trained one after
+        another in this thread.
     threads : int, optional
-        Number of threads of each run; by default it is left as it is.
+        Number of threads of each run; by default it is left as it is, but on a
+        cluster it is the worker's share of its machine.
 
     Yields
     ------
@@ -422,34 +493,40 @@ def run_search(
     Raises
     ------
     ChildProcessError
-        If workers died repeatedly (see `cyconv.experiments.executors.map_unordered`).
+        If workers died repeatedly (see `cyconv.experiments.executors.map_unordered`),
+        or one has another version of this package or not the data.
     ValueError
         If a worker finds data other than those of the journal.
     OSError
         If the journal cannot be written.
     """
+    measure_there = partial(_measure_on_worker, Origin(), threads)
     for round_ in range(search.n_rounds):
-        runs = search.runs(round_, journal.measurements)
-        missing = [run for run in runs if (round_, getattr(run, search.field), run.seed) not in journal]
-        calls = [(run, source, journal.splits, threads) for run in missing]
-        with contextlib.closing(map_unordered(measure, calls, make_executor)) as results:
+        calls = [(run, source, journal.splits) for run in search.missing(round_, journal.measurements)]
+        with contextlib.closing(map_unordered(measure_there, calls, executor)) as results:
             for (run, *_), values in results:
                 measurement = Measurement(round_, getattr(run, search.field), run.seed, **values)
                 journal.add(measurement)
                 yield measurement
 
 
+def _measure_on_worker(
+    origin: Origin, threads: int | None, run: Run, source: Dataset | DataSource, splits: Mapping[str, str]
+) -> JsonDict:
+    return measure(run, origin.check_worker(source, threads=threads), splits)
+
+
 @dataclass(frozen=True, repr=False)
 class Candidate:
     """A value of the setting and its runs, in order of their seeds."""
 
-    value: float
+    value: Any
     round: int
     measurements: tuple[Measurement, ...]
 
     def __repr__(self) -> str:
         accuracies = format_mean(self.accuracies, scale=100)
-        return f"<Candidate: {self.value:.3g}, round {self.round + 1}, validation accuracy {accuracies} %>"
+        return f"<Candidate: {format_value(self.value)}, round {self.round + 1}, validation accuracy {accuracies} %>"
 
     @property
     def accuracies(self) -> list[float]:
@@ -486,14 +563,14 @@ def rank(measurements: Iterable[Measurement]) -> list[Candidate]:
     -------
     list of Candidate
     """
-    groups: dict[tuple[float, int], list[Measurement]] = {}
+    groups: dict[tuple[Value, int], list[Measurement]] = {}
     for measurement in measurements:
         groups.setdefault((measurement.value, measurement.round), []).append(measurement)
     candidates = [
         Candidate(value, round_, tuple(sorted(group, key=lambda m: m.seed)))
         for (value, round_), group in groups.items()
     ]
-    return sorted(candidates, key=lambda c: (-c.mean_accuracy, c.mean_loss, c.value))
+    return sorted(candidates, key=lambda c: (-c.mean_accuracy, c.mean_loss, _order(c.value)))
 
 
 def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
@@ -561,7 +638,7 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, field: str = "l2")
             count += f", {candidate.n_diverged} diverged"
         rows.append(
             [
-                f"{candidate.value:.3g}",
+                format_value(candidate.value),
                 f"{candidate.round + 1}",
                 count,
                 format_mean(candidate.accuracies, scale=100),

@@ -11,6 +11,7 @@ import pytest
 
 import cyconv
 from cyconv._files import atomic_write
+from cyconv.experiments import executors
 from cyconv.experiments.executors import executor_factory, map_unordered
 
 
@@ -94,6 +95,7 @@ def test_a_terminated_process_leaves_no_partial_file(tmp_path):
 
 
 SCRIPT = """
+from cyconv.experiments import executors
 from cyconv.experiments.executors import executor_factory, map_unordered
 {guard}for _, result in map_unordered(abs, [(-1,), (2,)], executor_factory({kind!r}, 2)): print(result)
 """
@@ -219,3 +221,51 @@ def test_closing_while_a_lost_dask_result_is_recomputed_logs_nothing(tmp_path, c
         time.sleep(0.01)
     results.close()
     assert not [record for record in caplog.records if record.name.startswith("tornado")]
+
+
+def test_a_scheduler_that_does_not_answer_is_one_sentence():
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("distributed")
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(
+            ConnectionError, match="^address must be that of a running Dask scheduler, but tcp://127.0.0.1:1 is"
+        ),
+    ):
+        list(map_unordered(abs, [(1,)], executor_factory("dask", address="tcp://127.0.0.1:1")))
+
+
+def test_a_cluster_without_workers_is_given_up(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(executors, "NO_WORKERS_TIMEOUT", 2.0)
+    with distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(
+            ChildProcessError, match=f"^the Dask scheduler at {address} must have workers, but it has had none"
+        ):
+            list(map_unordered(abs, [(1,), (2,)], executor_factory("dask", address=address)))
+
+
+def test_workers_without_the_package_are_one_sentence():
+    error = ModuleNotFoundError("No module named 'cyconv'", name="cyconv")
+    with pytest.raises(
+        ChildProcessError, match="^every worker must have cyconv .*, but one of them has another version or none"
+    ):
+        list(map_unordered(abs, [(1,)], lambda: Breaking(0, error)))
+
+
+@pytest.mark.usefixtures("by_value")
+def test_calls_on_one_machine_share_its_processors(monkeypatch):
+    def counted(n_calls):
+        threads = executors.default_threads
+        try:
+            executors.default_threads = lambda: 7
+            return executors.cluster_threads()
+        finally:
+            executors.default_threads = threads
+
+    assert [threads for _, threads in map_unordered(counted, [(3,)], executor_factory("dask", 3))] == [2]
+    assert executors.cluster_threads() is None
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "1000000")
+    assert executors.cluster_threads() == 1

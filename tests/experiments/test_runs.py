@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import multiprocessing
 import os
@@ -27,12 +28,15 @@ from cyconv.experiments import (
     executors,
     longest_first,
     over_seeds,
+    report,
     run_all,
     run_experiment,
 )
 from cyconv.experiments.executors import executor_factory
+from cyconv.experiments.workers import Origin
+from cyconv.history import CURVES
 
-TINY = Run("tiny", n_filters=2, n_hidden=6, step_size=6, n_cycles=2, batch_size=20, log_every=4)
+TINY = Run("tiny", n_filters=2, n_hidden=6, step_size=6, n_cycles=2, growth=1.0, batch_size=20, log_every=4)
 
 
 @pytest.fixture(scope="module")
@@ -422,3 +426,239 @@ def test_every_field_is_one_of_0_1_0_or_known_to_be_new():
         *("cutout", "snapshots", "seed", "log_every", "n_train_evaluated"),
     }
     assert set(TINY.to_dict()) == first
+
+
+# Names and defaults -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "run, name, label",
+    [
+        (Run(), "f4-nf10", "f=4, nf=10"),
+        (Run(n_hidden=(100, 50), l2=0.01), "f4-nf10-nh100_50-l2_0.01", "f=4, nf=10, nh=(100, 50), λ=0.01"),
+        (Run(filter_size=(4, 8), n_filters=(3, 5)), "f4_8-nf3_5", "f=(4, 8), nf=(3, 5)"),
+        (
+            Run(flip=True, optimizer="adamw", growth=1),
+            "f4-nf10-growth_1-flip-adamw",
+            "f=4, nf=10, growth=1, flip, adamw",
+        ),
+        (Run(label="mine"), "f4-nf10", "mine"),
+        (Run("mine"), "mine", "mine"),
+        (dataclasses.replace(Run("mine"), name="ours"), "ours", "ours"),
+        (dataclasses.replace(Run("mine"), n_filters=3), "mine", "mine"),
+        (dataclasses.replace(Run(), n_filters=3), "f4-nf3", "f=4, nf=3"),
+        (dataclasses.replace(ARCHITECTURES[1], n_filters=20), "part1-f4-nf20", "2: f=4, nf=20"),
+        (dataclasses.replace(LONGER_TRAINING[2], l2=0.01), "part2-f4-nf40-l2_0.01", "2 wide: f=4, nf=40, λ=0.01"),
+    ],
+)
+def test_names_and_labels_follow_the_settings_unless_they_are_given(run, name, label):
+    for each in (run, pickle.loads(pickle.dumps(run)), Run.from_dict(json.loads(json.dumps(run.to_dict())))):
+        assert (each.name, each.label) == (name, label) and each == run
+        assert dataclasses.replace(each, seed=3).stem == f"{name}-seed3"
+
+
+def test_different_settings_have_different_names():
+    values = {
+        "filter_size": 2,
+        "n_filters": 3,
+        "n_hidden": (50, 50),
+        "dtype": "float64",
+        "eta_min": 0.0,
+        "eta_max": 0.2,
+        "step_size": 9,
+        "n_cycles": 4,
+        "growth": 1.5,
+        "eta_max_decay": 0.5,
+        "batch_size": 50,
+        "l2": 1e-5,
+        "label_smoothing": 0.1,
+        "momentum": 0.9,
+        "dropout": 0.1,
+        "flip": True,
+        "shift": 1,
+        "cutout": 2,
+        "snapshots": True,
+        "log_every": 7,
+        "n_train_evaluated": None,
+        "mode": "cosine",
+        "gamma": 0.9,
+        "warmup": 5,
+        "optimizer": "nesterov",
+        "weight_decay": 0.1,
+    }
+    assert set(values) == {field.name for field in dataclasses.fields(Run)} - {"name", "label", "seed"}
+    runs = [Run(), *(Run(**{name: value}) for name, value in values.items()), Run(**values)]
+    assert len({run.stem for run in runs}) == len({run.label for run in runs}) == len(runs)
+    long = [Run(n_hidden=(*range(1, 60), last)) for last in (7, 8)]
+    assert long[0].name != long[1].name and len(long[0].name) <= 100
+
+
+def test_a_setting_that_no_name_can_hold_is_refused_by_check():
+    for value in (np.ones(2), object(), [1, 2], {"a": 1}, -(10**5000), (10**5000,)):
+        with pytest.raises((TypeError, ValueError), match="^l2 must be"):
+            Run(l2=value).check()
+
+
+def test_a_loaded_run_still_has_a_derived_name():
+    loaded = Run.from_dict(json.loads(json.dumps(Run(n_filters=3).to_dict())))
+    assert dataclasses.replace(loaded, n_filters=4).name == "f4-nf4"
+
+
+def test_defaults_are_those_of_the_classes_that_are_used():
+    defaults = {field.name: field.default for field in dataclasses.fields(Run)}
+    for function in (cyconv.Network, cyconv.CyclicSchedule, cyconv.CyclicTrainer, cyconv.CyclicTrainer.fit):
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in set(defaults) - {"n_train_evaluated", "optimizer"} and parameter.default is not parameter.empty:
+                assert parameter.default == defaults[name], (function, name)
+    assert Run().trainer().optimizer == cyconv.CyclicTrainer(Run().network(), Run().schedule()).optimizer
+
+
+# Many runs ----------------------------------------------------------------------------
+
+
+def test_calling_run_all_again_continues(tmp_path, data, monkeypatch):
+    runs = over_seeds([TINY, dataclasses.replace(TINY, name="other", l2=0.1)], 2)
+    whole = list(run_all(runs, data, progress=False))
+    folder = tmp_path / "new" / "folder"
+    trained = []
+    fit = cyconv.CyclicTrainer.fit
+
+    def watched(self, *arguments, **options):
+        trained.append(self.step)
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(cyconv.CyclicTrainer, "fit", watched)
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 3)
+        with pytest.raises(RunInterrupted):
+            list(run_all(runs, data, folder=folder, progress=False))
+    assert list(run_all(runs[:2], data, folder=folder, progress=False))
+    again = list(run_all(runs, data, folder=folder, progress=False))
+    assert all(same(a, b) for a, b in zip(again, whole, strict=True))
+    assert len(trained) == 5 and trained[0] == 0 < trained[1] and trained[2:] == [0, 0, 0]
+    with pytest.raises(ValueError, match="other settings"):
+        list(run_all([dataclasses.replace(TINY, l2=0.3)], data, folder=folder, progress=False))
+
+
+def test_a_bar_counts_the_runs(data, capsys):
+    list(run_all(over_seeds([TINY], 2), data, progress=True))
+    bars = capsys.readouterr().err
+    assert "runs: 100%" in bars and "2/2" in bars and "tiny, seed 1" in bars
+
+
+def test_any_executor_is_taken(data):
+    runs, taken = over_seeds([TINY], 2), []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            taken.append(self)
+            return super().submit(*arguments)
+
+    with Pool(1) as pool:
+        for executor in (pool, pool, lambda: Pool(1)):
+            assert len(list(run_all(runs, data, executor, progress=False))) == 2
+        assert taken[:4] == 4 * [pool] != taken[4:6]
+        assert pool.submit(int).result() == 0  # it was not shut down
+    assert len(list(run_all(runs, data, "serial", progress=False))) == 2
+    with pytest.raises(TypeError, match="^executor must be a concurrent"):
+        run_all(runs, data, 3)
+    with pytest.raises(ValueError, match="^kind must be one of"):
+        run_all(runs, data, "threads")
+    with pytest.raises(ValueError, match="^n_workers must be None with"):
+        run_all(runs, data, pool, n_workers=2)
+    with pytest.raises(TypeError, match="runs must be Run objects"):
+        run_all(["tiny"], data)
+
+
+@pytest.mark.optional
+def test_lokys_executor_gives_the_same_bits(tmp_path):
+    loky = pytest.importorskip("loky")
+    runs, source = over_seeds([TINY], 2), DataSource(small=True)
+    executor = loky.get_reusable_executor(max_workers=2)
+    found = list(run_all(runs, source, executor, folder=tmp_path, threads=1, progress=False))
+    executor.shutdown()
+    found.sort(key=lambda result: result.run.seed)
+    assert all(same(a, b) for a, b in zip(found, run_all(runs, source, progress=False), strict=True))
+
+
+def test_a_source_becomes_absolute_when_it_is_sent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickle.dumps(DataSource("some.npz"))).folder == str(tmp_path / "some.npz")
+    assert pickle.loads(pickle.dumps(DataSource())) == DataSource()
+
+
+def test_a_worker_without_the_data_says_so(tmp_path, data):
+    path = tmp_path / "some.npz"
+    arrays = {
+        f"{name}_{what}": getattr(getattr(data, name), what)
+        for name in ("train", "test")
+        for what in ("images", "labels")
+    }
+    np.savez(path, **arrays, validation_images=data.validation.images, validation_labels=data.validation.labels)
+    factory = executor_factory("process", 1)
+
+    def elsewhere():
+        path.unlink()
+        return factory()
+
+    with pytest.raises(
+        ChildProcessError, match=rf"^every worker must have the data at {path}, but \S+ cannot load them"
+    ):
+        list(run_all([TINY], DataSource(path), elsewhere, progress=False))
+
+
+def test_a_worker_checks_its_version_its_folder_and_its_threads(tmp_path, data, restored_num_threads):
+    elsewhere = ("somewhere else", 1)
+    assert Origin(process=elsewhere).check_worker(data, tmp_path, threads=2) is data and cyconv.get_num_threads() == 2
+    with pytest.raises(
+        ChildProcessError, match="^every worker must have cyconv 99, as the process that sends runs, but"
+    ):
+        Origin("99", elsewhere).check_worker(data)
+    with pytest.raises(ChildProcessError, match=f"^every worker must see the folder {tmp_path / 'gone'}, but on"):
+        Origin(process=elsewhere).check_worker(data, tmp_path / "gone")
+
+
+def test_workers_with_other_data_are_noticed(data):
+    sets = iter([data, cyconv.make_shapes(200, 60, 81)])
+
+    class Source(DataSource):
+        def load(self):
+            return next(sets)
+
+    with pytest.raises(ChildProcessError, match="^every worker must have the same data, but tiny-seed1 was"):
+        list(run_all(over_seeds([TINY], 2), Source(), progress=False))
+
+
+def test_a_result_tells_its_versions(data, tmp_path):
+    result = run_experiment(TINY, data, folder=tmp_path, progress=False)
+    assert set(result.versions) == {"cyconv", "numpy", "instruction_set"}
+    path = RunFiles(tmp_path, TINY).result
+    loaded = Result.load(path)
+    assert loaded.versions == result.versions == loaded.document()["versions"]
+    other = dataclasses.replace(loaded, versions={**loaded.versions, "instruction_set": "other"})
+    assert report.differing_versions([result, loaded]) == []
+    (sentence,) = report.differing_versions([result, other, dataclasses.replace(loaded, versions={})])
+    assert "computed with instruction set" in sentence and " and other: " in sentence
+
+
+def test_a_comparison_ranks_by_validation_accuracy():
+    runs = [dataclasses.replace(TINY, name=name, label=label) for name, label in zip("abc", ("x, 1", "x, 2", "x, 3"))]
+    results = list(run_all(over_seeds(runs[:2], 2), DataSource(small=True), progress=False))
+    for result in results:
+        result.history = _ending_with(result.history, 0.9 if result.run.name == "b" else 0.5)
+    results.append(dataclasses.replace(results[0], run=runs[2], state="interrupted"))
+    lines = report.comparison(results).splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["2", "1", "3"]
+    assert lines[2].endswith("best") and lines[3].endswith("no") and "0 of 1" in lines[4]
+    assert lines[-1].startswith("All have x. Best on validation data: 2. Of the 1 other, none is within noise")
+    assert max(map(len, lines[:5])) <= 80
+    assert report.comparison([]) == "No run has finished: there is nothing to compare."
+    with_one_seed = report.comparison(results[:2])
+    assert "With one run each" in with_one_seed
+    assert report.comparison(results, markdown=True).startswith("| ")
+
+
+def _ending_with(history, accuracy):
+    curves = {key: np.array(history[key]) for key in CURVES}
+    curves["acc_val"][-1] = accuracy
+    return cyconv.History.from_arrays(history.header(), curves)

@@ -11,7 +11,7 @@ import pytest
 from strict import strict_json
 
 import cyconv
-from cyconv.experiments import ARCHITECTURES, cli
+from cyconv.experiments import ARCHITECTURES, cli, over_seeds
 from cyconv.experiments.usage import UsageError
 
 PICTURES = ("accuracy", "time", "curves", "train-validation", "learning-rate", "filters", "confusion")
@@ -168,13 +168,27 @@ def test_parallel_runs_give_the_same_results_and_a_note_on_their_times(call, tmp
     assert beside["remarks"][0].startswith(remark) and beside["machine"]["threads"] == 1
 
 
+def test_options_leave_the_names_of_files_and_rows(load_script):
+    script = load_script("exercise3")
+    plain, changed = (
+        [
+            (run.stem, run.label)
+            for part in script.chosen_parts(script.parse(options)).values()
+            for run in over_seeds(part, 2)
+        ]
+        for options in ([], ["--quick", "--growth", "1.5", "--log-every", "7"])
+    )
+    assert plain == changed and plain[1] == ("part1-f4-nf10-seed0", "2: f=4, nf=10")
+
+
 def test_workers_share_the_processors(monkeypatch):
     monkeypatch.setattr(cli, "default_threads", lambda: 8)
+    asking = functools.partial(SimpleNamespace, executor=None, dask_address=None)
     asked = [
-        SimpleNamespace(workers=3, threads=None),
-        SimpleNamespace(workers=9, threads=None),
-        SimpleNamespace(workers=3, threads=4),
-        SimpleNamespace(workers=1, threads=4),
+        asking(workers=3, threads=None),
+        asking(workers=9, threads=None),
+        asking(workers=3, threads=4),
+        asking(workers=1, threads=4),
     ]
     assert [cli.concurrency_note(arguments) for arguments in asked] == [
         ["3 runs at a time, each on 2 threads"],
@@ -184,7 +198,7 @@ def test_workers_share_the_processors(monkeypatch):
     ]
     runs = list(ARCHITECTURES)
     with pytest.raises(UsageError, match="^--workers must be an integer in"):
-        cli.plan_workers(runs, SimpleNamespace(workers=100_000, threads=None))
+        cli.plan_workers(runs, asking(workers=100_000, threads=None))
     assert [cli.plan_workers(runs, arguments)[2] for arguments in asked] == [2, 1, 4, 4]
     assert cli.plan_workers(runs, asked[-1])[0] == runs != cli.plan_workers(runs, asked[0])[0]
 

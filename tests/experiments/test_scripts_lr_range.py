@@ -11,8 +11,8 @@ import cyconv
 from cyconv.experiments import ARCHITECTURES, Run
 
 TINY = {
-    "1": Run("one", "1: one", filter_size=8, n_filters=3, n_hidden=8),
-    "2": Run("two", "2: two", filter_size=16, n_filters=4, n_hidden=8),
+    "1": Run("one", "1: one", filter_size=8, n_filters=3, n_hidden=8, l2=0.003),
+    "2": Run("two", "2: two", filter_size=16, n_filters=4, n_hidden=8, l2=0.003),
 }
 
 

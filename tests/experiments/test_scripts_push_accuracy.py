@@ -78,10 +78,10 @@ def test_the_ablation_never_reads_the_test_split(script, main, monkeypatch):
     seen = []
 
     def look(runs, data, *rest, **options):
-        seen.append(data)
+        seen.append(data.load())
         yield from ()
 
-    monkeypatch.setattr(cli, "run_all", look)
+    monkeypatch.setattr(cli, "train_runs", look)
     assert main("--quick", "--ablation") == 0
     (held,) = seen
     data = cyconv.make_shapes(4000, 400, 800)
@@ -114,18 +114,18 @@ def test_an_interrupted_run_is_reported_and_resumed(script, main, tmp_path, monk
     monkeypatch.setattr(script, "PLAIN", {"flip": False})
     monkeypatch.setattr(script.plots, "save_figures", lambda pictures, folder: [])
     arguments = ["--quick", "--seeds", "2", *options]
-    run_all = cli.run_all
+    train_runs = cli.train_runs
 
     def first_only(*positional, **named):
-        yield next(iter(run_all(*positional, **named)))
+        yield next(iter(train_runs(*positional, **named)))
         raise RunInterrupted("training was interrupted", 15)
 
-    monkeypatch.setattr(cli, "run_all", first_only)
+    monkeypatch.setattr(cli, "train_runs", first_only)
     assert main(*arguments, "--output", "out") == 128 + 15
     partial = results(tmp_path / "out")
     assert not partial["complete"] and len(partial["runs"]) == 1
     assert "Incomplete" in (tmp_path / "out" / "summary.md").read_text()
-    monkeypatch.setattr(cli, "run_all", run_all)
+    monkeypatch.setattr(cli, "train_runs", train_runs)
     assert main(*arguments, "--output", "out", "--resume") == 0
     assert main(*arguments, "--output", "whole") == 0
     resumed, whole = (results(tmp_path / name)["runs"] for name in ("out", "whole"))

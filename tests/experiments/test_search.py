@@ -370,7 +370,68 @@ def test_a_journal_from_before_there_were_other_fields_is_resumed(tmp_path):
     assert make_journal(tmp_path / "search.json", resume=True).measurements == journal.measurements
 
 
-@pytest.mark.parametrize("field", ["n_filters", "name", "rate", None])
+@pytest.mark.parametrize("field", ["seed", "name", "rate", None])
 def test_other_fields_are_refused(field):
     with pytest.raises(ValueError, match="^field must be one of"):
         Search(TINY, field=field)
+
+
+def test_an_integer_is_rounded_and_tried_once(tmp_path):
+    plan = Search(TINY, 2, 8, n_rounds=2, n_samples=4, n_seeds=1, field="n_filters")
+    assert plan.values(0, []) == [2, 4, 6, 7]
+    narrow = Search(TINY, 2, 3, n_samples=8, field="n_filters")
+    assert narrow.values(0, []) == [2, 3]
+    journal = make_journal(tmp_path / "search.json", plan)
+    found = [m.value for m in run_search(plan, SOURCE, journal)]
+    assert len(set(found)) == len(found) > 4 and set(map(type, found)) == {int}
+    assert plan.is_complete(journal.measurements) and not plan.is_complete(journal.measurements[:-1])
+    again = make_journal(journal.path, plan, resume=True)
+    assert again.measurements == journal.measurements and list(run_search(plan, SOURCE, again)) == []
+
+
+def test_a_linear_scale_draws_evenly():
+    plan = Search(TINY, 0.0, 0.5, n_samples=100, field="dropout", scale="linear")
+    values = np.array(plan.values(0, []))
+    assert np.floor(200 * values).tolist() == list(range(100))
+    held = [measurement(value, accuracy=0.5 - abs(value - 0.3)) for value in values]
+    low, high = plan.range(1, held)
+    assert high - low == pytest.approx(0.5 / 3) and low + high == pytest.approx(0.6, abs=0.02)
+    assert Search.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+@pytest.mark.parametrize(
+    "field, choices", [("optimizer", ("sgd", "adamw")), ("n_hidden", (4, (5, 3))), ("flip", [False, True])]
+)
+def test_choices_are_tried_one_by_one(tmp_path, field, choices):
+    plan = Search(TINY, field=field, choices=choices, n_seeds=2).check()
+    assert (plan.n_rounds, plan.n_samples, plan.n_runs) == (1, 2, 4)
+    assert Search.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    journal = make_journal(tmp_path / "search.json", plan)
+    found = list(run_search(plan, SOURCE, journal))
+    assert [m.value for m in found] == 2 * list(choices) and plan.is_complete(journal.measurements)
+    again = make_journal(journal.path, plan, resume=True)
+    assert again.measurements == journal.measurements and len(rank(again.measurements)) == 2
+    assert str(choices[1]) in ranking_table(rank(again.measurements), 2, field=field).text()
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"field": "optimizer"}, "^choices must be given for the field 'optimizer'"),
+        ({"field": "n_hidden", "choices": (50,)}, "^choices must be at least two different values"),
+        ({"field": "n_hidden", "choices": [50, 50]}, "^choices must be at least two different values"),
+        ({"field": "optimizer", "choices": "adamw"}, "^choices must be a sequence"),
+        ({"scale": "square"}, "^scale must be one of"),
+        ({"low": 0.0}, "^low must be a number greater than 0"),
+        ({"low": -1.0, "scale": "linear"}, "^low must be"),
+    ],
+)
+def test_searches_of_other_kinds_refuse_bad_settings(settings, sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        Search(TINY, **settings)
+    with pytest.raises(ValueError, match="^n_filters must"):
+        Search(TINY, 0.1, 4, field="n_filters").check()
+
+
+def test_a_search_of_before_is_described_as_before():
+    assert set(SEARCH.to_dict()) == {"run", "low", "high", "n_rounds", "n_samples", "n_seeds", "seed", "field"}

@@ -45,11 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = over_seeds(templates(QUICK if arguments.quick else {}), cli.n_seeds(arguments))
     cli.check_runs(runs, data, arguments)
     configuration = cli.configuration("compare_schedules", arguments, runs, data)
-    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    folder = cli.open_folder(configuration, arguments)
     if folder.results:
         return folder.report()
 
     results, code = cli.train_all(runs, source, folder, arguments)
+    if arguments.task:
+        return cli.close_task(results, folder, arguments, code)
 
     sections = [write_section(results, data, folder, arguments)] if results else []
     remarks = cli.timing_remarks(arguments)

@@ -8,7 +8,6 @@ a synthetic data set of shapes, and says so.
 """
 
 import argparse
-import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from ...datasets import Dataset
 from .. import cli, plots, report
 from ..output_folder import OutputFolder
 from ..results import Result
-from ..runs import ARCHITECTURES, LONGER_TRAINING, Run, over_seeds
+from ..runs import ARCHITECTURES, LONGER_TRAINING, Run, over_seeds, under_one_name
 from ..usage import usage
 
 OUTPUT = "results/exercise3"
@@ -31,7 +30,7 @@ QUICK = {"step_size": 100, "log_every": 50}
 def parse(argv: Sequence[str] | None, resumable: bool = True) -> argparse.Namespace:
     """Parse the command line."""
     parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS, resumable)
-    cli.add_workers_option(parser)
+    cli.add_workers_option(parser, tasks=resumable)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all", help="which part to run (default: all)")
     parser.add_argument(
         "--growth",
@@ -54,7 +53,7 @@ def chosen_parts(arguments: argparse.Namespace) -> dict[str, list[Run]]:
     given = {name: getattr(arguments, name) for name in ("growth", "log_every")}
     changes |= {name: value for name, value in given.items() if value is not None}
     return {
-        part: [dataclasses.replace(run, **changes) for run in runs]
+        part: [under_one_name(run, **changes) for run in runs]
         for part, runs in PARTS.items()
         if arguments.part in (part, "all")
     }
@@ -69,11 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
     cli.check_runs(runs, data, arguments, growth="--growth", log_every="--log-every")
     configuration = cli.configuration("exercise3", arguments, runs, data)
-    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    folder = cli.open_folder(configuration, arguments)
     if folder.results:
         return folder.report()
 
     results, code = cli.train_all(runs, source, folder, arguments)
+    if arguments.task:
+        return cli.close_task(results, folder, arguments, code)
 
     sections = write_parts(parts, results, data, folder, arguments)
     remarks = cli.timing_remarks(arguments)

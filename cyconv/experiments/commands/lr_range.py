@@ -9,7 +9,6 @@ geometric means of these.
 """
 
 import argparse
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -21,7 +20,7 @@ from ...lr_range import LrRangeResult, geometric_mean_range, lr_range_test
 from ...prepared import PreparedData
 from .. import cli, plots, report, statistics
 from ..output_folder import OutputFolder
-from ..runs import ARCHITECTURES, OPTIMIZER_NAMES, Run, over_seeds
+from ..runs import ARCHITECTURES, OPTIMIZER_NAMES, Run, over_seeds, under_one_name
 from ..usage import usage
 
 OUTPUT = "results/lr_range"
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source, data = cli.load_data(arguments)
     given = {name: getattr(arguments, name) for name in (*TRAINING, "optimizer", "flip", "shift")}
     changes = {name: value for name, value in given.items() if value is not None}
-    networks = [dataclasses.replace(NETWORKS[name], **changes) for name in sorted(set(arguments.architectures))]
+    networks = [under_one_name(NETWORKS[name], **changes) for name in sorted(set(arguments.architectures))]
     with usage(n_seeds="--seeds"):
         runs = over_seeds(networks, cli.n_seeds(arguments))
     options = {name: f"--{name.replace('_', '-')}" for name in TRAINING}

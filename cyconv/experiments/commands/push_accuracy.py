@@ -22,7 +22,6 @@ import numpy as np
 from ...datasets import Dataset, Split
 from ...network import Network
 from .. import cli, plots, report
-from ..data_source import DataSource
 from ..output_folder import OutputFolder
 from ..results import Result, RunFiles
 from ..runs import Run, over_seeds
@@ -124,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = RECIPES[arguments.minutes]
     if arguments.quick:
         recipe = dataclasses.replace(recipe, label=f"miniature of the {recipe.label}", **QUICK)
-    train_on: DataSource | Dataset = source
     if arguments.ablation:
-        data = train_on = hold_out(data)
+        source = source.hold_out()
+        data = source.load()
         print(f"Ablation: {len(data.train):,} training images and {len(data.validation):,} held-out ones.")
         script, templates = "push_accuracy --road", ablation_runs(recipe)  # so named in existing results
         describe, write, remarks = format_validation_result, write_ablation, [HELD_OUT_REMARK]
@@ -137,11 +136,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = over_seeds(templates, cli.n_seeds(arguments))
     cli.check_runs(runs, data, arguments)
     configuration = cli.configuration(script, arguments, runs, data)
-    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    folder = cli.open_folder(configuration, arguments)
     if folder.results:
         return folder.report()
 
-    results, code = cli.train_all(runs, train_on, folder, arguments, describe)
+    results, code = cli.train_all(runs, source, folder, arguments, describe)
+    if arguments.task:
+        return cli.close_task(results, folder, arguments, code)
 
     sections = [write(results, data, folder, arguments)] if results else []
     if arguments.ablation:
@@ -219,15 +220,6 @@ def describe_recipe(run: Run) -> str:
         f"momentum {run.momentum:g}, λ={run.l2:g}, dropout {run.dropout:g}, smoothing {run.label_smoothing:g}, "
         f"{', '.join(augmentation) or 'no augmentation'}"
     )
-
-
-def hold_out(data: Dataset) -> Dataset:
-    """The data without the test split: the last fifth of the training images is held out for validation."""
-    cut = len(data.train) - len(data.train) // 5
-    train, held_out = (
-        Split(data.train.images[part], data.train.labels[part]) for part in (slice(cut), slice(cut, None))
-    )
-    return Dataset(train, held_out, held_out, data.class_names, data.name)
 
 
 def ablation_runs(recipe: Run) -> list[Run]:

@@ -11,6 +11,7 @@ rounds with a larger --rounds.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import signal
 from collections.abc import Sequence
@@ -18,23 +19,23 @@ from typing import Any
 
 from ..._signals import Interrupted
 from ..._typing import JsonDict
-from ...backend.threads import default_threads
 from ...datasets import Dataset
 from .. import cli, plots, report, statistics
-from ..executors import KINDS, executor_factory
 from ..output_folder import JOURNAL, OutputFolder
-from ..runs import Run
+from ..runs import ABBREVIATIONS, Run, symbol
 from ..search import (
     FIELDS,
+    SCALES,
     Candidate,
     Journal,
     Measurement,
     Search,
+    Value,
     describe_splits,
+    format_value,
     rank,
     ranking_table,
     run_search,
-    symbol,
     within_noise,
 )
 from ..usage import UsageError, explain, usage
@@ -42,9 +43,9 @@ from ..usage import UsageError, explain, usage
 OUTPUT = "results/search_l2"
 SEEDS = 3
 NETWORKS = {
-    "wide": Run("f4-nf40-nh50", "f=4, nf=40, nh=50", filter_size=4, n_filters=40, n_hidden=50, growth=2.0),
+    "wide": Run("f4-nf40-nh50", "f=4, nf=40, nh=50", filter_size=4, n_filters=40, n_hidden=50, l2=0.003),
     "exercise4": Run(
-        "f4-nf40-nh300", "f=4, nf=40, nh=300", filter_size=4, n_filters=40, n_hidden=300, n_cycles=4, growth=2.0
+        "f4-nf40-nh300", "f=4, nf=40, nh=300", filter_size=4, n_filters=40, n_hidden=300, n_cycles=4, l2=0.003
     ),
 }
 LOG_EVERY = 10**6  # only the first and the last update, which are always logged
@@ -78,52 +79,53 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         text = f"number of {what} (default: {FULL[name]}; {QUICK[name]} with --quick)"
         parser.add_argument(f"--{name}", metavar="N", type=cli.positive_integer, help=text)
     parser.add_argument(
-        "--executor",
-        choices=KINDS,
-        default="process",
-        help="where to train: in local processes, with Dask, with MPI, or one run after another in this process "
-        "(default: %(default)s)",
+        "--scale",
+        choices=SCALES,
+        default="log",
+        help="whether to draw values evenly in their logarithm or as they are (default: %(default)s)",
     )
     parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=cli.positive_integer,
-        help="number of processes to start (default: the CPUs available to this process, divided by --threads)",
+        "--choices",
+        metavar="VALUE",
+        nargs="+",
+        type=setting,
+        help="values to try in place of a range, such as sgd nesterov adamw, or 50 100,50",
     )
-    parser.add_argument(
-        "--dask-address",
-        metavar="ADDRESS",
-        help="address of a running Dask scheduler, such as tcp://127.0.0.1:8786; without it, "
-        "--executor dask starts a cluster of local processes",
-    )
+    cli.add_workers_option(parser, executor="process", tasks=False)
     arguments = parser.parse_args(argv)
     defaults = QUICK if arguments.quick else FULL
     arguments.rounds = arguments.rounds or defaults["rounds"]
     arguments.samples = arguments.samples or defaults["samples"]
-    if arguments.dask_address and arguments.executor != "dask":
-        parser.error(f"--dask-address goes with --executor dask, but got --executor {arguments.executor}")
-    if arguments.workers and (arguments.executor == "serial" or arguments.dask_address):
-        other = "--dask-address" if arguments.dask_address else "--executor serial"
-        parser.error(f"--workers goes with processes that this script starts, but got {other}")
-    if not arguments.low < arguments.high:
+    if arguments.choices is None and not arguments.low < arguments.high:
         parser.error(f"--low must be below --high, but got {arguments.low:g} and {arguments.high:g}")
     return arguments
+
+
+def setting(text: str) -> Value:
+    """For argparse: a value of any field, as a number, true or false, integers with commas between, or a string."""
+    for convert in (int, float, lambda text: tuple(int(number) for number in text.split(","))):
+        with contextlib.suppress(ValueError):
+            return convert(text)
+    return {"true": True, "false": False}.get(text, text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = parse(argv)
-    threads = arguments.threads or (None if arguments.executor == "serial" else 1)
-    n_workers = arguments.workers or max(1, default_threads() // (threads or 1))
-    with usage(kind="--executor", n_workers="--workers", address="--dask-address"):
-        make_executor = executor_factory(arguments.executor, n_workers, arguments.dask_address)
+    _, make_executor, threads = cli.plan_workers([], arguments)
     source, data = cli.load_data(arguments)
     changes = QUICK_RUN if arguments.quick else {}
     run = dataclasses.replace(NETWORKS[arguments.network], log_every=LOG_EVERY, **changes)
     n_seeds = cli.n_seeds(arguments)
-    with usage(low="--low", high="--high", n_rounds="--rounds", n_samples="--samples", n_seeds="--seeds"):
+    names = ("low", "high", "field", "scale", "choices")
+    options = {"n_rounds": "--rounds", "n_samples": "--samples", "n_seeds": "--seeds"}
+    with usage(**options, **{name: f"--{name}" for name in names}):
         search = Search(
-            run, arguments.low, arguments.high, arguments.rounds, arguments.samples, n_seeds, field=arguments.field
+            run,
+            n_rounds=arguments.rounds,
+            n_samples=arguments.samples,
+            n_seeds=n_seeds,
+            **{name: getattr(arguments, name) for name in names},
         ).check()
     cli.check_runs([run], data, arguments)
     splits = describe_splits(source)
@@ -150,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if len(journal):
             write_results(configuration, search, journal, data, folder)
-    complete = len(journal) == search.n_runs
+    complete = search.is_complete(journal.measurements)
     cli.print_paragraphs(cli.closing_line(data, source, folder, complete))
     return code
 
@@ -162,7 +164,7 @@ def progress_line(measurement: Measurement, journal: Journal, search: Search) ->
         outcome = "diverged"
     return (
         f"[{len(journal)}/{search.n_runs}] round {measurement.round + 1}, {symbol(search.field)} = "
-        f"{measurement.value:.3g}, "
+        f"{format_value(measurement.value)}, "
         f"seed {measurement.seed}: {outcome}, {measurement.training_time:.1f} s"
     )
 
@@ -172,17 +174,21 @@ def write_results(
 ) -> None:
     """Write results.json, summary.md, ranking.csv and the figure; print table and conclusion."""
     ranking = rank(journal.measurements)
-    complete = len(journal) == search.n_runs
+    complete = search.is_complete(journal.measurements)
     quick = configuration["quick"]
     remarks = report.remarks(quick, complete)
     sentence = conclusion(ranking, search)
     heading = (
-        f"{search.run.label}, {report.describe_cycles(search.run.schedule())}; {data.name}, "
+        f"{describe_network(search)}, {report.describe_cycles(search.run.schedule())}; {data.name}, "
         f"{len(data.train):,} training and {len(data.validation):,} validation images"
     )
     name = symbol(search.field)
-    title = f"Search for {name}, {search.run.label}\n{report.describe_origin(data, quick, complete)}"
-    figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].value, name)
+    title = f"Search for {name}, {describe_network(search)}\n{report.describe_origin(data, quick, complete)}"
+    if search.choices is None:
+        figure = plots.plot_search(accuracies_by_round(ranking), title, ranking[0].value, name, scale=search.scale)
+    else:
+        accuracies = {format_value(candidate.value): candidate.accuracies for candidate in ranking}
+        figure = plots.plot_bars(accuracies, title, "validation accuracy (%)", percent=True)
     pictures = report.save_pictures({FIGURE: figure}, folder, configuration.get("format", "png"))
     folder.write("ranking.csv", ranking_csv(ranking, search, data))
     introduction = (
@@ -209,18 +215,21 @@ def conclusion(ranking: Sequence[Candidate], search: Search) -> str:
     if best.n_diverged == len(best.measurements):
         return f"No {symbol(search.field)} can be recommended: every run diverged."
     accuracy = report.format_mean(best.accuracies, scale=100)
-    text = f"Best mean validation accuracy: {accuracy} % at {symbol(search.field)} = {best.value:.3g}."
+    text = f"Best mean validation accuracy: {accuracy} % at {symbol(search.field)} = {format_value(best.value)}."
     close = within_noise(ranking)
     if close is None:
         text += " With one run each, it cannot be told which differences are noise."
     elif len(close) == 1:
         text += " Every other value is worse by more than noise."
     else:
+        text += f" {len(close)} of {len(ranking)} values are within noise of it"
         values = [candidate.value for candidate in close]
-        text += (
-            f" {len(close)} of {len(ranking)} values are within noise of it, "
-            f"from {min(values):.3g} to {max(values):.3g}."
-        )
+        if search.choices is None:
+            text += f", from {format_value(min(values))} to {format_value(max(values))}."
+        else:
+            text += f": {', '.join(format_value(value) for value in values)}."
+    if search.choices is not None:
+        return text
     tried = sorted(candidate.value for candidate in ranking)
     if best.value in (tried[0], tried[-1]):
         which = "smallest" if best.value == tried[0] else "largest"
@@ -228,8 +237,16 @@ def conclusion(ranking: Sequence[Candidate], search: Search) -> str:
     return text
 
 
+def describe_network(search: Search) -> str:
+    """The label of the search's run without the setting that is searched."""
+    start = f"{ABBREVIATIONS.get(search.field)}="
+    return ", ".join(part for part in search.run.label.split(", ") if not part.startswith(start))
+
+
 def ranges(search: Search, journal: Journal) -> list[tuple[float, float]]:
-    """The range of each round that was started."""
+    """The range of each round that was started; none with choices."""
+    if search.choices is not None:
+        return []
     n_started = 1 + max(measurement.round for measurement in journal.measurements)
     return [search.range(round_, journal.measurements) for round_ in range(n_started)]
 

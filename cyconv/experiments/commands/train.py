@@ -117,11 +117,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for each in (runs[0], runs[-1]):
             each.check(data.image_shape, data.n_classes)
     configuration = cli.configuration("train", arguments, runs, data)
-    folder = OutputFolder(arguments.output, configuration, arguments.resume, arguments.overwrite)
+    folder = cli.open_folder(configuration, arguments)
     if folder.results:
         return folder.report()
 
     results, code = cli.train_all(runs, source, folder, arguments)
+    if arguments.task:
+        return cli.close_task(results, folder, arguments, code)
 
     sections = [write_section(results, data, folder, arguments)] if results else []
     remarks = cli.timing_remarks(arguments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..._checks import check_real
+from ..._checks import check_choice, check_real
 from ...lr_range import LrRangeResult, geometric_mean_range
 from .arguments import as_finite_values, as_groups, check_mapping
 from .style import COLOURS, GREY, TEXT_WIDTH, Canvas, colour_and_dashes, lighten, styled
@@ -154,20 +154,24 @@ def plot_search(
     chosen: float | None = None,
     name: str = "λ",
     *,
+    scale: str = "log",
     axes: Any = None,
 ) -> Figure:
-    """Validation accuracy against the setting that was searched on a logarithmic axis, with one colour per round.
+    """Validation accuracy against the setting that was searched, with one colour per round.
 
     Parameters
     ----------
     rounds : mapping of str to mapping of float to sequence of float
         The accuracies in 0..1 of the runs, by the label of their round and
-        their value > 0. Each run is a small dot, and their mean a large marker.
+        their value, > 0 on a logarithmic axis. Each run is a small dot, and
+        their mean a large marker.
     title : str, optional
     chosen : float, optional
         A value to mark with a vertical line.
     name : str, default "λ"
         What the setting is called.
+    scale : {"log", "linear"}, default "log"
+        Of the axis of the setting.
     axes : matplotlib.axes.Axes, optional
         Where to draw, as for `plot_comparison`.
 
@@ -178,8 +182,9 @@ def plot_search(
     Raises
     ------
     ValueError
-        If a value is not above 0, or has no accuracy or one that is not finite.
+        If a value cannot be drawn on the axis, or has no accuracy or one that is not finite.
     """
+    check_choice("scale", scale, ("log", "linear"))
     canvas = Canvas(axes, TEXT_WIDTH, 4.0)
     (panel,) = canvas.axes
     dots: dict[str, Any] = {"markersize": 5, "zorder": 1.5}
@@ -189,13 +194,13 @@ def plot_search(
         mean_of = {}
         for value, accuracies in sorted(groups.items()):
             values = 100 * as_finite_values(f"rounds[{label!r}][{value!r}]", accuracies)
-            check_real(name, value, 0, None, "()")
+            check_real(name, value, 0 if scale == "log" else None, None, "()")
             mean_of[value] = values.mean()
             if len(values) > 1:
                 panel.plot([value] * len(values), values, ".", color=lighten(colour), **dots)
         marker = _MARKERS[place % len(_MARKERS)]
         panel.plot(list(mean_of), list(mean_of.values()), marker, color=colour, label=label, **means)
-    panel.set_xscale("log")
+    panel.set_xscale(scale)
     panel.set_xlabel(name)
     panel.set_ylabel("validation accuracy (%)")
     canvas.add_grid(panel)
@@ -206,4 +211,6 @@ def plot_search(
         panel.axvline(chosen, color=GREY, linewidth=0.9, zorder=0.5, label=f"{name} = {chosen:.3g}, best mean")
     canvas.add_legend(panel)
     best = "" if chosen is None else f"; the best mean is at {chosen:.3g}"
-    return canvas.finish(title, f"Validation accuracy against {name}, on a logarithmic axis{best}.")
+    return canvas.finish(
+        title, f"Validation accuracy against {name}{', on a logarithmic axis' * (scale == 'log')}{best}."
+    )

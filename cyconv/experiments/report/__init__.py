@@ -22,8 +22,15 @@ from .documents import (
     summary_document,
 )
 from .pictures import Picture, save_pictures
-from .provenance import describe_build, describe_machine, describe_versions, machine_sentence, provenance
-from .summaries import NOISE_RULE, Summary, by_label, ensemble_row, noise_sentence, summarise, summary_table
+from .provenance import (
+    describe_build,
+    describe_machine,
+    describe_versions,
+    differing_versions,
+    machine_sentence,
+    provenance,
+)
+from .summaries import NOISE_RULE, Summary, by_label, comparison, ensemble_row, noise_sentence, summarise, summary_table
 from .tables import count, format_csv, format_each, format_mean
 
 __all__ = [
@@ -37,12 +44,14 @@ __all__ = [
     "Summary",
     "Table",
     "by_label",
+    "comparison",
     "count",
     "describe_build",
     "describe_cycles",
     "describe_machine",
     "describe_origin",
     "describe_versions",
+    "differing_versions",
     "ensemble_row",
     "format_csv",
     "format_each",

@@ -1,11 +1,15 @@
 """Where numbers come from: the command, the date, the machine, and the versions of the packages."""
 
+from __future__ import annotations
+
 import json
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from ..._kernels import processor
 from ..._tables import Table
@@ -15,6 +19,11 @@ from ...backend import dispatch
 from ...backend.threads import get_num_threads
 from ..usage import program
 from .tables import count
+
+if TYPE_CHECKING:
+    from ..results import Result
+
+_VERSION_NAMES = {"instruction_set": "instruction set", "cyconv": "cyconv", "numpy": "NumPy"}
 
 
 def provenance() -> JsonDict:
@@ -68,6 +77,20 @@ def describe_versions() -> dict[str, str]:
     """dict: versions of Python and of the packages that determine the numbers and figures."""
     packages = {package: metadata.version(package) for package in ("numpy", "matplotlib")}
     return {"cyconv": __version__, "python": platform.python_version(), **packages}
+
+
+def differing_versions(results: Iterable[Result]) -> list[str]:
+    """list of str: a sentence about each version, or the instruction set, that is not the same for all runs."""
+    results = list(results)
+    sentences = []
+    for name, what in _VERSION_NAMES.items():
+        values = sorted({result.versions[name] for result in results if name in result.versions})
+        if len(values) > 1:
+            sentences.append(
+                f"The runs were computed with {what} {' and '.join(values)}: "
+                "between these, results may differ in their last bits."
+            )
+    return sentences
 
 
 def machine_sentence(origin: JsonDict | None = None) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..._tables import Table
 from ..._typing import JsonDict
-from ..statistics import Numbers, describe_values, differences
-from .tables import format_each, format_mean
+from ..statistics import Difference, Numbers, describe_values, differences, mean_and_deviation
+from .tables import count, format_each, format_mean
 
 if TYPE_CHECKING:
     from ..results import Result
@@ -18,6 +19,7 @@ NOISE_RULE = (
     "A difference between two means counts as noise when it is at most two standard errors, "
     "2 s √(1/n_a + 1/n_b), where s is the standard deviation over seeds, pooled over all rows of the table."
 )
+_MAX_PAIRS = 10  # a sentence lists up to this number of pairs
 _FEW_RUNS = 5  # a table lists the accuracy of every run up to this number
 _MEASURES = (
     "test_accuracy",
@@ -177,6 +179,75 @@ def summary_table(summaries: Sequence[Summary], first: str = "architecture", gap
     return Table(list(columns), [[cell(summary) for cell in columns.values()] for summary in summaries])
 
 
+def comparison(results: Iterable[Result], markdown: bool = False) -> str:
+    """Compare any number of configurations: a table, the best first, and a sentence about it.
+
+    Configurations are ranked by their validation accuracy, by which one may be
+    chosen; the test accuracy is shown beside it.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        Such as those of `run_all`; runs that differ only in their seed are one
+        configuration.
+    markdown : bool, default False
+
+    Returns
+    -------
+    str
+    """
+    summaries = summarise(results)
+    finished = [summary for summary in summaries if summary.validation_accuracy]
+    if not finished:
+        return "No run has finished: there is nothing to compare."
+    finished.sort(key=lambda summary: -mean_and_deviation(summary.validation_accuracy)[0])
+    best = finished[0]
+    to_best = _differences_from_best(finished)
+    shared, labels = _shared_settings([summary.label for summary in summaries])
+    rows = []
+    for summary in [*finished, *(summary for summary in summaries if summary not in finished)]:
+        difference = to_best.get(summary.name)
+        within = "–" if difference is None or difference.is_noise is None else "yes" if difference.is_noise else "no"
+        rows.append(
+            [
+                labels[summary.label] or summary.name,
+                f"{summary.n_parameters:,}",
+                f"{len(summary.seeds)}"
+                + (f" of {len(summary.seeds) + summary.unfinished}" if summary.unfinished else ""),
+                format_mean(summary.validation_accuracy, scale=100),
+                format_mean(summary.test_accuracy, scale=100),
+                "best" if summary is best else within,
+            ]
+        )
+    header = ["", "parameters", "runs", "validation (%)", "test (%)", "within noise"]
+    n_close = sum(bool(difference.is_noise) for difference in to_best.values())
+    sentence = shared and f"All have {shared}. "
+    sentence += f"Best on validation data: {labels[best.label] or best.name}."
+    if len(finished) > 1 and all(difference.is_noise is None for difference in to_best.values()):
+        sentence += " With one run each, it cannot be told which differences are noise."
+    elif len(finished) > 1:
+        sentence += f" Of the {count(len(finished) - 1, 'other')}, {n_close or 'none'} {'are' if n_close > 1 else 'is'}"
+        sentence += f" within noise of it. {NOISE_RULE}"
+    table = Table(header, rows)
+    return f"{table.markdown() if markdown else table.text()}\n\n{sentence}"
+
+
+def _shared_settings(labels: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """What all labels have in common, and what is left of each; nothing is left of one that occurs twice."""
+    parts = {label: re.split(r", (?![^(]*\))", label) for label in labels}  # not within (4, 8)
+    shared = [part for part in parts[labels[0]] if len(parts) > 1 and all(part in each for each in parts.values())]
+    short = {label: ", ".join(part for part in each if part not in shared) for label, each in parts.items()}
+    if not all(short.values()):
+        shared, short = [], {label: label for label in labels}
+    return ", ".join(shared), {label: "" if labels.count(label) > 1 else rest for label, rest in short.items()}
+
+
+def _differences_from_best(ranked: Sequence[Summary]) -> dict[str, Difference]:
+    """The differences of the first one's validation accuracy from that of each other one, by their names."""
+    pairs = differences({summary.name: summary.validation_accuracy for summary in ranked})
+    return {pair.second: pair for pair in pairs if pair.first == ranked[0].name}
+
+
 def noise_sentence(
     groups: Mapping[str, Numbers],
     quantity: str = "test accuracy",
@@ -219,6 +290,8 @@ def noise_sentence(
         return f"Every difference in {quantity} exceeds {errors}: none is within noise."
     if len(noise) == len(pairs) > 1:
         return f"Every difference in {quantity} is within noise, that is, at most {errors}."
+    if len(noise) > _MAX_PAIRS:
+        return f"{len(noise)} of {len(pairs)} differences in {quantity} are within noise, that is, at most {errors}."
     listed = "; ".join(
         f"{pair.first} and {pair.second} ({scale * abs(pair.value):.{decimals}f}{unit} apart)" for pair in noise
     )
