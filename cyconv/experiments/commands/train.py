@@ -103,7 +103,7 @@ def chosen_run(arguments: argparse.Namespace) -> Run:
             value = value[0] if len(value) == 1 else tuple(value)
         if value is not None:
             settings[name] = None if value == "all" else value
-    return Run("run", **settings)
+    return Run(**settings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
