@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -515,6 +516,65 @@ def configuration(script: str, arguments: argparse.Namespace, runs: Iterable[Run
         "data": describe_data(data),
         "runs": [run.to_dict() for run in runs],
     }
+
+
+def run_experiment(
+    script: str,
+    title: str,
+    runs: Sequence[Run],
+    source: DataSource,
+    data: Dataset,
+    arguments: argparse.Namespace,
+    write_sections: Callable[[list[Result], Dataset, OutputFolder, argparse.Namespace], list[report.Section]],
+    describe: Callable[[Result], str] = format_test_result,
+    remarks: Sequence[str] = (),
+    keep_test: bool = True,
+) -> int:
+    """Train the runs of a command in its output folder and write the report, or repeat that of a complete folder.
+
+    Parameters
+    ----------
+    script : str
+        The command's name in configurations.
+    title : str
+        Of the report.
+    runs : sequence of Run
+        Checked runs.
+    source : DataSource
+    data : Dataset
+        What ``source`` loads.
+    arguments : argparse.Namespace
+    write_sections : callable
+        Draws the figures, and returns the sections of the report.
+    describe : callable
+        See `train_all`.
+    remarks : sequence of str
+        Sentences at the report's end.
+    keep_test : bool
+        Whether ``results.json`` tells the results on the test split.
+
+    Returns
+    -------
+    int
+        The exit code, see `train_all`.
+
+    Raises
+    ------
+    UsageError
+        If the folder or the options cannot be used.
+    """
+    settings = configuration(script, arguments, runs, data)
+    folder = open_folder(settings, arguments)
+    if folder.results:
+        return folder.report()
+    results, code = train_all(runs, source, folder, arguments, describe)
+    if arguments.task:
+        return close_task(results, folder, arguments, code)
+    sections = write_sections(results, data, folder, arguments) if results else []
+    if not keep_test:
+        results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
+    remarks = [*remarks, *timing_remarks(arguments)]
+    return write_report(title, settings, sections, results, data, source, folder, code, remarks)
 
 
 def write_report(

@@ -85,7 +85,7 @@ def test_the_ablation_never_reads_the_test_split(script, main, monkeypatch):
     assert main("--quick", "--ablation") == 0
     (held,) = seen
     data = cyconv.make_shapes(4000, 400, 800)
-    assert held.test is held.validation and (len(held.train), len(held.validation)) == (800, 200)
+    assert held.test is held.validation and (len(held.train), len(held.validation)) == (3200, 800)
     assert np.array_equal(np.concatenate([held.train.images, held.validation.images]), data.train.images)
 
 
@@ -104,7 +104,7 @@ def test_the_ablation_reports_what_each_ingredient_gives(script, main, tmp_path,
     assert (tmp_path / "ablation" / "ablation.png").is_file()
     output = capsys.readouterr().out
     assert "test accuracy" not in output
-    sentence = "to a miniature of the recipe, which tells nothing about the recipe, on 200 held-out training images"
+    sentence = "to a miniature of the recipe, which tells nothing about the recipe, on 800 held-out training images"
     assert sentence in output and sentence in summary
 
 

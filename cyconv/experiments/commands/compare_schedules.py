@@ -44,19 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with usage(n_seeds="--seeds"):
         runs = over_seeds(templates(QUICK if arguments.quick else {}), cli.n_seeds(arguments))
     cli.check_runs(runs, data, arguments)
-    configuration = cli.configuration("compare_schedules", arguments, runs, data)
-    folder = cli.open_folder(configuration, arguments)
-    if folder.results:
-        return folder.report()
-
-    results, code = cli.train_all(runs, source, folder, arguments)
-    if arguments.task:
-        return cli.close_task(results, folder, arguments, code)
-
-    sections = [write_section(results, data, folder, arguments)] if results else []
-    remarks = cli.timing_remarks(arguments)
-    title = "Schedules and optimisers"
-    return cli.write_report(title, configuration, sections, results, data, source, folder, code, remarks)
+    return cli.run_experiment(
+        "compare_schedules", "Schedules and optimisers", runs, source, data, arguments, write_sections
+    )
 
 
 def templates(changes: Mapping[str, Any]) -> list[Run]:
@@ -70,10 +60,10 @@ def templates(changes: Mapping[str, Any]) -> list[Run]:
     ]
 
 
-def write_section(
+def write_sections(
     results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
-) -> report.Section:
-    """Draw the figures; return the section of the summary."""
+) -> list[report.Section]:
+    """Draw the figures; return the section of the report, alone."""
     run, finished = results[0].run, [result for result in results if result.complete]
     origin = report.describe_origin(data, arguments.quick, len(finished) == len(results))
     groups = report.by_label(finished or results)
@@ -95,4 +85,4 @@ def write_section(
         )
     heading = f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, {run.schedule().total_steps:,} updates"
     pictures = report.save_pictures(figures, folder, arguments.format)
-    return report.Section(heading, rows, pictures, first="optimiser, schedule")
+    return [report.Section(heading, rows, pictures, first="optimiser, schedule")]

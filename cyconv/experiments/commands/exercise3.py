@@ -10,6 +10,7 @@ a synthetic data set of shapes, and says so.
 import argparse
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,18 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with usage(n_seeds="--seeds"):
         runs = [run for part in parts.values() for run in over_seeds(part, cli.n_seeds(arguments))]
     cli.check_runs(runs, data, arguments, growth="--growth", log_every="--log-every")
-    configuration = cli.configuration("exercise3", arguments, runs, data)
-    folder = cli.open_folder(configuration, arguments)
-    if folder.results:
-        return folder.report()
-
-    results, code = cli.train_all(runs, source, folder, arguments)
-    if arguments.task:
-        return cli.close_task(results, folder, arguments, code)
-
-    sections = write_parts(parts, results, data, folder, arguments)
-    remarks = cli.timing_remarks(arguments)
-    return cli.write_report("Exercise 3", configuration, sections, results, data, source, folder, code, remarks)
+    return cli.run_experiment("exercise3", "Exercise 3", runs, source, data, arguments, partial(write_parts, parts))
 
 
 def write_parts(

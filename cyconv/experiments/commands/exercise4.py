@@ -71,24 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with usage(n_seeds="--seeds"):
         runs = over_seeds([plain, smoothed], cli.n_seeds(arguments))
     cli.check_runs(runs, data, arguments, l2="--l2", label_smoothing="--label-smoothing")
-    configuration = cli.configuration("exercise4", arguments, runs, data)
-    folder = cli.open_folder(configuration, arguments)
-    if folder.results:
-        return folder.report()
-
-    results, code = cli.train_all(runs, source, folder, arguments)
-    if arguments.task:
-        return cli.close_task(results, folder, arguments, code)
-
-    sections = [write_section(results, data, folder, arguments)] if results else []
-    remarks = cli.timing_remarks(arguments)
-    return cli.write_report("Exercise 4", configuration, sections, results, data, source, folder, code, remarks)
+    return cli.run_experiment("exercise4", "Exercise 4", runs, source, data, arguments, write_sections)
 
 
-def write_section(
+def write_sections(
     results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
-) -> report.Section:
-    """Draw the figures; return the section of the summary."""
+) -> list[report.Section]:
+    """Draw the figures; return the section of the report, alone."""
     run, finished = results[0].run, [result for result in results if result.complete]
     schedule = run.schedule()
     cycles, boundaries = report.describe_cycles(schedule), schedule.boundaries
@@ -112,7 +101,7 @@ def write_section(
         figures = {"accuracy": bars, **figures}
     heading = f"{network}, {cycles}, λ = {run.l2:g}, {data.name}"
     pictures = report.save_pictures(figures, folder, arguments.format)
-    return report.Section(heading, rows, pictures, first="labels", gap=True, conclusion=conclude(rows))
+    return [report.Section(heading, rows, pictures, first="labels", gap=True, conclusion=conclude(rows))]
 
 
 def conclude(rows: Sequence[report.Summary]) -> str:

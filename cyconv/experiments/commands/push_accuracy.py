@@ -135,26 +135,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     with usage(n_seeds="--seeds"):
         runs = over_seeds(templates, cli.n_seeds(arguments))
     cli.check_runs(runs, data, arguments)
-    configuration = cli.configuration(script, arguments, runs, data)
-    folder = cli.open_folder(configuration, arguments)
-    if folder.results:
-        return folder.report()
-
-    results, code = cli.train_all(runs, source, folder, arguments, describe)
-    if arguments.task:
-        return cli.close_task(results, folder, arguments, code)
-
-    sections = [write(results, data, folder, arguments)] if results else []
-    if arguments.ablation:
-        results = [dataclasses.replace(result, test=None, confusion=None) for result in results]
-    remarks += cli.timing_remarks(arguments)
-    return cli.write_report("Exercise 5.1", configuration, sections, results, data, source, folder, code, remarks)
+    return cli.run_experiment(
+        script,
+        "Exercise 5.1",
+        runs,
+        source,
+        data,
+        arguments,
+        write,
+        describe,
+        remarks,
+        keep_test=not arguments.ablation,
+    )
 
 
 def write_recipe(
     results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
-) -> report.Section:
-    """Draw the figures of a recipe; return its section of the summary."""
+) -> list[report.Section]:
+    """Draw the figures of a recipe; return the section of the report, alone."""
     run = results[0].run
     cycles, boundaries = report.describe_cycles(run.schedule()), run.schedule().boundaries
     finished = [result for result in results if result.complete]
@@ -174,7 +172,7 @@ def write_recipe(
         title = f"Confusion matrix on the test images: {run.label}, {report.count(len(finished), 'run')}{origin}"
         figures["confusion"] = plots.plot_confusion(confusion, data.class_names, title)
     pictures = report.save_pictures(figures, folder, arguments.format)
-    return report.Section(f"The {run.label}: {describe_recipe(run)}", rows, pictures, first="predictions of")
+    return [report.Section(f"The {run.label}: {describe_recipe(run)}", rows, pictures, first="predictions of")]
 
 
 def table_rows(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> list[report.Summary]:
@@ -272,8 +270,8 @@ class AblationSection(report.Section):
 
 def write_ablation(
     results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
-) -> report.Section:
-    """Draw the figure of an ablation; return its section of the summary."""
+) -> list[report.Section]:
+    """Draw the figure of an ablation; return the section of the report, alone."""
     rows = [
         dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
         for row in report.summarise(results)
@@ -286,4 +284,4 @@ def write_ablation(
         figures["ablation"] = plots.plot_bars(accuracy, f"{title}{origin}", "validation accuracy (%)", True)
     to = " to a miniature of the recipe, which tells nothing about the recipe" if arguments.quick else ""
     heading = f"{title}{to}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
-    return AblationSection(heading, rows, report.save_pictures(figures, folder, arguments.format))
+    return [AblationSection(heading, rows, report.save_pictures(figures, folder, arguments.format))]

@@ -116,18 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = over_seeds([run], cli.n_seeds(arguments), run.seed)
         for each in (runs[0], runs[-1]):
             each.check(data.image_shape, data.n_classes)
-    configuration = cli.configuration("train", arguments, runs, data)
-    folder = cli.open_folder(configuration, arguments)
-    if folder.results:
-        return folder.report()
-
-    results, code = cli.train_all(runs, source, folder, arguments)
-    if arguments.task:
-        return cli.close_task(results, folder, arguments, code)
-
-    sections = [write_section(results, data, folder, arguments)] if results else []
-    remarks = cli.timing_remarks(arguments)
-    return cli.write_report("Training", configuration, sections, results, data, source, folder, code, remarks)
+    return cli.run_experiment("train", "Training", runs, source, data, arguments, write_sections)
 
 
 class TrainSection(report.Section):
@@ -143,10 +132,10 @@ class TrainSection(report.Section):
         return "One run cannot tell how much results vary with the seed: --seeds N trains N of them."
 
 
-def write_section(
+def write_sections(
     results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
-) -> report.Section:
-    """Draw the figures; return the section of the summary."""
+) -> list[report.Section]:
+    """Draw the figures; return the section of the report, alone."""
     run, finished = results[0].run, [result for result in results if result.complete]
     schedule = run.schedule()
     cycles, boundaries = report.describe_cycles(schedule), schedule.boundaries
@@ -171,4 +160,5 @@ def write_section(
         title = f"Confusion matrix on the test images, {report.count(len(confusions), 'run')}{origin}"
         figures["confusion"] = plots.plot_confusion(np.sum(confusions, axis=0), data.class_names, title)
     heading = f"{run.label}, {cycles}, {data.name}"
-    return TrainSection(heading, rows, report.save_pictures(figures, folder, arguments.format), first="network")
+    pictures = report.save_pictures(figures, folder, arguments.format)
+    return [TrainSection(heading, rows, pictures, first="network")]
