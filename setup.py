@@ -9,7 +9,7 @@ CYCONV_NO_OPENMP=1    build without OpenMP
 
 import json
 import os
-import platform
+import shutil
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -21,7 +21,8 @@ DEBUG = os.environ.get("CYCONV_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("CYCONV_SANITIZE", "")
 NO_OPENMP = os.environ.get("CYCONV_NO_OPENMP", "") not in ("", "0")
 
-X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+# Of the target, not of this machine: macOS is compiled for across processors.
+X86_64 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
 MARCH = {
     "baseline": [],
     "avx2": ["-march=x86-64-v3"],
@@ -49,10 +50,10 @@ FAST = [
     ["-DCYTHON_INLINE=inline __attribute__((always_inline))"],
 ]
 SLOW = [["-O1"], ["-g"], ["-UNDEBUG"], ["-fno-omit-frame-pointer"]]
-OPENMP = [  # for the compiler, for the linker: gcc and clang, Apple's clang with libomp, Microsoft's
+OPENMP = [  # for the compiler, for the linker: gcc and clang, Apple's clang with libomp
     (["-fopenmp"], ["-fopenmp"]),
     (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
-    (["/openmp"], []),
+    (["/openmp"], []),  # clang-cl
 ]
 EMPTY_PROGRAM = "int main(void) { return 0; }\n"
 OPENMP_PROGRAM = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
@@ -100,19 +101,20 @@ class BuildKernels(build_ext):
         self.write_sources()
         if self.parallel is None:
             self.parallel = os.cpu_count()
-        gcc_like = self.compiler.compiler_type != "msvc"
+        spelled = "{}"
+        if self.compiler.compiler_type == "msvc":
+            self.use_clang_cl()
+            spelled = "/clang:{}"
         sanitize = ["-fsanitize=" + SANITIZE] if SANITIZE else []
         if sanitize and not self.accepts(sanitize, sanitize):
             raise SystemExit(f"CYCONV_SANITIZE must be what the compiler takes after -fsanitize=, but got {SANITIZE!r}")
-        common = ["/O2"]
-        if gcc_like:
-            common = [flag for flags in (SLOW if DEBUG or SANITIZE else FAST) if self.accepts(flags) for flag in flags]
-        common += sanitize
+        choices = [[spelled.format(flag) for flag in flags] for flags in (SLOW if DEBUG or SANITIZE else FAST)]
+        common = [flag for flags in choices if self.accepts(flags) for flag in flags] + sanitize
         openmp, openmp_link = self.openmp()
         flags = {}
         for module in self.extensions:
             name = module.name.rpartition(".")[2]
-            flags[name] = common + (MARCH.get(name, []) if gcc_like else [])
+            flags[name] = common + MARCH.get(name, [])
             module.extra_compile_args = flags[name] + openmp
             module.extra_link_args = openmp_link + sanitize
         for module in self.extensions:
@@ -121,6 +123,15 @@ class BuildKernels(build_ext):
                 text = json.dumps(built)
                 module.define_macros = [*MACROS, ("CYCONV_BUILD", json.dumps(text))]
         super().build_extensions()
+
+    def use_clang_cl(self):
+        """Compile with LLVM, whose tools take the options of Microsoft's; that one lacks vector extensions."""
+        clang = shutil.which("clang-cl")
+        if clang is None:
+            raise SystemExit("On Windows, cyconv is built by LLVM's clang-cl, but there is none on the PATH")
+        self.compiler.initialize()
+        self.compiler.cc = clang
+        self.compiler.add_library_dir(str(Path(clang).parents[1] / "lib"))  # of OpenMP
 
     def write_sources(self):
         """Give each module its C source; what has not changed is not written again, and so not compiled again."""

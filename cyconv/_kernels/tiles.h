@@ -26,7 +26,7 @@
    Ownership
      None: all memory is the callers'. */
 
-#if !defined(__GNUC__)
+#if !defined(__GNUC__) && !defined(__clang__)        /* clang-cl says the latter alone */
   #error "cyconv needs GCC or Clang; on Windows, clang-cl"
 #endif
 #include <stddef.h>
