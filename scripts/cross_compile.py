@@ -61,20 +61,17 @@ def main():
         parser.error(f"target must be one of {', '.join(TARGETS)}, but got {', '.join(sorted(unknown))}")
     with contextlib.chdir(ROOT), mock.patch("setuptools.setup"):
         build = runpy.run_path("setup.py")
-        kernels = build["translate"]("kernels").read_text(encoding="utf-8")
-        processor = build["translate"]("processor").read_text(encoding="utf-8")
+        kernels, processor = (build["translate"](name).resolve() for name in ("kernels", "processor"))
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         headers = Path(folder)
         shutil.copy(header_of_gcc("omp.h"), headers)
         for target in targets:
             sets, vectors = TARGETS[target]
-            sources = {name: build["of_instruction_set"](kernels, name) for name in sets} | {"processor": processor}
-            for name, source in sources.items():
+            for name, source in (dict.fromkeys(sets, kernels) | {"processor": processor}).items():
                 count = compile_source(target, name, source, headers, build, vectors)
-                print(
-                    f"{target:20} {name:10} {'does not compile' if count is None else f'{count} vector instructions'}"
-                )
+                found = "does not compile" if count is None else f"{count} vector instructions"
+                print(f"{target:20} {name:10} {found}", flush=True)
                 if count is None or (name != "processor" and count < FEWEST):
                     failed.append(f"{target} {name}")
     print("failed: " + ", ".join(failed) if failed else "every source compiles, and its inner loops are vectors")
@@ -103,28 +100,12 @@ def compile_source(target, name, source, headers, build, vectors):
         (headers / "windows" / "sys").mkdir(parents=True, exist_ok=True)
         (headers / "windows" / "pyconfig.h").write_text(WINDOWS_CONFIG)
         (headers / "windows" / "sys" / "select.h").touch()
-    path, assembly = headers / f"{name}.c", headers / f"{name}.s"
-    path.write_text(source, encoding="utf-8")
+    assembly = headers / f"{name}.s"
     flags = [flag for flags in build["FAST"] if accepts(tuple(flags), headers) for flag in flags]
-    march = [
-        re.sub(r"(?<=\w)-(?=64|v\d|server)", "_", flag) for flag in build["MARCH"].get(name, [])
-    ]  # as Zig spells it
+    march = [re.sub(r"(?<=\w)-(?=64|v\d|server)", "_", flag) for flag in build["MARCH"].get(name, [])]  # Zig's spelling
     macros = [f"-D{key}={value}" for key, value in build["MACROS"]]
-    command = [
-        sys.executable,
-        "-m",
-        "ziglang",
-        "cc",
-        "-target",
-        target,
-        *flags,
-        *march,
-        *macros,
-        "-fopenmp",
-        "-w",
-        "-S",
-    ]
-    command += [f"-I{folder}" for folder in include] + [str(path), "-o", str(assembly)]
+    command = [*COMPILER, "-target", target, *flags, *march, *macros, "-fopenmp", "-w", "-S"]
+    command += [f"-I{folder}" for folder in include] + [str(source), "-o", str(assembly)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr[-2000:])
