@@ -17,7 +17,7 @@ def is_interactive() -> bool:
 
 
 class ProgressBar:
-    """A tqdm bar, drawn as a widget in notebooks; one inside another's ``with`` disappears at its end.
+    """A tqdm bar, drawn as a widget in notebooks; one below another disappears at its end.
 
     Parameters
     ----------
@@ -27,20 +27,16 @@ class ProgressBar:
         Arguments of tqdm.
     """
 
-    _n_open = 0
-
     def __init__(self, shown: bool, **options: Any) -> None:
         self._bar: Any = None
         if shown:
             with self._dropped_on_error():
-                self._bar = _bar_class()(**{"dynamic_ncols": True, "leave": not ProgressBar._n_open, **options})
+                self._bar = _bar_class()(**{"dynamic_ncols": True, "leave": None, **options})
 
     def __enter__(self) -> Self:
-        ProgressBar._n_open += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        ProgressBar._n_open -= 1
         if self._bar is not None:
             with self._dropped_on_error():
                 self._bar.close()
