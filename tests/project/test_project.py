@@ -1,18 +1,30 @@
 """The project's pages and settings agree with each other and with the source tree."""
 
 import re
+import sysconfig
 import tomllib
+from pathlib import Path
 
 import pytest
 from pages import ROOT, blocks
 
 import cyconv
+from cyconv._kernels import processor
+from cyconv.backend import dispatch
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def read(name):
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="a free-threaded Python has no stable ABI"
+)
+@pytest.mark.parametrize("module", [processor, dispatch.kernels])
+def test_the_kernels_keep_to_the_stable_abi(module):
+    assert Path(module.__file__).name.partition(".")[2] in ("abi3.so", "pyd")
 
 
 def test_one_version():
