@@ -94,17 +94,29 @@ def translate(name):
     return Path(cythonize(modules, compiler_directives=DIRECTIVES, nthreads=0)[0].sources[0])
 
 
+def remove_earlier_builds(folder):
+    """Remove modules of this Python's own ABI, which it would prefer to those of the stable one."""
+    if STABLE_ABI:
+        for path in folder.glob("*" + sysconfig.get_config_var("EXT_SUFFIX")):
+            path.unlink()
+
+
 class BuildKernels(build_ext):
     """Translates the kernels, adds the flags that this compiler takes, and builds the modules side by side."""
 
     def build_extensions(self):
-        self.write_sources()
-        if self.parallel is None:
-            self.parallel = os.cpu_count()
         spelled = "{}"
         if self.compiler.compiler_type == "msvc":
             self.use_clang_cl()
             spelled = "/clang:{}"
+        elif not self.accepts([]):
+            raise SystemExit(
+                f"cyconv is built from source with a C compiler, but {self.compiler.compiler_so[0]!r} does not compile "
+                "and link an empty program: install gcc or clang, name another compiler by CC, or install a wheel"
+            )
+        self.write_sources()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
         sanitize = ["-fsanitize=" + SANITIZE] if SANITIZE else []
         if sanitize and not self.accepts(sanitize, sanitize):
             raise SystemExit(f"CYCONV_SANITIZE must be what the compiler takes after -fsanitize=, but got {SANITIZE!r}")
@@ -123,6 +135,7 @@ class BuildKernels(build_ext):
                 text = json.dumps(built)
                 module.define_macros = [*MACROS, ("CYCONV_BUILD", json.dumps(text))]
         super().build_extensions()
+        remove_earlier_builds(Path(self.build_lib, KERNELS))
 
     def use_clang_cl(self):
         """Compile with LLVM, whose tools take the options of Microsoft's; that one lacks vector extensions."""
@@ -150,9 +163,7 @@ class BuildKernels(build_ext):
 
     def copy_extensions_to_source(self):
         super().copy_extensions_to_source()
-        if STABLE_ABI:  # Python would prefer what an earlier build left under such a name
-            for path in KERNELS.glob("*" + sysconfig.get_config_var("EXT_SUFFIX")):
-                path.unlink()
+        remove_earlier_builds(KERNELS)
 
     def openmp(self):
         """What this compiler and its linker take for OpenMP; nothing where they know none or lack its header."""

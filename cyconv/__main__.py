@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         parser.print_help()
         parser.exit()
     if chosen.command not in COMMANDS:
-        close = difflib.get_close_matches(chosen.command, COMMANDS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else "'cyconv --help' lists the commands"
+        close = [name for name in COMMANDS if name.startswith(chosen.command)]
+        close = close or difflib.get_close_matches(chosen.command, COMMANDS, 1)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "'cyconv --help' lists the commands"
         parser.error(f"there is no command {chosen.command!r}: {hint}")
     from .experiments import cli
 

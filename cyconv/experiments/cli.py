@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from .._typing import JsonDict
 from ..backend.threads import default_threads, set_num_threads
@@ -56,6 +58,20 @@ def part_of_runs(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+class OptionParser(argparse.ArgumentParser):
+    """A parser that says which option was probably meant by an unknown one."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """The parsed options; an unknown one ends the program with a sentence that names the closest."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            names = [option.removeprefix("--") for option in self._option_string_actions]
+            close = difflib.get_close_matches(unknown[0].partition("=")[0].lstrip("-"), names, 1)
+            hint = f"did you mean --{close[0]}?" if close else f"'{self.prog} --help' lists the options"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}: {hint}")
+        return parsed
+
+
 def data_parser(description: str, output: str, resumable: bool = False) -> argparse.ArgumentParser:
     """An argument parser with the options of every script that computes something on a data set.
 
@@ -71,8 +87,11 @@ def data_parser(description: str, output: str, resumable: bool = False) -> argpa
     -------
     argparse.ArgumentParser
     """
-    parser = argparse.ArgumentParser(
-        " ".join(program()), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = OptionParser(
+        " ".join(program()),
+        usage="%(prog)s [OPTION ...]",  # without the list of all, beneath which an error is hard to find
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--data",

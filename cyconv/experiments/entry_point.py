@@ -61,7 +61,7 @@ def run_script(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] 
     except BrokenPipeError:
         # The reader has closed the pipe: discard what is still in the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1  # Windows has no such signal
     except (OSError, MemoryError) as error:
         print(f"{name}: error: {explain(error)}", file=sys.stderr)
         return 1

@@ -42,6 +42,7 @@ def test_version(capsys):
             ["verify_gradients"],
             "cyconv: error: there is no command 'verify_gradients': did you mean 'verify-gradients'?",
         ),
+        (["exercise", "3"], "cyconv: error: there is no command 'exercise': did you mean 'exercise3' or 'exercise4'?"),
         (["dance"], "cyconv: error: there is no command 'dance': 'cyconv --help' lists the commands"),
         (["--quick", "exercise3"], "cyconv: error: unrecognized arguments: --quick"),
     ],
@@ -71,6 +72,46 @@ def test_help_and_errors_name_the_command(monkeypatch, capsys, command):
         output, errors = capsys.readouterr()
         assert (output or errors).startswith(f"usage: cyconv {command} ")
         assert not errors or errors.splitlines()[-1].startswith(f"cyconv {command}: error: unrecognized arguments")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_terminal(monkeypatch, capsys, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "option, hint",
+    [
+        ("--filtersize", "did you mean --filter-size?"),
+        ("--n_hidden=50", "did you mean --n-hidden?"),
+        ("--sead", "did you mean --seed?"),
+        ("--lr", "'cyconv train --help' lists the options"),
+    ],
+)
+def test_an_unknown_option_is_a_short_error_that_names_the_closest(monkeypatch, capsys, option, hint):
+    monkeypatch.setattr(sys, "argv", ["cyconv", "train", option])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "usage: cyconv train [OPTION ...]",
+        f"cyconv train: error: unrecognized arguments: {option}: {hint}",
+    ]
+
+
+def test_a_closed_pipe_ends_a_command_where_there_is_no_sigpipe():
+    program = (
+        "import signal\n"
+        "from cyconv.experiments import cli\n"
+        "del signal.SIGPIPE\n"
+        "def main(argv): raise BrokenPipeError\n"
+        "cli.exit_with(cli.run_script(main, []))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr == ""
 
 
 def test_the_list_of_commands_needs_no_experiments():

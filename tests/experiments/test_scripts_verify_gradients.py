@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,18 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(main, tmp_path, cap
     missing, short = output.err.splitlines()
     assert "there is no file missing.npz" in missing
     assert "columns must have shape (3072, n)" in short and short.endswith("(short.npz)")
+
+
+def test_a_pattern_stands_for_the_files_that_it_matches(main, tmp_path, capsys):
+    """As where the shell does not expand it."""
+    (tmp_path / "students").mkdir()
+    for name in ("b", "a", "[c]"):
+        np.savez(tmp_path / "students" / f"{name}.npz", **course_numbers())
+    assert main("--debug-file", "students/*.npz", "students/[c].npz") == 0
+    names = [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert [Path(name).stem for name in names] == ["[c]", "a", "b", "[c]"]
+    assert main("--debug-file", "nobody/*.npz") == 2
+    assert "there is no file nobody" in capsys.readouterr().err
 
 
 def test_penalty_and_smoothing_are_those_of_the_file(main, tmp_path, capsys):

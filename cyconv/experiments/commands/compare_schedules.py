@@ -1,4 +1,4 @@
-"""Architecture 2 under three schedules and two optimisers, with the same number of updates.
+"""Architecture 2 under three schedules and two optimisers, equally long.
 
 Trains f=4, nf=10, nh=50 for the 11,200 updates of three doubling cycles: under
 triangular cycles, under cosine annealing with warm restarts at the same steps,

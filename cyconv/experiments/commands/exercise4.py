@@ -1,4 +1,4 @@
-"""DD2424, Assignment 3, Exercise 4: a larger network, with and without label smoothing.
+"""DD2424, Assignment 3, Exercise 4: a larger network, and label smoothing.
 
 Trains a network with f=4, nf=40 and nh=300 for four doubling cycles of the
 learning rate with λ = 0.0025, on the original labels and on smoothed ones,

@@ -1,4 +1,4 @@
-"""The learning-rate range test: between which rates the cycles of a network should move.
+"""The learning-rate range test: between which rates cycles should move.
 
 Trains each network of Exercise 3 for a few hundred updates while the learning
 rate rises geometrically from --low to --high, and records the cost of each

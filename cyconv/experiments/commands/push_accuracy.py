@@ -1,4 +1,4 @@
-"""DD2424, Assignment 3, Exercise 5.1: the best accuracy of this family of networks within a given time.
+"""DD2424, Assignment 3, Exercise 5.1: the best accuracy within a given time.
 
 Trains a recipe that takes about 1, 5, 15 or 60 minutes on two cores; the number
 of updates is fixed, the time depends on the machine. Evaluates on the test

@@ -1,13 +1,13 @@
-"""Coarse-to-fine search for the weight decay λ, or another setting, on validation data.
+"""Search for the weight decay λ or another setting, from coarse to fine.
 
 The first round draws values log-uniformly from --low to --high; each later
 round searches around the best ones in a range a third as wide (in the
-logarithm). Every value is trained with every seed and ranked by the mean validation accuracy;
-the test images are not used. Runs are distributed to local processes, to a
-Dask cluster or to MPI ranks (mpiexec -n N python -m mpi4py.futures
--m cyconv search-l2 --executor mpi). Each finished run is written to
-search.json at once; --resume continues a search that was interrupted, or adds
-rounds with a larger --rounds.
+logarithm). Every value is trained with every seed and ranked by the mean
+validation accuracy; the test images are not used. Runs are distributed to
+local processes, to a Dask cluster or to MPI ranks (mpiexec -n N python
+-m mpi4py.futures -m cyconv search-l2 --executor mpi). Each finished run is
+written to search.json at once; --resume continues a search that was
+interrupted, or adds rounds with a larger --rounds.
 """
 
 import argparse
@@ -69,8 +69,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--field",
         choices=FIELDS,
+        metavar="FIELD",
         default="l2",
-        help="the setting to search, a field of cyconv.experiments.Run; give --low and --high with it (default: l2)",
+        help="the setting to search, a field of cyconv.experiments.Run; give --low and --high with it (default: l2); "
+        f"one of {', '.join(FIELDS)}",
     )
     for name, default, what in (("--low", 1e-5, "smallest"), ("--high", 1e-1, "largest")):
         text = f"{what} value (default: {default})"
