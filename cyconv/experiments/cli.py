@@ -61,7 +61,7 @@ def part_of_runs(text: str) -> tuple[int, int]:
 class OptionParser(argparse.ArgumentParser):
     """A parser that says which option was probably meant by an unknown one."""
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """The parsed options; an unknown one ends the program with a sentence that names the closest."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
