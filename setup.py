@@ -109,10 +109,10 @@ class BuildKernels(build_ext):
         if self.compiler.compiler_type == "msvc":
             self.use_clang_cl()
             spelled = "/clang:{}"
-        elif not self.accepts([]):
+        elif shutil.which(self.compiler.compiler_so[0]) is None:
             raise SystemExit(
-                f"cyconv is built from source with a C compiler, but {self.compiler.compiler_so[0]!r} does not compile "
-                "and link an empty program: install gcc or clang, name another compiler by CC, or install a wheel"
+                f"cyconv is built from source with a C compiler, but there is no {self.compiler.compiler_so[0]!r}: "
+                "install gcc or clang, name another compiler by CC, or install a wheel"
             )
         self.write_sources()
         if self.parallel is None:

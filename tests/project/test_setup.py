@@ -27,7 +27,7 @@ def test_without_a_compiler_an_install_says_so_in_one_sentence(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
-        "cyconv is built from source with a C compiler, but 'no-such-compiler' does not compile"
+        "cyconv is built from source with a C compiler, but there is no 'no-such-compiler': install gcc"
     )
     assert not (tmp_path / "lib").exists()
 
@@ -41,7 +41,7 @@ def test_modules_of_an_earlier_build_do_not_come_into_a_wheel(tmp_path, monkeypa
     monkeypatch.setattr(build_kernels, "accepts", lambda self, *flags: True)
     command = build_kernels(setuptools.Distribution({"name": "cyconv"}))
     command.build_lib, command.extensions = str(tmp_path), []
-    command.compiler = type("Compiler", (), {"compiler_type": "unix"})
+    command.compiler = type("Compiler", (), {"compiler_type": "unix", "compiler_so": [sys.executable]})
     folder = tmp_path / "cyconv" / "_kernels"
     folder.mkdir(parents=True)
     for suffix in (sysconfig.get_config_var("EXT_SUFFIX"), ".abi3.so"):
