@@ -52,7 +52,7 @@ LOG_EVERY = 10**6  # only the first and the last update, which are always logged
 FULL = {"rounds": 3, "samples": 8}
 QUICK = {"rounds": 2, "samples": 3}
 FIGURE = "validation-accuracy"
-QUICK_RUN: dict[str, Any] = {"step_size": 20, "n_cycles": 1}
+QUICK_RUN: dict[str, Any] = {"step_size": 150, "n_cycles": 1}
 VALIDATION_REMARK = "The test images were not used: the value is chosen on validation data alone."
 
 
