@@ -336,6 +336,8 @@ def map_array(path: Path) -> AnyArray:
     ValueError
         If it is not a ``.npy``, is damaged, or holds Python objects.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"path must hold .npy files, but {path} is not a regular file")
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:

@@ -1,5 +1,6 @@
 """Tables as plain text, Markdown and HTML."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,8 +87,19 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown."""
-        header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (self.header, *self.rows))
+        header, *rows = ([as_markdown(cell).replace("|", "\\|") for cell in row] for row in (self.header, *self.rows))
         return format_table(header, rows, markdown=True)
+
+
+def as_markdown(text: str) -> str:
+    r"""Text on one line of Markdown, in which nothing is a tag of HTML.
+
+    Examples
+    --------
+    >>> print(as_markdown("<b>two\n# lines"))
+    \<b>two # lines
+    """
+    return re.sub(r"<(?=[A-Za-z/!?])", r"\<", " ".join(text.splitlines()))
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False) -> str:

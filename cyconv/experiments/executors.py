@@ -129,6 +129,7 @@ def as_factory(executor: Executor | ExecutorFactory | str | None, n_workers: int
     if executor is None:
         executor = "serial" if n_workers in (None, 1) else "process"
     if isinstance(executor, str):
+        check_choice("executor", executor, KINDS)
         return executor_factory(executor, 1 if n_workers is None else n_workers)
     if n_workers is not None:
         raise ValueError(f"n_workers must be None with an executor that is not created here, but got {n_workers}")

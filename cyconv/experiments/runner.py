@@ -1,6 +1,7 @@
 """Train one run, or many of them, possibly several at a time."""
 
 import contextlib
+import dataclasses
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from functools import partial
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import describe
+from .._checks import check_flag, check_integer, check_seed, describe
 from .._files import check_path
 from .._progress import ProgressBar, is_interactive
 from .._signals import Interrupted
 from .._typing import FloatArray, JsonDict, StrPath
-from ..backend.threads import default_threads, set_num_threads
+from ..backend.threads import MAX_THREADS, default_threads, set_num_threads
 from ..datasets import Dataset
 from ..ensemble import Ensemble
 from ..network import Network
@@ -81,7 +82,7 @@ def run_experiment(
         If a file cannot be written.
     """
     if threads is not None:
-        set_num_threads(threads)
+        set_num_threads(check_integer("threads", threads, 1, MAX_THREADS))
     data = load(data)
     files = None if folder is None else RunFiles(check_path("folder", folder), run)
     description = describe_data(data)
@@ -180,6 +181,8 @@ def run_all(
         If workers died repeatedly (see `cyconv.experiments.executors.map_unordered`),
         or one cannot take part: it has another version of this package, or not
         the data or the folder.
+    OSError
+        If the folder cannot be created or written.
     RuntimeError
         If a script starts processes without a main guard (see `executor_factory`).
 
@@ -192,10 +195,16 @@ def run_all(
     >>> sorted(result.run.seed for result in results)
     [0, 1]
     """
+    if not isinstance(runs, Iterable):
+        raise TypeError(f"runs must be an iterable of Run, but got {describe(runs)}")
     runs = list(runs)
     for run in runs:
         if not isinstance(run, Run):
             raise TypeError(f"runs must be Run objects, but got {describe(run)}")
+    check_flag("resume", resume)
+    if threads is not None:
+        check_integer("threads", threads, 1, MAX_THREADS)
+    _check_settings(runs, data)
     stems = [run.stem for run in runs]
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
@@ -203,13 +212,33 @@ def run_all(
     make_executor = as_factory(executor, n_workers)
     if folder is not None:
         folder = check_path("folder", folder).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            sentence = f"folder must be a folder that can be written, but {folder} cannot"
+            raise type(error)(f"{sentence}: {error.strerror}") from None
     if threads is None and executor in (None, "process") and n_workers is not None:
         threads = max(1, default_threads() // n_workers)
     shown = is_interactive() if progress is None else progress
     in_turn = executor in (None, "serial") and n_workers in (None, 1)
     options = {"folder": folder, "resume": resume, "progress": shown and in_turn}
     return _with_bar(train_runs(runs, data, make_executor, threads, **options), len(runs), shown)
+
+
+def _check_settings(runs: Iterable[Run], data: Dataset | DataSource) -> None:
+    """Raise TypeError or ValueError before any training if a run has invalid settings, or not for these data."""
+    try:
+        here = load(data)
+    except OSError:  # the workers may have the data that this process lacks
+        return
+    checked: set[Run] = set()
+    for run in runs:
+        check_seed(run.seed)
+        with contextlib.suppress(TypeError):  # a setting without a hash is invalid, and check says so
+            if (same := dataclasses.replace(run, name="run", label="run", seed=0)) in checked:
+                continue
+            checked.add(same)
+        run.check(here.image_shape, here.n_classes)
 
 
 def _with_bar(results: Generator[Result, None, None], n_runs: int, shown: bool) -> Generator[Result, None, None]:

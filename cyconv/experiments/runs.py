@@ -165,6 +165,10 @@ class Run:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str):
+                object.__setattr__(self, field.name, plain(value))
         name, label = self.name, self.label
         if not isinstance(label, str):
             raise TypeError(f"label must be a string, but got {describe(label)}")
@@ -301,6 +305,25 @@ class Run:
         return derived if derived == run else run
 
 
+def plain(value: Any) -> Any:
+    """A setting as Python's own numbers and tuples, which JSON can hold and equal settings share.
+
+    Examples
+    --------
+    >>> plain(np.int64(3)), plain([50, np.int64(30)]), plain(np.float64)
+    (3, (50, 30), 'float64')
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(plain(each) for each in value)
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    if isinstance(value, np.floating):  # also those that Python has no number for
+        return float(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _differs(value: Any, default: Any) -> bool:
     """Whether a setting is not at its default; one that cannot be compared is not, and is refused when it is used."""
     try:
@@ -325,7 +348,7 @@ def _in_words(field: str, value: Any) -> str:
 
 
 def _as_text(value: Any) -> str:
-    known = value is None or isinstance(value, bool | int | float | tuple | np.number)
+    known = value is None or isinstance(value, bool | int | float | tuple)
     try:
         return str(value).removesuffix(".0") if known else describe(value)
     except Exception:  # an integer of too many digits, or what a tuple holds

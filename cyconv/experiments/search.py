@@ -30,7 +30,7 @@ from ..trainer import DivergenceError
 from .data_source import DataSource, load
 from .executors import ExecutorFactory, map_unordered
 from .report import Table, format_mean
-from .runs import Run, symbol
+from .runs import Run, plain, symbol
 from .statistics import pooled_deviation
 from .workers import Origin
 
@@ -132,7 +132,7 @@ class Search:
     def _set_choices(self) -> None:
         if not isinstance(self.choices, list | tuple):
             raise TypeError(f"choices must be a sequence of values, but got {describe(self.choices)}")
-        choices = tuple(_hashable(value) for value in self.choices)
+        choices = tuple(plain(value) for value in self.choices)
         if len(choices) < 2 or any(value in choices[:place] for place, value in enumerate(choices)):
             raise ValueError(f"choices must be at least two different values, but got {describe(self.choices)}")
         for name, value in (("choices", choices), ("n_rounds", 1), ("n_samples", len(choices))):
@@ -184,7 +184,7 @@ class Search:
         measurements = list(measurements)
         done = {measurement.key for measurement in measurements}
         runs = self.runs(round_, measurements)
-        return [run for run in runs if (round_, _hashable(getattr(run, self.field)), run.seed) not in done]
+        return [run for run in runs if (round_, getattr(run, self.field), run.seed) not in done]
 
     def is_complete(self, measurements: Iterable[Measurement]) -> bool:
         """bool: whether every run of every round is among the measurements."""
@@ -254,7 +254,7 @@ class Measurement:
 
     def __post_init__(self) -> None:
         check_integer("round", self.round, 0)
-        object.__setattr__(self, "value", _hashable(self.value))
+        object.__setattr__(self, "value", plain(self.value))
         if isinstance(self.value, int | float):
             check_real("value", float(self.value), 0)
         check_integer("seed", self.seed, 0)
@@ -296,10 +296,6 @@ def format_value(value: Value) -> str:
     ('0.00312', '1000', '(100, 50)', 'adamw')
     """
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _order(value: Value) -> tuple[float, str]:

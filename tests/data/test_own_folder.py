@@ -133,6 +133,19 @@ def test_damaged_files_and_missing_folders_are_told_in_a_sentence(write, tmp_pat
         load_npy(write(ARRAYS, validation_images=IMAGES[:4], validation_labels=LABELS[:4]), validation_size=3)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    pipe = tmp_path / "images.npy"
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDWR)
+    try:
+        os.write(handle, bytes(1000))  # so that nothing waits if the pipe is read
+        with pytest.raises(ValueError, match=f"^path must hold .npy files, but {pipe} is not a regular file$"):
+            load_npy(tmp_path)
+    finally:
+        os.close(handle)
+
+
 def test_mapped_images_may_be_larger_than_memory(write, monkeypatch):
     data = load_npy(write({"images": np.zeros((20_000, 3, 16, 16), np.uint8), "labels": np.arange(20_000) % 2}))
     monkeypatch.setattr(_checks, "available_memory", lambda: 5_000_000)

@@ -540,6 +540,69 @@ def test_calling_run_all_again_continues(tmp_path, data, monkeypatch):
         list(run_all([dataclasses.replace(TINY, l2=0.3)], data, folder=folder, progress=False))
 
 
+@pytest.mark.parametrize(
+    "given, value",
+    [
+        ({"n_hidden": [5, 4]}, (5, 4)),
+        ({"n_hidden": np.array([5, 4])}, (5, 4)),
+        ({"n_filters": np.int64(3)}, 3),
+        ({"l2": np.float32(0.1)}, float(np.float32(0.1))),
+        ({"flip": np.True_}, True),
+        ({"dtype": np.float64}, "float64"),
+        ({"seed": np.uint8(3)}, 3),
+    ],
+    ids=str,
+)
+def test_settings_that_numpy_made_are_saved_and_resumed(given, value, data, tmp_path, monkeypatch):
+    run = dataclasses.replace(TINY, **given)
+    (name,) = given
+    assert getattr(run, name) == value and type(getattr(run, name)) is type(value)
+    assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == pickle.loads(pickle.dumps(run)) == run
+    (first,) = run_all([run], data, folder=tmp_path, progress=False)
+    monkeypatch.setattr(cyconv.CyclicTrainer, "fit", None)  # is not called again
+    (again,) = run_all([dataclasses.replace(TINY, **{name: value})], data, folder=tmp_path, progress=False)
+    assert same(first, again)
+
+
+def test_numbers_of_other_precision_have_names_of_their_own():
+    assert Run(l2=np.float32(0.1)).name != Run(l2=0.1).name
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"l2": -1}, "l2 must be a number at least 0"),
+        ({"filter_size": 3}, "filter_size must divide"),
+        ({"seed": "../x"}, "seed must be an integer"),
+        ({"seed": 2**64}, "seed must be an integer"),
+        ({"n_hidden": {3}}, "n_hidden must be an integer"),
+        ({"log_every": 0}, "log_every must be an integer"),
+    ],
+)
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor])
+def test_every_run_is_checked_before_the_first_is_trained(wrong, sentence, executor, data, tmp_path):
+    runs = [TINY, dataclasses.replace(TINY, **{"seed": 1, **wrong})]
+    with pytest.raises((TypeError, ValueError), match=f"^{sentence}"):
+        run_all(runs, data, executor, folder=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ({"runs": None}, "runs must be an iterable of Run, but got None"),
+        ({"runs": TINY}, "runs must be an iterable of Run, but got"),
+        ({"threads": 0}, "threads must be an integer"),
+        ({"resume": "no"}, "resume must be True or False"),
+        ({"executor": "thread"}, "executor must be one of"),
+        ({"folder": os.devnull}, f"folder must be a folder that can be written, but {os.devnull} cannot: File exists"),
+    ],
+)
+def test_a_wrong_argument_of_run_all_is_named(arguments, sentence, data):
+    with pytest.raises((TypeError, ValueError, OSError), match=f"^{sentence}"):
+        run_all(**{"runs": [TINY], "data": data, "progress": False, **arguments})
+
+
 def test_a_bar_counts_the_runs(data, capsys):
     list(run_all(over_seeds([TINY], 2), data, progress=True))
     bars = capsys.readouterr().err
@@ -562,7 +625,7 @@ def test_any_executor_is_taken(data):
     assert len(list(run_all(runs, data, "serial", progress=False))) == 2
     with pytest.raises(TypeError, match="^executor must be a concurrent"):
         run_all(runs, data, 3)
-    with pytest.raises(ValueError, match="^kind must be one of"):
+    with pytest.raises(ValueError, match="^executor must be one of"):
         run_all(runs, data, "threads")
     with pytest.raises(ValueError, match="^n_workers must be None with"):
         run_all(runs, data, pool, n_workers=2)
@@ -619,7 +682,7 @@ def test_a_worker_checks_its_version_its_folder_and_its_threads(tmp_path, data, 
 
 
 def test_workers_with_other_data_are_noticed(data):
-    sets = iter([data, cyconv.make_shapes(200, 60, 81)])
+    sets = iter([data, data, cyconv.make_shapes(200, 60, 81)])
 
     class Source(DataSource):
         def load(self):

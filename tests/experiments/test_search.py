@@ -435,3 +435,12 @@ def test_searches_of_other_kinds_refuse_bad_settings(settings, sentence):
 
 def test_a_search_of_before_is_described_as_before():
     assert set(SEARCH.to_dict()) == {"run", "low", "high", "n_rounds", "n_samples", "n_seeds", "seed", "field"}
+
+
+def test_choices_that_numpy_made_are_recorded_and_resumed(tmp_path):
+    values = [np.array([4, 3]), np.int64(5)]
+    chosen = Search(TINY, n_seeds=1, field="n_hidden", choices=values)
+    assert chosen.choices == ((4, 3), 5)
+    splits = describe_splits(SOURCE)
+    list(run_search(chosen, SOURCE, Journal(tmp_path / "search.json", chosen, splits)))
+    assert chosen.is_complete(Journal(tmp_path / "search.json", chosen, splits, resume=True).measurements)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..._tables import Table
+from ..._tables import Table, as_markdown
 from ..._typing import JsonDict
 from ...datasets import Dataset
 from ...schedules import Schedule
@@ -45,9 +45,9 @@ class Document:
 
     def markdown(self) -> str:
         """The report in Markdown; pictures are files beside it."""
-        blocks = [f"# {self.title}", *(f"**{remark}**" for remark in self.remarks)]
+        blocks = [f"# {as_markdown(self.title)}", *(f"**{as_markdown(remark)}**" for remark in self.remarks)]
         for heading, part in self.parts:
-            blocks += [f"## {heading}"] * bool(heading) + [_markdown(block) for block in part]
+            blocks += [f"## {as_markdown(heading)}"] * bool(heading) + [_markdown(block) for block in part]
         return "\n\n".join(blocks) + "\n"
 
     def html(self) -> str:
@@ -59,10 +59,10 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Table):
         return block.markdown()
     if isinstance(block, Picture):
-        caption = block.caption.replace("[", "\\[").replace("]", "\\]")
+        caption = as_markdown(block.caption).replace("[", "\\[").replace("]", "\\]")
         link = f"[{caption}]({block.name})"
         return link if block.name.endswith(".pdf") else f"!{link}"  # Markdown shows no PDF
-    return block
+    return as_markdown(block)
 
 
 def report_document(
