@@ -207,6 +207,12 @@ def test_a_wide_table_is_split_to_fit_the_terminal_and_no_cell_is_lost(monkeypat
     assert max(map(len, table.text().splitlines())) <= 80  # without a terminal
 
 
+def test_a_table_that_just_fits_is_not_split():
+    table = report.Table(["a", "b", "c"], [["1", "2", "3"]])
+    assert table.text(width=7).splitlines()[0] == "a  b  c"
+    assert table.text(width=6).splitlines()[0] == "a  b"
+
+
 def test_no_name_is_a_tag_or_a_line_of_its_own_in_markdown():
     name = "<script>alert(1)</script>\n# heading"
     table = report.Table([name, "n"], [[name, name]])
