@@ -34,7 +34,7 @@ cdef void write_back(const Plan* plan, idx n, idx first, const real* scratch, re
 cdef void phase_one(const Plan* plan, const Batch* batch, const real* params, const long long* order, idx block,
                     PrefetchQueue* queue, real* buffer, real* scratch) noexcept nogil:
     """one block of the batch, forward and back, while the images in the queue are prefetched"""
-    cdef idx first = block*plan.block, n = min(plan.block, batch.size - block*plan.block), l, b
+    cdef idx first = block_start(plan, batch, block), n = block_start(plan, batch, block + 1) - first, l, b
     cdef idx top = plan.n_dense
     cdef const Branch* branch
     cdef ConvShape convolution

@@ -39,7 +39,9 @@ cdef struct Task:       # a row of the task table
 
 cdef struct Plan:
     # offsets count elements from the start of the workspace, of a buffer in it, or of a thread's scratch
-    idx n_branches, n_dense, n_classes, n_tasks, block
+    idx n_branches, n_dense, n_classes, n_tasks
+    idx block                           # images of a block, at most
+    idx n_blocks                        # of a batch, in training
     Branch[MAX_BRANCHES] branch
     Dense[MAX_DENSE] dense
     idx[MAX_DENSE + 1] ld               # row length of each layer's output
@@ -68,6 +70,11 @@ cdef struct Batch:
     void* workspace                     # where the branches' tables are
     const void* data                    # the images, whichever they are, for the prefetch queue
     idx image_bytes, bytes_per_step
+
+
+cdef inline idx block_start(const Plan* plan, const Batch* batch, idx block) noexcept nogil:
+    """the first image of a block of the training step: blocks have as many images as each other, or one more"""
+    return block*batch.size//plan.n_blocks
 
 
 cdef inline real* layer_rows(const Plan* plan, const idx* offsets, real* base, idx i, idx row) noexcept nogil:
@@ -130,6 +137,7 @@ cdef Plan read_plan(dict description) except *:
     plan.n_classes = description["n_classes"]
     plan.n_tasks = description["n_tasks"]
     plan.block = description["block"]
+    plan.n_blocks = description["n_blocks"]
     for i, values in enumerate(description["branches"]):
         branch = values
         plan.branch[i] = branch

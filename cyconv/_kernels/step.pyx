@@ -66,7 +66,7 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const UpdateRule* rule
                     real* params, real* state, real* buffer, real* scratch) noexcept nogil:
     """one tile of the parameters, over the whole batch"""
     cdef const Task* task = &tasks[t]
-    cdef idx l = task.layer, n_blocks = (batch.size + plan.block - 1)//plan.block, partial_size, weight, j, b
+    cdef idx l = task.layer, partial_size, weight, j, b
     cdef const Dense* dense
     cdef const Branch* branch
     cdef real* sums = scratch + plan.z
@@ -102,13 +102,13 @@ cdef void phase_two(const Plan* plan, const Batch* batch, const UpdateRule* rule
         apply_bias(rule, branch.n_filters, sums, params + branch.bias, state + branch.bias)
     elif task.kind == FILTER_ROW:
         weight = branch.weight + task.begin*branch.n_values
-        step_filter(rule, n_blocks, partial_size, branch.n_values,
+        step_filter(rule, plan.n_blocks, partial_size, branch.n_values,
                     buffer + branch.partials + task.begin*branch.n_values, params + weight, state + weight,
                     batch.squares + t)
     else:
         for j in range(branch.n_filters):
             sums[j] = 0
-        for b in range(n_blocks):
+        for b in range(plan.n_blocks):
             for j in range(branch.n_filters):
                 sums[j] += buffer[branch.partials + b*partial_size + branch.n_filters*branch.n_values + j]
         apply_bias(rule, branch.n_filters, sums, params + branch.bias, state + branch.bias)

@@ -47,26 +47,27 @@ cdef inline real* buffer_of(const Plan* plan, const RunParameters* run, idx step
 
 
 cdef void run_block(const Plan* plan, const Batch* batch, const RunParameters* run, const real* params, idx step,
-                    idx block, idx n_blocks, idx per_thread, real* workspace, int thread) noexcept nogil:
+                    idx block, idx per_thread, real* workspace, int thread) noexcept nogil:
     """an iteration of phase one; the one behind the blocks adds the penalty to the cost of the update before"""
     cdef const long long* order = run.order + step*batch.size
-    cdef idx next_block = block + 1, n = 0, i
+    cdef idx next_block = block + 1, next_first, n = 0, i
     cdef double squares = 0
     cdef Batch own
     cdef PrefetchQueue queue
-    if block == n_blocks:
+    if block == plan.n_blocks:
         if step > 0 and run.settings.l2 > 0:
             for i in range(plan.n_tasks):
                 squares += batch.squares[i]
             run.costs[step - 1] += run.settings.l2*squares
         return
     own = batch_of(batch, run, step)
-    if next_block >= n_blocks or next_block % per_thread == 0:      # this thread's first block of the next update
+    if next_block >= plan.n_blocks or next_block % per_thread == 0:      # this thread's first block of the next update
         next_block = block//per_thread*per_thread
+    next_first = block_start(plan, batch, next_block)
     if next_block > block or step + 1 < run.n_steps:
-        n = min(plan.block, batch.size - next_block*plan.block)
+        n = block_start(plan, batch, next_block + 1) - next_first
     begin_prefetch(&queue, batch.data, batch.image_bytes, batch.bytes_per_step,
-                   order + next_block*plan.block + (0 if next_block > block else batch.size), 0, n)
+                   order + next_first + (0 if next_block > block else batch.size), 0, n)
     phase_one(plan, &own, params, order, block, &queue, buffer_of(plan, run, step, workspace),
               workspace + plan.scratch + thread*plan.scratch_size)
 
@@ -96,14 +97,14 @@ cdef void run_task(const Plan* plan, const Batch* batch, const RunParameters* ru
 cdef void run_thread(const Plan* plan, const Batch* batch, const RunParameters* run, const Task* tasks, real* params,
                      real* state, real* workspace, int thread, int n_threads, Barrier* barrier) noexcept nogil:
     """all updates, as one of n_threads: its blocks and its tasks"""
-    cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block, per_thread = (n_blocks + n_threads - 1)//n_threads
+    cdef idx per_thread = (plan.n_blocks + n_threads - 1)//n_threads
     cdef UpdateRule rule
     cdef idx s, b, t
     for s in range(run.n_steps):
-        for b in range(thread*per_thread, min((thread + 1)*per_thread, n_blocks)):
-            run_block(plan, batch, run, params, s, b, n_blocks, per_thread, workspace, thread)
+        for b in range(thread*per_thread, min((thread + 1)*per_thread, plan.n_blocks)):
+            run_block(plan, batch, run, params, s, b, per_thread, workspace, thread)
         if thread == n_threads - 1:
-            run_block(plan, batch, run, params, s, n_blocks, n_blocks, per_thread, workspace, thread)
+            run_block(plan, batch, run, params, s, plan.n_blocks, per_thread, workspace, thread)
         wait(barrier, n_threads)
         rule = update_rule(&run.optimizer, run.learning_rates[s], run.n_updates + s, plan.thread_local)
         t = thread
@@ -116,7 +117,6 @@ cdef void run_thread(const Plan* plan, const Batch* batch, const RunParameters* 
 cdef double run_steps(const Plan* plan, const Batch* batch, const RunParameters* run, const Task* tasks, real* params,
                       real* state, real* workspace, int n_threads, int spins) noexcept nogil:
     """how long threads slept for each other, added up, in seconds"""
-    cdef idx n_blocks = (batch.size + plan.block - 1)//plan.block
     cdef Barrier barrier
     memset(&barrier, 0, sizeof(Barrier))
     barrier.spins = spins
@@ -125,7 +125,7 @@ cdef double run_steps(const Plan* plan, const Batch* batch, const RunParameters*
     else:
         with parallel(num_threads=n_threads):
             run_thread(plan, batch, run, tasks, params, state, workspace, threadid(), team_size(), &barrier)
-    run_block(plan, batch, run, params, run.n_steps, n_blocks, n_blocks, 1, workspace, 0)
+    run_block(plan, batch, run, params, run.n_steps, plan.n_blocks, 1, workspace, 0)
     return 1e-9*barrier.asleep
 
 

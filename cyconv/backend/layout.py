@@ -31,7 +31,6 @@ from .._kernels.processor import (
     PANEL,
     PATCH_BIAS,
     PATCH_PANEL,
-    TILE_ROWS,
     UNITS_PAD,
 )
 from .._typing import FloatArray, ImageShape, Parameters, Sizes
@@ -244,22 +243,32 @@ class Layout:
             mapping[name] = np.ascontiguousarray(np.concatenate(parts, axis=-1)).reshape(self.shape(kind, i))
         return mapping
 
-    def block_size(self, batch_size: int, itemsize: int) -> int:
-        """Number of images in a block of the training step.
+    def n_blocks(self, batch_size: int, itemsize: int) -> int:
+        """Number of blocks, equal but for one image, into which a training step divides a batch.
 
-        The limit is small enough for the activations of a block to stay in
-        cache. It is higher if the weights, which every block streams, are large,
-        or if the gradient of the filters has few patches to sum over before its
-        lanes are added up. Of the sizes up to the limit, the largest one is used
-        with which the busier of two threads has hardly more work than with the
-        best one, counting the time wasted in tiles that are not full.
+        It is a multiple of eight, for up to eight threads to have equal work, or of
+        four or two where blocks would become so small that one thread is slower.
+        """
+        most = max(16, self.block_size(itemsize))
+        least = 24 if self._has_few_patches() else most // 2
+        fewest = -(-batch_size // most)
+        counts = (padded(fewest, multiple) for multiple in (8, 4, 2))
+        return next((n for n in counts if n * least <= batch_size), min(padded(fewest, 2), batch_size))
+
+    def block_size(self, itemsize: int) -> int:
+        """Number of images in a block of evaluation, which is also about the most in one of a training step.
+
+        The activations of a block should stay in cache. There are more images if the
+        weights, which every block streams, are large, or if the gradient of the
+        filters has few patches to sum over before its lanes are added up.
         """
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
-        few_patches = any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
-        limit = 10 if weight_bytes <= 2**18 and not few_patches else 25 if weight_bytes <= 2**22 else 50
-        sizes = range(min(limit, batch_size), 0, -1)
-        work = {size: -(-batch_size // (2 * size)) * (size + 0.3 * (-size % TILE_ROWS)) for size in sizes}
-        return next(size for size in sizes if work[size] <= 1.05 * min(work.values()))
+        if weight_bytes <= 2**18 and not self._has_few_patches():
+            return 10
+        return 25 if weight_bytes <= 2**22 else 50
+
+    def _has_few_patches(self) -> bool:
+        return any(branch["patch_inner"] and branch["ld_x"] == PAD for branch in self.branches)
 
     def plan(
         self,
@@ -292,11 +301,11 @@ class Layout:
         workspace : int
             Size in elements.
         """
-        block = self.block_size(batch_size, itemsize)
+        n_blocks = self.n_blocks(batch_size, itemsize)
+        block = self.block_size(itemsize) if evaluation else -(-batch_size // n_blocks)
         rows = block if evaluation else batch_size
         whole, buffer, thread = _Cursor(), _Cursor(), _Cursor()
         batch = thread if evaluation else buffer
-        n_blocks = -(-batch_size // block)
         keep_grad = not all(branch["patch_inner"] for branch in self.branches)
         act = [0 if evaluation and i == 0 else batch.take(rows * ld) for i, ld in enumerate(self.ld)]
         grad = [
@@ -335,6 +344,7 @@ class Layout:
             "n_classes": self.n_classes,
             "n_tasks": len(tasks),
             "block": block,
+            "n_blocks": n_blocks,
             "branches": branches,
             "dense": layers,
             "ld": self.ld,

@@ -17,29 +17,56 @@ def plan(filter_size, n_filters, n_hidden, batch_size, n_threads=2):
     return layout_of(filter_size, n_filters, n_hidden).plan(dispatch.kernels, batch_size, n_threads, 4)
 
 
-@pytest.mark.parametrize(
-    "batch_size, block",
-    {1: 1, 2: 1, 3: 2, 4: 2, 5: 3, 10: 5, 20: 10, 30: 5, 32: 8, 64: 8, 100: 10, 101: 9, 1000: 10}.items(),
-)
-def test_blocks_of_a_small_network(batch_size, block):
-    assert plan(4, 10, 50, batch_size)[0]["block"] == block
+def blocks(architecture, batch_size):
+    """How many images each block of a training step has."""
+    layout = plan(*architecture, batch_size)[0]
+    starts = [i * batch_size // layout["n_blocks"] for i in range(layout["n_blocks"] + 1)]
+    sizes = [end - start for start, end in zip(starts, starts[1:])]
+    assert 0 < min(sizes) <= max(sizes) == layout["block"] <= 64
+    return sizes
 
 
-@pytest.mark.parametrize(
-    "architecture, block", [((8, 40, 50), 25), ((4, 40, 50), 25), ((4, 40, 300), 25), ((4, 80, 600), 50)]
-)
-def test_larger_blocks(architecture, block):
+def most_images(sizes, n_threads):
+    """Those of the busiest of several threads, each of which takes as many neighbouring blocks."""
+    per_thread = -(-len(sizes) // n_threads)
+    return max(sum(sizes[i : i + per_thread]) for i in range(0, len(sizes), per_thread))
+
+
+ARCHITECTURES = {
+    "A1": (2, 3, 50),
+    "A2": (4, 10, 50),
+    "A3": (8, 40, 50),
+    "A4": (16, 160, 50),
+    "A2W": (4, 40, 50),
+    "A5": (4, 40, 300),
+    "large": (4, 80, 600),
+}
+
+
+@pytest.mark.parametrize("batch_size, n_threads", [(100, 2), (100, 4), (100, 8), (128, 8), (200, 8), (1000, 8)])
+@pytest.mark.parametrize("architecture", ["A1", "A2", "A4", "A2W", "A5"])
+def test_threads_have_equal_work(architecture, batch_size, n_threads):
+    """The busiest has at most 1.05 times the mean."""
+    most = most_images(blocks(ARCHITECTURES[architecture], batch_size), n_threads)
+    assert most * n_threads <= 1.05 * batch_size
+
+
+@pytest.mark.parametrize("architecture, sizes", {"A3": {25}, "large": {25}, "A5": {12, 13}, "A1": {12, 13}}.items())
+def test_larger_blocks(architecture, sizes):
     """Where there are few patches to sum over, or large weights."""
-    assert plan(*architecture, 100)[0]["block"] == block
+    assert set(blocks(ARCHITECTURES[architecture], 100)) == sizes
 
 
 @pytest.mark.parametrize("batch_size", range(1, 300, 6))
 def test_two_threads_share_each_batch_evenly(batch_size):
     """The busier one has hardly more than half of the images."""
-    for architecture in ((2, 3, 50), (8, 40, 50), (4, 80, 600)):
-        block = plan(*architecture, batch_size)[0]["block"]
-        n_blocks = -(-batch_size // block)
-        assert -(-n_blocks // 2) * block <= 1.16 * -(-batch_size // 2)
+    for architecture in ARCHITECTURES.values():
+        assert most_images(blocks(architecture, batch_size), 2) <= 1.16 * -(-batch_size // 2)
+
+
+@pytest.mark.parametrize("batch_size, n_blocks", {1: 1, 3: 2, 10: 2, 20: 2, 32: 4, 50: 4, 64: 8, 128: 8}.items())
+def test_small_batches_have_fewer_blocks(batch_size, n_blocks):
+    assert len(blocks(ARCHITECTURES["A2"], batch_size)) == n_blocks
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 100, 5000])
