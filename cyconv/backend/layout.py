@@ -246,23 +246,24 @@ class Layout:
     def n_blocks(self, batch_size: int, itemsize: int) -> int:
         """Number of blocks, equal but for one image, into which a training step divides a batch.
 
-        It is a multiple of eight, for up to eight threads to have equal work, or of
-        four or two where blocks would become so small that one thread is slower.
+        It is a multiple of eight, so that eight threads have equal work, or of four or
+        two where blocks would become so small that one thread is slower.
         """
-        most = max(16, self.block_size(itemsize))
-        least = 24 if self._has_few_patches() else most // 2
+        most = self.block_size(itemsize)
+        least = 8 if most == 10 else 12 if most == 25 and not self._has_few_patches() else most - 1
         fewest = -(-batch_size // most)
         counts = (padded(fewest, multiple) for multiple in (8, 4, 2))
         return next((n for n in counts if n * least <= batch_size), min(padded(fewest, 2), batch_size))
 
     def block_size(self, itemsize: int) -> int:
-        """Number of images in a block of evaluation, which is also about the most in one of a training step.
+        """Number of images in a block of evaluation, and at most in one of a training step.
 
         The activations of a block should stay in cache. There are more images if the
         weights, which every block streams, are large, or if the gradient of the
         filters has few patches to sum over before its lanes are added up.
         """
         weight_bytes = itemsize * sum(dense["n_units"] * dense["ld_w"] for dense in self.dense)
+        weight_bytes += itemsize * sum(b["n_filters"] * b["ld_x"] for b in self.branches if not b["patch_inner"])
         if weight_bytes <= 2**18 and not self._has_few_patches():
             return 10
         return 25 if weight_bytes <= 2**22 else 50
