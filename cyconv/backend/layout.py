@@ -250,7 +250,9 @@ class Layout:
         two where blocks would become so small that one thread is slower.
         """
         most = self.block_size(itemsize)
-        least = 8 if most == 10 else 12 if most == 25 and not self._has_few_patches() else most - 1
+        least = {10: 8, 25: 12, 50: 49}[most]  # with which one thread is hardly slower than with blocks of the most
+        if self._has_few_patches():
+            least = most - 1
         fewest = -(-batch_size // most)
         counts = (padded(fewest, multiple) for multiple in (8, 4, 2))
         return next((n for n in counts if n * least <= batch_size), min(padded(fewest, 2), batch_size))
