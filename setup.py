@@ -47,6 +47,8 @@ FAST = [
     ["-fno-ipa-cp-clone"],
     # Allocate registers for a function as a whole: by loops, the update's tile keeps its inputs on the stack.
     ["-fira-region=one"],
+    # On arm64, gcc would move a tile's loads far ahead of their use, and run out of registers.
+    ["-fno-schedule-insns"],
     ["-DCYTHON_INLINE=inline __attribute__((always_inline))"],
 ]
 SLOW = [["-O1"], ["-g"], ["-UNDEBUG"], ["-fno-omit-frame-pointer"]]
@@ -184,8 +186,9 @@ class BuildKernels(build_ext):
         return True
 
 
-setup(
-    ext_modules=[extension(name) for name in ("processor", *INSTRUCTION_SETS)],
-    cmdclass={"build_ext": BuildKernels},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
-)
+if __name__ == "__main__":
+    setup(
+        ext_modules=[extension(name) for name in ("processor", *INSTRUCTION_SETS)],
+        cmdclass={"build_ext": BuildKernels},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
+    )

@@ -66,7 +66,7 @@ cdef inline void conv_images(bint few, int vectors, const ConvShape* shape, cons
                              const real* x, real* h, PrefetchQueue* queue) noexcept nogil:
     cdef int lanes = lanes_of(weight)
     cdef idx image = 0, p, x_size = shape.x_size, ld_x = shape.ld_x, ld_h = shape.ld_h
-    if ld_x == lanes:       # a tile spans several images
+    if lanes == PAD and ld_x == lanes:      # a tile spans several images; rows of fewer lanes are never so short
         while image + vectors <= shape.n_images:
             conv_column(few, vectors, shape, weight, bias, x + image*x_size, x_size, h + image*ld_h, ld_h, queue)
             image += vectors

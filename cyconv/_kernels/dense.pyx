@@ -80,7 +80,7 @@ cdef inline void dense_column(const Chunk* part, idx n_units, const real* a, con
         dense_tile(3, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
     elif dot_rows > 2 and rest == 2:
         dense_tile(2, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
-    elif rest == 1:
+    elif dot_rows > 1 and rest == 1:
         dense_tile(1, part, n_units, a + i*ld_a, w, c + i*ld_c, z + i*ROWS*lanes)
 
 
@@ -160,9 +160,16 @@ cdef void transposed_forward(const DenseShape* shape, const real* a, const real*
 
 
 cdef inline void mask_row(idx n, const real* a, real scale, real* da) noexcept nogil:
-    cdef idx k
-    for k in range(n):
-        da[k] = relu_backward(a[k], scale*da[k])
+    """n is a whole number of vectors: so the compiler needs no loop for a rest, whose branches are unpredictable"""
+    cdef real line[MAX_LANES]
+    cdef int lane, lanes = lanes_of(a)
+    cdef idx k = 0
+    while k < n:
+        for lane in range(lanes):
+            line[lane] = relu_backward(a[k + lane], scale*da[k + lane])
+        for lane in range(lanes):
+            da[k + lane] = line[lane]
+        k += lanes
 
 
 cdef void dense_backward_input(const DenseShape* shape, const real* dc, const real* w, bint skips, bint masked,

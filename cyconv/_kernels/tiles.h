@@ -87,15 +87,17 @@
 
 #define CY_INLINE static inline __attribute__((always_inline))
 #define CY_UNROLL _Pragma("GCC unroll 32")
-/* An operand is in a register from here on, a pointer is not computed anew. On 32 wide registers GCC does well alone. */
-#if defined(__AVX512F__)
-  #define CY_HOLD(x) ((void)0)
-#elif defined(__SSE2__)
+/* An operand is in a register from here on (CY_HOLD), and until there (CY_USED): else GCC writes a sum over an operand
+   at its last use, and copies the sum back. On 32 wide registers it does well alone. */
+#if defined(__SSE2__) && !defined(__AVX512F__)
   #define CY_HOLD(x) __asm__("" : "+x"(x))
+  #define CY_USED(x) __asm__("" : : "x"(x))
 #elif defined(__aarch64__)
   #define CY_HOLD(x) __asm__("" : "+w"(x))
+  #define CY_USED(x) __asm__("" : : "w"(x))
 #else
   #define CY_HOLD(x) ((void)0)
+  #define CY_USED(x) ((void)0)
 #endif
 #if defined(__AVX512F__) || defined(__aarch64__)
   #define CY_CHAINS 20                  /* of the probe: as many as keep the multiply-add units busy */
@@ -115,7 +117,11 @@ struct cy_products {                    /* what sparse adds up */
 #define CY_REAL float
 #define CY_LANES CY_LANES_FLOAT
 #define CY_(name) cy_##name##_float
+#define CY_ARM_ADD(t, x, y) vfmaq_laneq_f32((float32x4_t)(t), (float32x4_t)(y), (float32x4_t)(x), 0)
+#define CY_ARM_LOAD "ldr %s0, %1"
 #include "tiles_of.h"
+#undef CY_ARM_ADD
+#undef CY_ARM_LOAD
 #undef CY_REAL
 #undef CY_LANES
 #undef CY_
@@ -123,7 +129,11 @@ struct cy_products {                    /* what sparse adds up */
 #define CY_REAL double
 #define CY_LANES 8
 #define CY_(name) cy_##name##_double
+#define CY_ARM_ADD(t, x, y) vfmaq_laneq_f64((float64x2_t)(t), (float64x2_t)(y), (float64x2_t)(x), 0)
+#define CY_ARM_LOAD "ldr %d0, %1"
 #include "tiles_of.h"
+#undef CY_ARM_ADD
+#undef CY_ARM_LOAD
 #undef CY_REAL
 #undef CY_LANES
 #undef CY_

@@ -7,7 +7,22 @@ typedef CY_REAL CY_(part) __attribute__((vector_size(CY_BYTES), aligned(sizeof(C
 
 CY_INLINE CY_(part) CY_(load)(const CY_REAL *p) { return *(const CY_(part) *)p; }
 CY_INLINE void CY_(store)(CY_REAL *p, CY_(part) x) { *(CY_(part) *)p = x; }
-CY_INLINE CY_(part) CY_(every)(CY_REAL x) { return x - (CY_(part)){0}; }
+
+/* A scalar for products with vectors. Arm multiplies by one lane of a register: to copy it to all would take the place of
+   a multiply-add. */
+#if defined(__aarch64__)
+CY_INLINE CY_(part) CY_(scalar)(const CY_REAL *p)
+{
+  CY_(part) x;
+  __asm__(CY_ARM_LOAD : "=w"(x) : "m"(*p));
+  return x;
+}
+CY_INLINE CY_(part) CY_(add)(CY_(part) t, CY_(part) x, CY_(part) y)
+{ return (CY_(part))CY_ARM_ADD(t, x, y); }
+#else
+CY_INLINE CY_(part) CY_(scalar)(const CY_REAL *p) { return *p - (CY_(part)){0}; }
+CY_INLINE CY_(part) CY_(add)(CY_(part) t, CY_(part) x, CY_(part) y) { return t + x*y; }
+#endif
 
 CY_INLINE void CY_(outer)(const int rows, const int vectors, ptrdiff_t n, const CY_REAL *a, ptrdiff_t a_row,
                           const CY_REAL *b, ptrdiff_t b_v, ptrdiff_t b_k, const char *ahead, ptrdiff_t ahead_step,
@@ -28,11 +43,14 @@ CY_INLINE void CY_(outer)(const int rows, const int vectors, ptrdiff_t n, const 
         CY_HOLD(y[v][s]);
       }
     CY_UNROLL for (int i = 0; i < rows; i++) {
-      CY_(part) x = CY_(every)(*(i < 3 ? a + i*a_row : a3 + (i - 3)*a_row));
+      CY_(part) x = CY_(scalar)(i < 3 ? a + i*a_row : a3 + (i - 3)*a_row);
       CY_HOLD(x);
       CY_UNROLL for (int v = 0; v < vectors; v++)
-        CY_UNROLL for (int s = 0; s < CY_PARTS; s++) t[i][v][s] += x*y[v][s];
+        CY_UNROLL for (int s = 0; s < CY_PARTS; s++) t[i][v][s] = CY_(add)(t[i][v][s], x, y[v][s]);
+      CY_USED(x);
     }
+    CY_UNROLL for (int v = 0; v < vectors; v++)
+      CY_UNROLL for (int s = 0; s < CY_PARTS; s++) CY_USED(y[v][s]);
     a++, a3++, b += b_k;
     CY_POINTER(a);
     CY_POINTER(b);
@@ -99,7 +117,9 @@ CY_INLINE void CY_(filters)(const int rows, const int columns, ptrdiff_t n_image
           CY_(part) w = CY_(load)((i < 3 ? gi + i*ld : g3 + (i - 3)*ld) + s*CY_PART);
           CY_HOLD(w);
           CY_UNROLL for (int j = 0; j < columns; j++) t[i][j][s] += w*y[j];
+          CY_USED(w);
         }
+        CY_UNROLL for (int j = 0; j < columns; j++) CY_USED(y[j]);
       }
       gi += CY_LANES, g3 += CY_LANES, xi += CY_LANES;
       CY_POINTER(gi);
@@ -129,13 +149,13 @@ CY_INLINE void CY_(sparse)(const int groups, const int each, const struct cy_pro
     while (bits) {
       const ptrdiff_t q = __builtin_ctzll(bits);
       const CY_REAL *row = b + q*ld_b;
-      const CY_(part) x = CY_(every)(a[q*a_q]);
+      const CY_(part) x = CY_(scalar)(a + q*a_q);
       bits &= bits - 1;
       CY_POINTER(row);
       CY_UNROLL for (int g = 0; g < groups; g++)
         CY_UNROLL for (int v = 0; v < each; v++)
           CY_UNROLL for (int s = 0; s < CY_PARTS; s++)
-            t[g][v][s] += x*CY_(load)(row + (g*each + v)*CY_LANES + s*CY_PART);
+            t[g][v][s] = CY_(add)(t[g][v][s], x, CY_(load)(row + (g*each + v)*CY_LANES + s*CY_PART));
     }
     CY_UNROLL for (int g = 0; g < groups; g++)
       CY_UNROLL for (int v = 0; v < each; v++)
