@@ -29,7 +29,7 @@ MARCH = {
     # Tuned for a processor that gcc 12 knows to have 512-bit units: without it the tiles spill registers.
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mtune=icelake-server"],
 }
-INSTRUCTION_SETS = ("baseline", "avx2", "avx512") if X86_64 and os.name == "posix" else ("baseline",)
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512") if X86_64 else ("baseline",)
 
 # No flag here lets the compiler assume that NaN and infinity do not occur, or reorder sums.
 FAST = [
@@ -128,7 +128,7 @@ class BuildKernels(build_ext):
         flags = {}
         for module in self.extensions:
             name = module.name.rpartition(".")[2]
-            flags[name] = common + MARCH.get(name, [])
+            flags[name] = common + [spelled.format(flag) for flag in MARCH.get(name, [])]
             module.extra_compile_args = flags[name] + openmp
             module.extra_link_args = openmp_link + sanitize
         for module in self.extensions:

@@ -29,7 +29,7 @@ TARGETS = {  # Zig's name: instruction sets, and the instructions that multiply 
     "aarch64-macos": (("baseline",), r"\bfml[as]\s+v\d+\.(4s|2d)|\bfml[as]\.(4s|2d)"),
     "x86_64-macos": (("baseline", "avx2", "avx512"), r"\bv?(mul|add|fn?m\w*)p[sd]\b"),
     "x86_64-linux-musl": (("baseline",), r"\bv?(mul|add|fn?m\w*)p[sd]\b"),
-    "x86_64-windows-gnu": (("baseline",), r"\bv?(mul|add|fn?m\w*)p[sd]\b"),
+    "x86_64-windows-gnu": (("baseline", "avx2", "avx512"), r"\bv?(mul|add|fn?m\w*)p[sd]\b"),
 }
 FEWEST = 1000  # vector instructions; a build whose tiles stay scalar has some dozens
 

@@ -28,13 +28,21 @@ cdef extern from *:
     #else
       static int cy_bound_processors(void) { return 0; }
     #endif
-    #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-      static int cy_has_avx2(void)
-      { __builtin_cpu_init(); return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-      static int cy_has_avx512(void)
-      { return cy_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-            && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
-            && __builtin_cpu_supports("avx512vl"); }
+    #if defined(__x86_64__)
+      /* In Intel's and AMD's own terms, since clang-cl has no __builtin_cpu_supports. */
+      #include <cpuid.h>
+      static int cy_has(unsigned registers, unsigned leaf7)     /* that the system saves; features, with AVX and FMA */
+      {
+        unsigned a, b, c, d, saved;
+        const unsigned needed = 1u << 12 | 1u << 27 | 1u << 28;             /* FMA, OSXSAVE, AVX */
+        if (!__get_cpuid(1, &a, &b, &c, &d) || (c & needed) != needed) return 0;
+        __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+        if ((saved & registers) != registers || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+        return (b & leaf7) == leaf7;
+      }
+      static int cy_has_avx2(void) { return cy_has(0x06, 1u << 5); }        /* xmm, ymm */
+      static int cy_has_avx512(void)                                        /* and zmm; F, DQ, CD, BW, VL */
+      { return cy_has(0xE6, 1u << 5 | 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31); }
     #else
       static int cy_has_avx2(void) { return 0; }
       static int cy_has_avx512(void) { return 0; }

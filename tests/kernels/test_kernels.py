@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import platform
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from builds import INSTRUCTION_SETS
 from kernel_arguments import NAMES, draw_arguments
 
 from cyconv import Augmentation, _kernels, reference
+from cyconv._kernels import processor
 from cyconv.backend import ops
 
 TOLERANCE = {"float32": 5e-6, "float64": 1e-14}
@@ -326,3 +329,17 @@ def test_targets_given_as_probabilities_take_no_smoothing():
         ops.softmax_cross_entropy_forward(np.zeros((2, 3)), targets, 0.1)
     with pytest.raises(ValueError, match="^label_smoothing"):
         ops.softmax_cross_entropy_backward(targets, targets, 0.1)
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not Path("/proc/cpuinfo").is_file(),
+    reason="Linux tells what x86-64 processors have",
+)
+def test_the_processor_has_the_instruction_sets_that_linux_tells():
+    flags = set(re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    expected = ["baseline"]
+    if {"avx2", "fma"} <= flags:
+        expected.insert(0, "avx2")
+        if {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"} <= flags:
+            expected.insert(0, "avx512")
+    assert processor.instruction_sets() == expected
