@@ -166,7 +166,7 @@ def in_double(function):
 
     def call(**arguments):
         floats = {
-            name: np.float64(each)
+            name: each.astype(np.float64)  # which np.float64 makes a scalar of in NumPy 1.26, if there is one element
             for name, each in arguments.items()
             if isinstance(each, np.ndarray) and each.dtype.kind == "f"
         }
