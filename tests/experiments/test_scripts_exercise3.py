@@ -63,7 +63,7 @@ def test_both_parts_write_all_documented_files(call, tmp_path):
         "part2-f8-nf40",
         "part2-f4-nf40",
     ]
-    assert [run["history"]["update_steps"][-1] for run in document["runs"]] == 4 * [300] + 3 * [700]
+    assert [run["history"]["update_steps"][-1] for run in document["runs"]] == 4 * [600] + 3 * [1400]
     for run in document["runs"]:
         assert 0 < run["test"]["accuracy"] < 1 and sum(map(sum, run["confusion"])) == 200
         stem = f"{run['run']['name']}-seed0"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-setuptools = pytest.importorskip("setuptools")
+setuptools = pytest.importorskip("setuptools", minversion="77")  # as pyproject.toml asks for
+pytest.importorskip("Cython")
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "setup.py").exists():
     pytest.skip("needs the source tree", allow_module_level=True)
