@@ -65,7 +65,7 @@ def test_both_parts_write_all_documented_files(call, tmp_path):
     ]
     assert [run["history"]["update_steps"][-1] for run in document["runs"]] == 4 * [600] + 3 * [1400]
     for run in document["runs"]:
-        assert 0 < run["test"]["accuracy"] < 1 and sum(map(sum, run["confusion"])) == 200
+        assert 0 < run["test"]["accuracy"] < 1 and sum(map(sum, run["confusion"])) == 800
         stem = f"{run['run']['name']}-seed0"
         with open(folder / f"history-{stem}.csv", newline="") as file:
             rows = list(csv.DictReader(file))
