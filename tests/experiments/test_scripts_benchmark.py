@@ -260,6 +260,7 @@ def test_pytorch_learns_and_logs_as_the_trainer_does(monkeypatch):
         batch_size=20,
         step_size=15,
         n_cycles=1,
+        l2=0.003,
         log_every=7,
         n_train_evaluated=40,
     )
