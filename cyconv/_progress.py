@@ -17,7 +17,7 @@ def is_interactive() -> bool:
 
 
 class ProgressBar:
-    """A tqdm bar, drawn as a widget in notebooks; one below another disappears at its end.
+    """A tqdm bar, drawn as a widget in notebooks.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class ProgressBar:
         self._bar: Any = None
         if shown:
             with self._dropped_on_error():
-                self._bar = _bar_class()(**{"dynamic_ncols": True, "leave": None, **options})
+                self._bar = _bar_class()(dynamic_ncols=True, **options)
 
     def __enter__(self) -> Self:
         return self
