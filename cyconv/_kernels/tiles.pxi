@@ -39,7 +39,6 @@ cdef extern from "tiles.h":
         CHAINS "CY_CHAINS"
         SPARSE_FLOAT "CY_SPARSE_FLOAT"          # vectors of a row that sparse products are added to
         SPARSE_DOUBLE "CY_SPARSE_DOUBLE"
-    void PREFETCH "CY_PREFETCH"(const void*) noexcept nogil
     void outer_float "cy_outer_float"(int, int, idx, const float*, idx, const float*, idx, idx, const char*, idx,
                                       float*) noexcept nogil
     void outer_double "cy_outer_double"(int, int, idx, const double*, idx, const double*, idx, idx, const char*, idx,
