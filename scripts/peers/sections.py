@@ -192,35 +192,47 @@ def measure_imports(options):
 
 
 def measure_busy(options):
-    """Measure cyconv's updates while up to as many other processes are busy as there are threads.
+    """Measure updates while up to as many other processes are busy as there are threads.
 
-    A turn takes five times ``--seconds``, since processes are scheduled in slices of milliseconds.
+    cyconv with every number of threads, the peers with the largest. A turn takes five times ``--seconds``, since
+    processes are scheduled in slices of milliseconds.
 
     Returns
     -------
     list of dict
-        ``network``, ``busy`` (number of other processes), ``threads``, and
+        ``peer``, ``network``, ``busy`` (number of other processes), ``threads``, and
         ``updates`` per second in every round.
     """
-    found = []
-    with Worker("cyconv", options.threads[-1]) as worker:
-        for name, shape in options.architectures:
-            case = dataclasses.asdict(Case(*shape, batch_size=options.batch_size))
-            worker.ask(
-                "prepare", key=name, case=case, n_images=options.images, seconds=options.seconds / 2, measures=["step"]
-            )
-        for n_busy in range(options.threads[-1] + 1):
+    found, most = [], options.threads[-1]
+    with contextlib.ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(name, most)) for name in _cpu_peers(options)}
+        for worker in workers.values():
+            for name, shape in options.architectures:
+                case = dataclasses.asdict(Case(*shape, batch_size=options.batch_size))
+                worker.ask(
+                    "prepare",
+                    key=name,
+                    case=case,
+                    n_images=options.images,
+                    seconds=options.seconds / 2,
+                    measures=["step"],
+                )
+        for n_busy in range(most + 1):
             _log(f"{n_busy} other busy processes")
             rows = [
-                {"network": name, "busy": n_busy, "threads": n_threads, "updates": []}
+                {"peer": peer, "network": name, "busy": n_busy, "threads": n_threads, "updates": []}
                 for name, _ in options.architectures
-                for n_threads in options.threads
+                for peer in workers
+                for n_threads in (options.threads if peer == "cyconv" else [most])
             ]
             with _busy_processes(n_busy):
                 for _ in range(options.rounds):
                     for row in rows:
-                        worker.ask("set_num_threads", n=row["threads"])
-                        row["updates"].append(1e6 / worker.ask("step", key=row["network"], seconds=5 * options.seconds))
+                        worker = workers[row["peer"]]
+                        if row["peer"] == "cyconv":
+                            worker.ask("set_num_threads", n=row["threads"])
+                        microseconds = worker.ask("step", key=row["network"], seconds=5 * options.seconds)
+                        row["updates"].append(1e6 / microseconds)
             found += rows
     return found
 

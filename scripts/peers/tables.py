@@ -183,21 +183,23 @@ def _imports(section):
 
 
 def _busy(section):
-    few, many = (choose(row["threads"] for row in section) for choose in (min, max))
-    updates = {(row["network"], row["busy"], row["threads"]): row["updates"] for row in section}
-    header = [
-        "network",
-        "busy processes",
-        *(count(n, "thread") for n in dict.fromkeys((few, many))),
-        *([f"{many} / {few}"] if few < many else []),
-    ]
+    """cyconv's updates with few and many threads, and those of the peers, side by side."""
+    measured = {(row["network"], row["busy"], row["peer"], row["threads"]): row["updates"] for row in section}
+    columns = list(dict.fromkeys((row["peer"], row["threads"]) for row in section))
+    few, many = (choose(threads for _, threads in columns) for choose in (min, max))
+    others = [column for column in columns if column[0] != "cyconv"]
+    header = ["network", "busy processes", *(f"{PEERS[peer].label}, {count(n, 'thread')}" for peer, n in columns)]
+    header += [f"{many} / {few} threads"] if few < many else []
+    header += ["speedup over the best"] if others else []
     rows = []
     by_load = sorted(section, key=lambda row: row["busy"])
-    for network, busy in dict.fromkeys((row["network"], row["busy"]) for row in by_load):
-        counts = [updates[network, busy, n] for n in dict.fromkeys((few, many))]
-        row = [network, str(busy), *map(median_and_range, counts)]
-        rows.append([*row, f"{ratio(counts[1], counts[0]):.2f}"] if few < many else row)
-    return ["## Updates per second while other processes are busy (cyconv)", format_table(header, rows, markdown=True)]
+    for key in dict.fromkeys((row["network"], row["busy"]) for row in by_load):
+        row = [key[0], str(key[1]), *(median_and_range(measured[*key, *column]) for column in columns)]
+        own = measured[*key, "cyconv", many]
+        row += [f"{ratio(own, measured[*key, 'cyconv', few]):.2f}"] if few < many else []
+        row += [f"{min(ratio(own, measured[*key, *column]) for column in others):.2f}×"] if others else []
+        rows.append(row)
+    return ["## Updates per second while other processes are busy", format_table(header, rows, markdown=True)]
 
 
 def _exercise(section):

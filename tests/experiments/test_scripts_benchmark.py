@@ -105,13 +105,28 @@ def test_updates_beside_busy_processes(monkeypatch):
 
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     options = SimpleNamespace(
-        threads=[1, 2], seconds=0.01, rounds=2, images=100, batch_size=20, architectures=[("tiny", (8, 3, (7,)))]
+        threads=[1, 2],
+        seconds=0.01,
+        rounds=2,
+        images=100,
+        batch_size=20,
+        architectures=[("tiny", (8, 3, (7,)))],
+        peers=["cyconv", "numpy"],
     )
     found = sections.measure_busy(options)
-    assert [(row["busy"], row["threads"]) for row in found] == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]
+    columns = ("cyconv", 1), ("cyconv", 2), ("numpy", 2)
+    assert [(row["busy"], row["peer"], row["threads"]) for row in found] == [
+        (n, *each) for n in range(3) for each in columns
+    ]
     assert all(len(row["updates"]) == 2 and min(row["updates"]) > 0 for row in found)
     text = tables.describe({"machine": MACHINE, "busy": found})
-    assert "busy" in text and text.count("tiny") == 3 and "2 / 1" in text
+    assert "busy" in text and text.count("tiny") == 3 and "2 / 1" in text and "speedup over the best" in text
+    for row in found:
+        row["updates"] = [{"cyconv": 60.0, "numpy": 20.0}[row["peer"]] * row["threads"]] * 2
+    text = tables.describe({"machine": MACHINE, "busy": found})
+    assert text.count(" 2.00 |") == text.count(" 3.00× |") == 3, text
+    alone = [row for row in found if row["peer"] == "cyconv"]
+    assert "speedup" not in tables.describe({"machine": MACHINE, "busy": alone})
 
 
 @pytest.mark.parametrize(
