@@ -39,6 +39,7 @@ from .network import Evaluation, Network
 from .optimizers import SGD, AdamW
 from .schedules import ConstantSchedule, CosineSchedule, CyclicSchedule, OneCycleSchedule, Schedule, WarmupSchedule
 from .trainer import CyclicTrainer, DivergenceError
+from .view_average import ViewAverage
 
 # Public modules that are imported on first access, which keeps `import cyconv` fast: attribute of cyconv, module.
 _LAZY = {
@@ -72,6 +73,7 @@ __all__ = [
     "Schedule",
     "Split",
     "TrainingEvent",
+    "ViewAverage",
     "WarmupSchedule",
     "download_cifar10",
     "find_cifar10",

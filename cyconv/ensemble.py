@@ -201,16 +201,9 @@ class Ensemble:
             If an argument has the wrong dtype, shape or range.
         """
         prepared = self._prepared(X, labels, needs_labels=True)
-        labels, probabilities = prepared[0].labels, self._mean(prepared)
-        assert labels is not None
-        tiny = np.finfo(probabilities.dtype).tiny
-        if labels.ndim == 1:
-            true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-            loss, classes = float(-np.log(np.maximum(true, tiny)).mean()), labels
-        else:
-            logarithms = np.log(np.maximum(probabilities.astype(np.float64), tiny))
-            loss, classes = float(-(labels * logarithms).sum(axis=1).mean()), labels.argmax(axis=1)
-        return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == classes)))
+        known = prepared[0].labels
+        assert known is not None
+        return evaluate_probabilities(self._mean(prepared), known)
 
     def save(self, path: StrPath) -> None:
         """Write all networks to one ``.npz`` file, atomically and without pickle.
@@ -269,3 +262,26 @@ class Ensemble:
             return cls([Network.from_arrays(each, members[str(i)]) for i, each in enumerate(architectures)])
         except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path must be a cyconv {_KIND} file, but {path} is damaged: {error}") from None
+
+
+def evaluate_probabilities(probabilities: FloatArray, labels: NDArray[np.int32] | FloatArray) -> Evaluation:
+    """Loss and accuracy of averaged probabilities, as `Ensemble.evaluate` describes them.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, (n, n_classes)
+    labels : ndarray of int32, (n,), or of float, (n, n_classes)
+        As `PreparedData.labels`.
+
+    Returns
+    -------
+    Evaluation
+    """
+    tiny = np.finfo(probabilities.dtype).tiny
+    if labels.ndim == 1:
+        true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+        loss, classes = float(-np.log(np.maximum(true, tiny)).mean()), labels
+    else:
+        logarithms = np.log(np.maximum(probabilities.astype(np.float64), tiny))
+        loss, classes = float(-(labels * logarithms).sum(axis=1).mean()), labels.argmax(axis=1)
+    return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == classes)))

@@ -124,6 +124,18 @@ class PreparedData:
         """The kernels' arguments: pixels, values, scale, offset and centre."""
         return self.pixels, self.values, self.scale, self.offset, self.centre
 
+    def normalised(self, images: slice) -> FloatArray:
+        """Some of the images, normalised."""
+        if self.pixels is None:
+            assert self.values is not None
+            return self.values[images]
+        pixels = self.pixels[images].astype(self.dtype)
+        if self.centre is not None:
+            pixels -= self.centre
+        pixels *= self.scale
+        pixels += self.offset
+        return pixels
+
     def targets(self, label_smoothing: float = 0.0) -> tuple[Any, ...]:
         """The kernels' arguments: classes, probabilities, and the smoothed probabilities of the class and others."""
         if self.labels is None or self.labels.ndim == 1:
