@@ -38,9 +38,17 @@
   #include <arm_neon.h>
 #endif
 
-/* Tile sizes fill the registers that the instruction set has: 32 (AVX-512, arm64) or 16. */
+/* Bytes of a register. */
 #if defined(__AVX512F__)
   #define CY_BYTES 64
+#elif defined(__AVX2__)
+  #define CY_BYTES 32
+#else
+  #define CY_BYTES 16
+#endif
+
+/* Tile sizes fill the registers that the instruction set has: 32 (AVX-512; arm64, where two make a vector) or 16. */
+#if defined(__AVX512F__)
   #define CY_LANES_FLOAT 16
   #define CY_ROWS 5
   #define CY_VECTORS_FLOAT 4
@@ -50,19 +58,7 @@
   #define CY_DOT_ROWS_DOUBLE 5
   #define CY_SPARSE_FLOAT 10
   #define CY_SPARSE_DOUBLE 10
-#elif defined(__AVX2__)
-  #define CY_BYTES 32
-  #define CY_LANES_FLOAT 8
-  #define CY_ROWS 5
-  #define CY_VECTORS_FLOAT 2
-  #define CY_VECTORS_FEW 3
-  #define CY_VECTORS_DOUBLE 1
-  #define CY_DOT_ROWS_FLOAT 2
-  #define CY_DOT_ROWS_DOUBLE 1
-  #define CY_SPARSE_FLOAT 10
-  #define CY_SPARSE_DOUBLE 5
-#elif defined(__aarch64__)
-  #define CY_BYTES 16
+#elif defined(__AVX2__) || defined(__aarch64__)
   #define CY_LANES_FLOAT 8
   #define CY_ROWS 5
   #define CY_VECTORS_FLOAT 2
@@ -73,7 +69,6 @@
   #define CY_SPARSE_FLOAT 10
   #define CY_SPARSE_DOUBLE 5
 #else
-  #define CY_BYTES 16
   #define CY_LANES_FLOAT 8
   #define CY_ROWS 2
   #define CY_VECTORS_FLOAT 2
