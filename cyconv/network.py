@@ -168,7 +168,9 @@ class Network:
     ``x = max(0, W₁ vec(H) + b₁)`` for each hidden layer, ``p = softmax(W x + b)``.
     Weights are initialised as in He et al. (2015), from a normal distribution
     with standard deviation √(2/fan_in), and biases with zeros. Each initial
-    value depends only on the seed and its position.
+    value depends only on the seed and its position, so that networks of
+    different architectures with one seed share the beginnings of their
+    weights: as samples they are not quite independent.
 
     Parameters
     ----------

@@ -232,8 +232,8 @@ def write_results(found, configuration, data, folder, complete):
     header, versions = report.results_header(configuration, complete), peers.versions(LABELS)
     introduction = (
         "Times are medians (lowest–highest) over rounds or seeds; ratios are medians of the ratios within a round or "
-        "seed. The time of a whole run is that from the first update to the last. A difference in time counts as "
-        "noise if the ratios lie on both sides of 1."
+        "seed. The time of a whole run is that from the first update to the last. Accuracies are mean ± "
+        f"standard deviation. {report.comparison_rule()}"
     )
     document = {
         **header,

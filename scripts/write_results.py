@@ -19,10 +19,8 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from cyconv.experiments import cli, report, search
-from cyconv.experiments.commands import lr_range, verify_gradients
+from cyconv.experiments import cli, report, search, statistics
+from cyconv.experiments.commands import exercise4, lr_range, push_accuracy, search_l2, verify_gradients
 from cyconv.experiments.output_folder import RESULTS
 from cyconv.experiments.usage import UsageError, usage
 
@@ -39,12 +37,22 @@ from those on the original files.
 
 Numbers are mean ± standard deviation over runs that differ in their seed, which decides the initial weights, the order
 of the images, augmentation and dropout. They are those after the last update; where test accuracies are told, the test
-images were read once, at the end of each run. {report.NOISE_RULE}
+images were read once, at the end of each run.
+
+{report.COMPARISON_RULE}
+
+Runs of different architectures with one seed share the beginnings of their weights and the order of the images, so
+that their accuracies may rise and fall together: Welch's test, which takes them as independent, is then too cautious,
+but not wrong.
+
+The test images are a sample as well: by that alone an accuracy has a binomial standard error, √(p(1 − p)/n), of
+{report.standard_errors([0.5, 0.75], 10_000)} points at 75 to 50 % on 10,000 images. It applies to
+all rows of a table alike, and is not contained in their intervals.
 """
 PICTURE = "part2-cycles.png"  # in README.md
 CONFIGURATION = ("script", "protocol", "data", "search", "range_test")
-#: What is not published, at whatever depth: curves, settings of single runs, times.
-LEFT_OUT = {"runs", "training_time", "updates_per_second", "convolution_milliseconds", "class_names"}
+#: What is not published, at whatever depth: curves, settings of single runs, times, and what the page works out itself.
+LEFT_OUT = {"runs", "training_time", "updates_per_second", "convolution_milliseconds", "class_names", "comparisons"}
 #: Options that decide no number, and how many values each has.
 NOT_TOLD = {"--resume": 0, "--overwrite": 0, "--output": 1, "--data": 1}
 LINE = 200  # characters of a published file
@@ -57,6 +65,8 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.check and arguments.folders:
         parser.error("--check goes without folders")
+    if not statistics.scipy_stats():
+        raise UsageError("SciPy must be installed to write the page, but it is not: pip install scipy")
     folders = [Path(folder).absolute() for folder in arguments.folders]
     documents = {folder.name: published(folder) for folder in folders}
     for name, document in documents.items():
@@ -152,62 +162,55 @@ def origin(path, document):
     data, command = document["configuration"]["data"], document["command"]
     command = " ".join(command if command[0] == "cyconv" else ["python", f"scripts/{command[0]}", *command[1:]])
     sizes = [f"{data['n_train']:,} training", f"{data['n_validation']:,} validation"]
-    if any("test_accuracy" in row for section in document.get("summary", []) for row in section["rows"]):
-        sizes.append(f"{data['n_test']:,} test")
+    rows = [row for section in document.get("summary", []) for row in section["rows"]]
+    accuracies = [value for row in rows for value in report.Summary.from_document(row).test_accuracy]
+    if accuracies:
+        errors = report.standard_errors(accuracies, data["n_test"])
+        sizes.append(f"{data['n_test']:,} test images (binomial standard error of an accuracy: {errors} points)")
+    else:
+        sizes[-1] += " images"
     return (
-        f"{data['name']}: {', '.join(sizes[:-1])} and {sizes[-1]} images. `{command}` on "
+        f"{data['name']}: {', '.join(sizes[:-1])} and {sizes[-1]}. `{command}` on "
         f"{document['date'][:10]}, {report.machine_sentence(document)} [All numbers]({PUBLISHED.name}/{path.name})."
     )
 
 
 def trained(document):
     """Tables of test accuracies."""
-    gap = document["configuration"]["script"] == "exercise4"
+    is_exercise4 = document["configuration"]["script"] == "exercise4"
     parts = []
-    for section in document["summary"]:
-        header = ["", "parameters", "runs", "test accuracy (%)", "each run (%)", "validation accuracy (%)"]
+    for held in document["summary"]:
+        make = exercise4.section if is_exercise4 else report.Section
+        section = make(held["heading"], [report.Summary.from_document(row) for row in held["rows"]], [])
+        header = ["", "parameters", "runs", "test accuracy (%)", "95 % interval (%)", "each run (%)"]
+        header += ["validation accuracy (%)", *(["validation − training loss"] if section.gap else [])]
         rows = [
             [
-                row["label"],
-                f"{row['n_parameters']:,}",
-                f"{len(row['seeds'])}",
-                report.format_mean(each(row, "test_accuracy"), scale=100),
-                report.format_each(each(row, "test_accuracy"), scale=100),
-                report.format_mean(each(row, "validation_accuracy"), scale=100),
-                *([report.format_mean(each(row, "loss_gap"), decimals=3)] if gap else []),
+                row.label,
+                f"{row.n_parameters:,}",
+                f"{len(row.seeds)}",
+                report.format_mean(row.test_accuracy, scale=100),
+                report.format_interval(row.test_accuracy, scale=100),
+                report.format_each(row.test_accuracy, scale=100),
+                report.format_mean(row.validation_accuracy, scale=100),
+                *([report.format_mean(row.loss_gap, decimals=3)] if section.gap else []),
             ]
-            for row in section["rows"]
+            for row in section.summaries
         ]
-        parts += [
-            f"### {section['heading']}",
-            report.Table(header + ["validation − training loss"] * gap, rows).markdown(),
-            section["noise"],
-            *([section["conclusion"]] if "conclusion" in section else []),
-        ]
+        parts += [f"### {section.heading}", *map(as_text, [report.Table(header, rows), *section.interpretation()])]
     return parts
 
 
 def ablated(document):
     """The table of validation accuracies with what each row lost against the first."""
-    (section,) = document["summary"]
-    first = np.mean(each(section["rows"][0], "validation_accuracy"))
-    header = ["", "parameters", "runs", "validation accuracy (%)", "points against the recipe"]
-    rows = [
-        [
-            row["label"],
-            f"{row['n_parameters']:,}",
-            f"{len(row['seeds'])}",
-            report.format_mean(each(row, "validation_accuracy"), scale=100),
-            f"{100 * (np.mean(each(row, 'validation_accuracy')) - first):+.2f}",
-        ]
-        for row in section["rows"]
-    ]
-    return [f"### {section['heading']}", report.Table(header, rows).markdown(), section["noise"]]
+    (held,) = document["summary"]
+    rows = [report.Summary.from_document(row) for row in held["rows"]]
+    section = push_accuracy.ablation_section(held["heading"], rows)
+    return [f"### {section.heading}", *map(as_text, section.body())]
 
 
-def each(row, measure):
-    """A row's values, one of each seed; none where it was not measured."""
-    return row[measure]["each"] if measure in row else []
+def as_text(block):
+    return block.markdown() if isinstance(block, report.Table) else block
 
 
 def verified(document):
@@ -238,24 +241,36 @@ def ranged(document):
         "Means are geometric; ×/÷ is the standard deviation over seeds as a factor.",
         report.Table(header, rows).markdown(),
         document["conclusion"],
-        *document["noise"],
+        *(
+            lr_range.compare_ends({network["label"]: logarithms(network[key]) for network in document["networks"]}, end)
+            for end, key in lr_range.ENDS.items()
+        ),
     ]
 
 
 def suggested(end):
     """An end of the range: over all seeds, and of each."""
-    logs = end["log10"]["each"] if end["log10"] else []
-    return lr_range.mean_and_factor(logs), ", ".join("–" if eta is None else f"{eta:.1e}" for eta in end["each"])
+    return lr_range.mean_and_factor(logarithms(end)), ", ".join(
+        "–" if eta is None else f"{eta:.1e}" for eta in end["each"]
+    )
+
+
+def logarithms(end):
+    return end["log10"]["each"] if end["log10"] else []
 
 
 def searched(document):
     """The table of validation accuracies by λ, the best first."""
     settings = search.Search.from_dict(document["configuration"]["search"])
-    measurements = [search.Measurement(**measurement, training_time=0.0) for measurement in document["measurements"]]
+    measurements = [
+        search.Measurement.from_dict({**measurement, "training_time": 0.0}, settings.field)
+        for measurement in document["measurements"]
+    ]
+    ranking = search.rank(measurements)
     return [
         f"{settings.run.label}, {report.describe_cycles(settings.run.schedule())}. The test images took no part.",
-        search.ranking_table(search.rank(measurements), settings.n_seeds).markdown(),
-        document["conclusion"],
+        search.ranking_table(ranking, settings.n_seeds, settings.field).markdown(),
+        search_l2.conclusion(ranking, settings),
     ]
 
 

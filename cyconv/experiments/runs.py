@@ -200,6 +200,11 @@ class Run:
         return f"{self.name}-seed{self.seed}"
 
     @property
+    def architecture(self) -> str:
+        """str: what the initial weights depend on beside the seed, such as ``"f=4, nf=10, nh=50"``."""
+        return ", ".join(f"{short}={getattr(self, name)}" for name, short in ABBREVIATIONS.items())
+
+    @property
     def augmentation(self) -> Augmentation | None:
         """Augmentation or None: None if no image would be changed."""
         augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)

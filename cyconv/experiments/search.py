@@ -29,9 +29,9 @@ from ..randomness import SEARCH, uniform
 from ..trainer import DivergenceError
 from .data_source import DataSource, load
 from .executors import ExecutorFactory, map_unordered
-from .report import Table, format_mean
-from .runs import Run, plain, symbol
-from .statistics import pooled_deviation
+from .report import Table, format_interval, format_mean, format_p
+from .runs import ABBREVIATIONS, Run, plain, symbol
+from .statistics import Difference, Sample, differences
 from .workers import Origin
 
 Value: TypeAlias = float | int | str | bool | tuple[int, ...] | None
@@ -569,38 +569,44 @@ def rank(measurements: Iterable[Measurement]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: (-c.mean_accuracy, c.mean_loss, _order(c.value)))
 
 
-def within_noise(ranking: Sequence[Candidate]) -> list[Candidate] | None:
-    """The candidates that are within noise of the best.
+def differences_from_best(ranking: Sequence[Candidate], field: str = "l2") -> list[Difference | None]:
+    """How much worse the other candidates are than the best, and how significantly.
 
-    Noise is two standard errors of a difference of means, 2 s √(1/n_a + 1/n_b),
-    where s is the standard deviation over seeds, pooled over all candidates
-    without a diverged run. Since the best of many is partly the best by
-    chance, even more candidates may be equally good.
+    Since the best of many is partly the best by chance, p values are corrected
+    for all pairs of candidates: at 5 %, any of those that are not
+    significantly worse may be as good. Candidates with a diverged run are left
+    out.
 
     Parameters
     ----------
     ranking : list of Candidate
         From `rank`.
+    field : str, default "l2"
+        The setting that was searched. Runs that differ only in a setting that
+        is not of the architecture began from the same weights, and are paired.
 
     Returns
     -------
-    list of Candidate or None
-        Including the best; None if no candidate has two runs.
+    list of Difference or None
+        The best minus each candidate; None for the best itself, and for those
+        that are left out.
     """
-    deviation = pooled_deviation([c.accuracies for c in ranking if not c.n_diverged])
-    if deviation is None:
-        return None
-    best = ranking[0]
-    return [
-        c
-        for c in ranking
-        if best.mean_accuracy - c.mean_accuracy
-        <= 2 * deviation * math.sqrt(1 / len(best.measurements) + 1 / len(c.measurements))
-    ]
+    architecture = field in ABBREVIATIONS
+    samples = {
+        f"{place}": Sample(
+            {m.seed: m.validation_accuracy for m in candidate.measurements},
+            f"{candidate.value}" if architecture else "",
+        )
+        for place, candidate in enumerate(ranking)
+        if not candidate.n_diverged
+    }
+    pairs = [("0", place) for place in samples if place != "0"]
+    found = {pair.second: pair for pair in differences(samples, pairs, n_comparisons=math.comb(len(samples), 2))}
+    return [found.get(f"{place}") for place in range(len(ranking))]
 
 
 def ranking_table(ranking: Sequence[Candidate], n_seeds: int, field: str = "l2") -> Table:
-    """The ranking as a table: mean ± standard deviation over seeds, the best first.
+    """The ranking as a table: mean ± standard deviation over seeds and the 95 % interval of the mean, the best first.
 
     Parameters
     ----------
@@ -614,18 +620,19 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, field: str = "l2")
     -------
     Table
     """
-    close = within_noise(ranking)
+    from_best = differences_from_best(ranking, field)
     header = [
         symbol(field),
         "round",
         "runs",
         "validation accuracy (%)",
+        "95 % interval (%)",
         "training accuracy (%)",
         "validation loss",
-        "within noise of the best",
+        "p against the best",
     ]
     rows = []
-    for candidate in ranking:
+    for candidate, difference in zip(ranking, from_best):
         done = [m for m in candidate.measurements if m.state == "complete"]
         count = f"{len(candidate.measurements)}"
         if len(candidate.measurements) < n_seeds:
@@ -638,9 +645,10 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, field: str = "l2")
                 f"{candidate.round + 1}",
                 count,
                 format_mean(candidate.accuracies, scale=100),
+                "–" if candidate.n_diverged else format_interval(candidate.accuracies, scale=100),
                 format_mean([m.training_accuracy for m in done if m.training_accuracy is not None], scale=100),
                 format_mean([m.validation_loss for m in done if m.validation_loss is not None], decimals=3),
-                "–" if close is None else "yes" if candidate in close else "no",
+                "best" if candidate is ranking[0] else format_p(difference.p_value) if difference else "–",
             ]
         )
     return Table(header, rows)

@@ -1,9 +1,17 @@
-"""Means over seeds, their deviations, and which differences between means exceed noise."""
+"""Means over runs, their 95 % intervals, and which differences between means are significant.
+
+Intervals and tests are those of `scipy.stats`. Without SciPy there are none,
+and everything else works.
+"""
+
+from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from types import ModuleType
 from typing import TypeAlias
 
 import numpy as np
@@ -13,6 +21,20 @@ from .._checks import as_array, describe
 from .._typing import JsonDict
 
 Numbers: TypeAlias = Sequence[float] | NDArray[np.floating]
+Interval: TypeAlias = tuple[float, float]
+
+CONFIDENCE = 0.95
+LEVEL = 0.05  # of significance
+
+
+def scipy_stats() -> ModuleType | None:
+    """`scipy.stats`, imported when it is first needed; None where it is not installed."""
+    try:
+        from scipy import stats
+    except ImportError:
+        return None
+    module: ModuleType = stats
+    return module
 
 
 def mean_and_deviation(values: Numbers) -> tuple[float, float | None]:
@@ -43,100 +65,220 @@ def mean_and_deviation(values: Numbers) -> tuple[float, float | None]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
 
 
-def describe_values(values: Numbers) -> JsonDict:
-    """dict: ``mean``, ``standard_deviation`` and ``each`` of at least one number, as JSON values."""
-    mean, deviation = mean_and_deviation(values)
-    return {"mean": mean, "standard_deviation": deviation, "each": [float(value) for value in values]}
-
-
-def pooled_deviation(groups: Iterable[Numbers]) -> float | None:
-    r"""Standard deviation within groups, pooled over them.
-
-    .. math:: s^2 = \sum_g (n_g - 1) s_g^2 / \sum_g (n_g - 1)
+def margin_of_error(values: Numbers) -> NDArray[np.float64] | None:
+    """Half the width of the 95 % interval of the mean over the first axis, by Student's t distribution.
 
     Parameters
     ----------
-    groups : sequence of sequence of float
+    values : array_like of float
+        One entry per run.
 
     Returns
     -------
-    float or None
-        None if no group has two values.
+    ndarray of float64 or None
+        None with fewer than two runs, and without SciPy.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    stats = scipy_stats() if len(array) > 1 else None
+    if stats is None:
+        return None
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(array) - 1)
+    with np.errstate(invalid="ignore"):  # infinite losses have no interval
+        return np.asarray(quantile * array.std(axis=0, ddof=1) / math.sqrt(len(array)))
+
+
+def confidence_interval(values: Numbers) -> Interval | None:
+    """The 95 % interval of the mean: None with fewer than two values, one that is not finite, or without SciPy.
 
     Examples
     --------
-    >>> round(pooled_deviation([[1.0, 3.0], [5.0, 7.0], [9.0]]), 6)
-    1.414214
+    >>> [round(end, 3) for end in confidence_interval([1.0, 2.0, 3.0])]
+    [-0.484, 4.484]
     """
-    arrays = [np.asarray(values, dtype=np.float64) for values in groups if len(values) > 1]
-    if not arrays:
+    margin = margin_of_error(values) if np.isfinite(values).all() else None
+    if margin is None:
         return None
-    squares = sum(float(np.square(array - array.mean()).sum()) for array in arrays)
-    return math.sqrt(squares / sum(len(array) - 1 for array in arrays))
+    mean = float(np.mean(values))
+    return mean - float(margin), mean + float(margin)
+
+
+def describe_values(values: Numbers) -> JsonDict:
+    """dict: ``mean``, ``standard_deviation``, ``interval`` and ``each`` of at least one number, as JSON values.
+
+    ``interval`` is that of the mean, at 95 %. What is not finite is None.
+    """
+    each = [float(value) if math.isfinite(value) else None for value in values]
+    mean, deviation = mean_and_deviation(values) if None not in each else (None, None)
+    interval = confidence_interval(values)
+    return {
+        "mean": mean,
+        "standard_deviation": deviation,
+        "interval": list(interval) if interval else None,
+        "each": each,
+    }
+
+
+def binomial_error(accuracy: float, n_images: int) -> float:
+    """Standard error of an accuracy, in 0..1, that was measured on this number of images.
+
+    Examples
+    --------
+    >>> binomial_error(0.5, 10_000)
+    0.005
+    """
+    return math.sqrt(accuracy * (1 - accuracy) / n_images)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was measured in the runs of one row of a table.
+
+    Attributes
+    ----------
+    by_seed : mapping of int to float
+        One value per run.
+    start : str, optional
+        What the initial weights depend on beside the seed, that is, the
+        architecture. Runs with the same start and seed began as the same
+        network; so did an ensemble and the networks it is made of.
+    """
+
+    by_seed: Mapping[int, float]
+    start: str | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """bool: whether every value is a number."""
+        return all(map(math.isfinite, self.by_seed.values()))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of one group minus that of another.
+    """The mean of one row minus that of another.
 
-    ``bound`` is two standard errors; None if no group has two values.
+    Attributes
+    ----------
+    first, second : str
+    value : float
+        Of paired runs, the mean of their differences.
+    n_runs : int
+        Runs of each row, the fewer if they differ.
+    paired : bool
+        Whether runs were compared by a paired t test, rather than by Welch's.
+    interval : (float, float) or None
+        The 95 % interval of the difference, regarded alone.
+    p_value : float or None
+        Corrected for all comparisons. Like the interval, it is None with fewer
+        than two runs, if runs do not vary, and without SciPy.
     """
 
     first: str
     second: str
     value: float
-    bound: float | None
+    n_runs: int
+    paired: bool
+    interval: Interval | None = None
+    p_value: float | None = None
 
     @property
-    def is_noise(self) -> bool | None:
-        """bool or None: whether it is at most two standard errors; None if that cannot be told."""
-        return None if self.bound is None else abs(self.value) <= self.bound
+    def is_significant(self) -> bool | None:
+        """bool or None: whether the difference is significant at 5 %; None if that cannot be told."""
+        return None if self.p_value is None else self.p_value < LEVEL
 
-    def verdict(self, scale: float = 100, unit: str = " points", decimals: int = 2) -> str:
-        """str: whether the difference is noise, as the last clause of a sentence.
+    def document(self) -> JsonDict:
+        """dict: everything, as JSON values."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "difference": self.value,
+            "interval": list(self.interval) if self.interval else None,
+            "test": "paired" if self.paired else "Welch",
+            "n_runs": self.n_runs,
+            "p_value": self.p_value,
+        }
 
-        Examples
-        --------
-        >>> Difference("a", "b", 0.01, 0.02).verdict()
-        'within noise (two standard errors: 2.00 points)'
-        """
-        if self.bound is None:
-            return "which with one run each may be noise"
-        which = "within" if self.is_noise else "beyond"
-        return f"{which} noise (two standard errors: {scale * self.bound:.{decimals}f}{unit})"
 
+def differences(
+    groups: Mapping[str, Sample | Numbers],
+    pairs: Iterable[tuple[str, str]] | None = None,
+    n_comparisons: int | None = None,
+) -> list[Difference]:
+    """Differences between the means of rows, and how significant they are.
 
-def differences(groups: Mapping[str, Numbers]) -> list[Difference]:
-    """Differences between the means of all pairs of groups, with the bounds that they must exceed.
-
-    The standard error of a difference is s √(1/n_a + 1/n_b) with the
-    deviation s of `pooled_deviation`: since single groups have few seeds, the
-    deviation is assumed to be the same in all groups.
+    Two rows are compared run by run, by a paired t test of the runs with the
+    same seed, if these share their networks or began from the same weights
+    (`Sample.start`). All others are compared as independent samples, by
+    Welch's t test. Runs of different architectures with one seed share the
+    beginnings of their weights and the order of the images: if that makes
+    them alike, Welch's test is too cautious, but not wrong. Since the
+    deviation of every row is its own, a row that varies much does not hide
+    the differences between others. P values are corrected by the method of
+    Holm, so that in at most 5 % of tables where nothing differs any
+    difference is called significant.
 
     Parameters
     ----------
-    groups : mapping of str to sequence of float
-        One value per run; empty groups are left out.
+    groups : mapping of str to Sample or sequence of float
+        A sequence of values, one per run, is an independent sample. Rows that
+        have no value, or one that is not finite, are left out.
+    pairs : iterable of (str, str), optional
+        The comparisons that were planned, each the first minus the second; by
+        default every row is compared with all before it.
+    n_comparisons : int, optional
+        Number of comparisons to correct for, if it is not that of ``pairs``:
+        one row that was chosen for its mean, and is compared with all others,
+        stands for all pairs.
 
     Returns
     -------
     list of Difference
-        Each group minus every later one.
 
     Examples
     --------
-    >>> found = differences({"a": [0.50, 0.52], "b": [0.51, 0.53], "c": [0.70, 0.72]})
-    >>> [(pair.first, pair.second) for pair in found if pair.is_noise]
-    [('a', 'b')]
+    >>> found = differences({"a": [0.50, 0.52, 0.51], "b": [0.51, 0.53, 0.52], "c": [0.70, 0.72, 0.71]})
+    >>> [(pair.first, pair.second) for pair in found if pair.is_significant]
+    [('c', 'a'), ('c', 'b')]
     """
-    groups = {name: values for name, values in groups.items() if len(values)}
-    deviation = pooled_deviation(groups.values())
-    return [
-        Difference(
-            a,
-            b,
-            float(np.mean(first) - np.mean(second)),
-            None if deviation is None else 2 * deviation * math.sqrt(1 / len(first) + 1 / len(second)),
-        )
-        for (a, first), (b, second) in combinations(groups.items(), 2)
-    ]
+    samples = {
+        name: group if isinstance(group, Sample) else Sample(dict(enumerate(map(float, group))))
+        for name, group in groups.items()
+    }
+    samples = {name: sample for name, sample in samples.items() if sample.by_seed and sample.is_finite}
+    if pairs is None:
+        pairs = ((later, earlier) for earlier, later in combinations(samples, 2))
+    found = [_compare(*pair, *map(samples.__getitem__, pair)) for pair in pairs if samples.keys() >= set(pair)]
+    return _correct(found, n_comparisons)
+
+
+def _compare(first: str, second: str, one: Sample, other: Sample) -> Difference:
+    """The difference of two samples with its p value alone."""
+    common = sorted(one.by_seed.keys() & other.by_seed.keys())
+    paired = one.start is not None and one.start == other.start and len(common) > 1
+    if paired:
+        a, b = (np.array([sample.by_seed[seed] for seed in common]) for sample in (one, other))
+        spread = np.ptp(a - b)
+    else:
+        a, b = (np.array(list(sample.by_seed.values())) for sample in (one, other))
+        spread = max(np.ptp(a), np.ptp(b))
+    n_runs = min(len(a), len(b))
+    found = Difference(first, second, float(a.mean() - b.mean()), n_runs, paired)
+    stats = scipy_stats() if n_runs > 1 else None
+    if stats is None:
+        return found
+    if spread <= 1e-9 * np.abs([a, b] if paired else [*a, *b]).max():  # but for rounding, runs do not vary
+        return replace(found, interval=(0.0, 0.0), p_value=1.0) if not found.value else found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one row alone may not vary
+        test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
+    low, high = test.confidence_interval(CONFIDENCE)
+    return replace(found, interval=(float(low), float(high)), p_value=float(test.pvalue))
+
+
+def _correct(found: list[Difference], n_comparisons: int | None) -> list[Difference]:
+    """The differences with p values corrected for several comparisons, by Holm's method."""
+    p_values = sorted((pair.p_value, place) for place, pair in enumerate(found) if pair.p_value is not None)
+    n_comparisons, largest = n_comparisons or len(p_values), 0.0
+    for rank, (p_value, place) in enumerate(p_values):
+        largest = min(1.0, max(largest, (n_comparisons - rank) * p_value))
+        found[place] = replace(found[place], p_value=largest)
+    return found

@@ -1,5 +1,6 @@
 """The comparison of cyconv with two implementations in PyTorch: ratios, tables, conclusions, CSV."""
 
+from itertools import combinations
 from statistics import median
 
 from cyconv.experiments import report, statistics
@@ -11,7 +12,6 @@ OURS, THEIRS = "cyconv", ("torch", "torch-manual")
 LABELS = {name: PEERS[name].label for name in (OURS, *THEIRS)}
 BEST = "the faster of the two PyTorch implementations"
 RATIO_HEADER = ["conv2d + autograd / cyconv", "best PyTorch / cyconv"]
-NOISE = " (two standard errors, with the deviation pooled over the three implementations)"
 
 
 def ratios(times):
@@ -57,37 +57,33 @@ def accuracies_table(runs):
 
 
 def conclude(what, measured):
-    """One or two sentences: how much longer PyTorch takes than cyconv, and for which networks that is noise."""
+    """One or two sentences: how much longer PyTorch takes than cyconv, and where that is not so in every round."""
     by_network = [ratios(times) for times in measured]
-    clauses, noise = [], {}
+    clauses, mixed = [], {}
     for name, label in ((THEIRS[0], f"with {LABELS[THEIRS[0]]}"), (BEST, f"with {BEST}")):
         middles = [median(each[name]) for each in by_network]
         low, high = f"{min(middles):.2f}", f"{max(middles):.2f}"
         clauses.append(f"{low if low == high else f'{low} to {high}'} times as long {label}")
-        noise[label] = sum(min(each[name]) <= 1 <= max(each[name]) for each in by_network)
+        mixed[label] = sum(min(each[name]) <= 1 <= max(each[name]) for each in by_network)
     sentence = f"{what} takes {clauses[0]} as with cyconv, and {clauses[1]}."
     if len(measured[0][OURS]) == 1:
-        return sentence + " With one measurement each, it cannot be told which differences are noise."
-    within = [f"for {n} of {len(by_network)} networks {label}" for label, n in noise.items() if n]
-    if not within:
-        return sentence + " No difference is within noise."
-    return sentence + f" The difference is within noise {' and '.join(within)}."
+        return sentence + " With one measurement each, it cannot be told how much times vary."
+    listed = [f"for {n} of {len(by_network)} networks {label}" for label, n in mixed.items() if n]
+    if not listed:
+        return sentence + " Which is faster is the same in every round."
+    return sentence + f" Which is faster differs from round to round {' and '.join(listed)}."
 
 
 def conclude_accuracies(runs):
-    """One sentence: whether the three implementations reach the same test accuracy, as they should."""
-    pairs = {run["label"]: statistics.differences(run["test_accuracy"]) for run in runs}
-    if any(pair.bound is None for of_run in pairs.values() for pair in of_run):
-        return "With one run each, it cannot be told which differences in test accuracy are noise."
-    beyond = [
-        f"{label}, {LABELS[pair.first]} and {LABELS[pair.second]} ({100 * abs(pair.value):.2f} points apart)"
-        for label, of_run in pairs.items()
-        for pair in of_run
-        if not pair.is_noise
-    ]
-    if not beyond:
-        return f"All three implementations reach the same test accuracy within noise{NOISE} for every network."
-    return f"Beyond noise{NOISE}, test accuracies differ: {'; '.join(beyond)}; every other difference is within noise."
+    """One or two sentences: whether the three implementations reach the same test accuracy, as they should."""
+    names = {run["label"]: [f"{run['label']}, {LABELS[name]}" for name in run["test_accuracy"]] for run in runs}
+    samples = {
+        name: statistics.Sample(dict(enumerate(accuracies)), run["label"])  # all start from the same weights
+        for run in runs
+        for name, accuracies in zip(names[run["label"]], run["test_accuracy"].values())
+    }
+    pairs = [(later, earlier) for of_run in names.values() for earlier, later in combinations(of_run, 2)]
+    return report.describe_differences(samples, pairs=pairs)
 
 
 def steps_csv(steps, data):

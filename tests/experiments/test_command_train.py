@@ -93,7 +93,7 @@ def test_branches_layers_and_seeds_write_all_documented_files(main, tmp_path, ca
         assert f"({name}.png)" in summary and (tmp_path / "out" / f"{name}.png").stat().st_size > 5_000
     labels = [row["label"] for row in document["summary"][0]["rows"]]
     assert len(labels) == 2 and labels[1].endswith("ensemble of 3")
-    assert "noise" in capsys.readouterr().out  # between the network and its ensemble
+    assert "significant at 5 %" in capsys.readouterr().out  # between the network and its ensemble
 
 
 def test_resume_may_add_seeds(main, tmp_path, capsys):

@@ -251,6 +251,6 @@ def test_a_tutorial_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
             "2 wide: f=4, nf=40",
             "smoothing ε = 0.1",
         ],
-        "3-research": ["The machine went down.", "resumed at step 20", "\nTrue", "within noise of the best"],
+        "3-research": ["The machine went down.", "resumed at step 20", "\nTrue", "p against the best"],
     }[name]:
         assert sentence in said, said

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cyconv.experiments import plots
+from cyconv.experiments.statistics import confidence_interval
 from cyconv.history import History
 from cyconv.lr_range import LrRangeResult
 from cyconv.schedules import CyclicSchedule
@@ -43,8 +44,31 @@ def test_bars_show_mean_deviation_and_each_run():
     assert dots[1].get_ydata() == pytest.approx([60.0])
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["53.0 ± 3.6", "60.0"]
+    low, high = confidence_interval([100 * value for value in values])
+    ((start, end),) = [segment[:, 1] for segment in axes.containers[0].lines[2][0].get_segments()]
+    assert (start, end) == pytest.approx((low, high)) and any(
+        "95 % interval of the mean" in text.get_text() for text in figure.texts
+    )
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1\na", "2\nb"]
     assert figure.get_suptitle() == TITLE and axes.get_ylim()[0] == 0
+
+
+def test_without_scipy_pictures_show_deviations_and_ranges(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    figure = plots.plot_bars({"a": [0.50, 0.52, 0.57]}, TITLE, "accuracy (%)", percent=True)
+    (segment,) = figure.axes[0].containers[0].lines[2][0].get_segments()
+    assert segment[:, 1] == pytest.approx([53 - 3.6056, 53 + 3.6056], abs=1e-3)
+    assert any("± one standard deviation" in text.get_text() for text in figure.texts)
+    assert "bands: lowest to highest" in texts_of(plots.plot_gap({"a": [history(), history()]}, TITLE))[0]
+    assert "95 % interval" not in str(texts_of(plots.plot_search({"round 1": {0.1: [0.5, 0.6]}}, TITLE)))
+
+
+def test_bands_are_intervals_of_the_mean():
+    runs = [history(seed=seed) for seed in range(3)]
+    band = plots.plot_cycles({"a": runs}, TITLE).axes[1].collections[0].get_paths()[0].vertices[:, 1]
+    last = 100 * np.array([each["acc_val"][-1] for each in runs])
+    low, high = np.clip(confidence_interval(last), 0, 100)
+    assert any(np.isclose(band, low)) and any(np.isclose(band, high)) and 0 <= band.min() < band.max() <= 100
 
 
 def test_a_single_run_needs_no_list():
@@ -319,7 +343,9 @@ def test_the_legend_says_what_bands_mean_and_which_losses_are_off_the_scale():
 
     figure = plots.plot_comparison({"a": [falling(0), falling(1), falling(2)]}, TITLE)
     note = texts_of(figure)[0].replace("\n", " ")
-    assert note == ("lines: means of 3 runs; bands: lowest to highest; the first losses, up to 5.25, are off the scale")
+    assert note == (
+        "lines: means of 3 runs; bands: their 95 % intervals; the first losses, up to 5.25, are off the scale"
+    )
     assert figure.axes[0].get_ylim()[1] < 2
     assert texts_of(plots.plot_gap({"a": [history(), history()], "b": history()}, TITLE))[0].startswith(
         "lines: means of 1 to 2 runs"

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import re
 import sys
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv.experiments import Run, plots, report, statistics
+from cyconv.experiments import Run, plots, report
 from cyconv.history import History
 from cyconv.schedules import CyclicSchedule
 
@@ -36,51 +35,6 @@ def fake_result(name, seed, accuracy, state="complete"):
         updates_per_second=5000.0,
         document=lambda: {"run": run.to_dict()},
     )
-
-
-def test_mean_and_deviation_agree_with_their_definitions(rng):
-    values = rng.random(5).tolist()
-    mean, deviation = statistics.mean_and_deviation(values)
-    assert mean == pytest.approx(sum(values) / 5)
-    assert deviation == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / 4))
-    with pytest.raises(ValueError, match="values must be at least one number"):
-        statistics.mean_and_deviation([])
-
-
-def test_pooled_deviation_weighs_groups_by_their_degrees_of_freedom(rng):
-    groups = [rng.standard_normal(n) for n in (2, 5, 9)]
-    expected = math.sqrt(sum((len(g) - 1) * np.var(g, ddof=1) for g in groups) / (1 + 4 + 8))
-    assert statistics.pooled_deviation([*groups, [3.0]]) == pytest.approx(expected)
-    assert statistics.pooled_deviation([[1.0], [2.0]]) is None
-
-
-def test_a_pair_is_noise_up_to_two_standard_errors():
-    # Both deviations are 0.01, so two standard errors are 2 * 0.01 * sqrt(2 / 3) = 0.01633.
-    base = np.array([0.49, 0.50, 0.51])
-    for shift, noise in ((0.0163, True), (0.0164, False)):
-        (pair,) = statistics.differences({"a": base, "b": base + shift})
-        assert pair.is_noise is noise, shift
-    (pair,) = statistics.differences({"a": base, "b": base + 0.01, "empty": []})
-    assert (pair.first, pair.second) == ("a", "b") and pair.value == pytest.approx(-0.01)
-    assert pair.bound == pytest.approx(0.02 * math.sqrt(2 / 3))
-    assert pair.verdict() == "within noise (two standard errors: 1.63 points)"
-    (alone,) = statistics.differences({"a": [0.5], "b": [0.6]})
-    assert alone.is_noise is None and alone.verdict() == "which with one run each may be noise"
-
-
-def test_the_sentence_names_the_pairs_within_noise():
-    groups = {"one": [0.50, 0.52], "two": [0.51, 0.53], "three": [0.80, 0.82]}
-    sentence = report.noise_sentence(groups)
-    assert "one and two (1.00 points apart)" in sentence
-    assert "three" not in sentence
-    assert "every other difference is larger" in sentence
-    gaps = {"one": [0.500, 0.502], "two": [0.700, 0.702]}
-    assert "(0.003 nats)" in report.noise_sentence(gaps, "loss gap", scale=1, unit=" nats", decimals=3)
-    alike = report.noise_sentence({name: [0.5, 0.6] for name in "abc"})
-    assert alike == (
-        "Every difference in test accuracy is within noise, that is, at most two standard errors (14.14 points)."
-    )
-    assert "no two groups" in report.noise_sentence({"one": [0.5, 0.6], "none": []})
 
 
 def test_tables_are_aligned_in_plain_text_and_markdown():
@@ -126,7 +80,8 @@ def test_an_ensemble_has_a_row_of_its_own():
     (single,) = report.summarise(results)
     row = report.ensemble_row(single, 4)
     assert row.label == "label of a: ensemble of 4" and row.n_parameters == 4 * 1234
-    assert set(row.document()) == {"name", "label", "n_parameters", "seeds", "unfinished", "test_accuracy"}
+    about = {"name", "label", "architecture", "n_parameters", "seeds", "unfinished"}
+    assert set(row.document()) == about | {"test_accuracy"} and row.architecture == single.architecture
     assert row.test_accuracy == pytest.approx([0.6, 0.7])
     table = report.summary_table([single, row]).text(width=200).splitlines()
     assert "65.00 ± 7.07" in table[3] and table[3].endswith("–") and "ensemble (%)" in table[0]

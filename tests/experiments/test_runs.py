@@ -708,12 +708,15 @@ def test_a_comparison_ranks_by_validation_accuracy():
     runs = [dataclasses.replace(TINY, name=name, label=label) for name, label in zip("abc", ("x, 1", "x, 2", "x, 3"))]
     results = list(run_all(over_seeds(runs[:2], 2), DataSource(small=True), progress=False))
     for result in results:
-        result.history = _ending_with(result.history, 0.9 if result.run.name == "b" else 0.5)
+        accuracy = 0.9 if result.run.name == "b" else 0.5 + 0.01 * result.run.seed
+        result.history = _ending_with(result.history, accuracy)
     results.append(dataclasses.replace(results[0], run=runs[2], state="interrupted"))
     lines = report.comparison(results).splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["2", "1", "3"]
-    assert lines[2].endswith("best") and lines[3].endswith("no") and "0 of 1" in lines[4]
-    assert lines[-1].startswith("All have x. Best on validation data: 2. Of the 1 other, none is within noise")
+    assert lines[2].endswith("best") and lines[3].endswith(" 0.00806") and "0 of 1" in lines[4]
+    assert lines[-1].startswith(
+        "All have x. Best on validation data: 2. Of the 1 other, 1 is significantly worse at 5 %."
+    )
     assert max(map(len, lines[:5])) <= 80
     assert report.comparison([]) == "No run has finished: there is nothing to compare."
     with_one_seed = report.comparison(results[:2])

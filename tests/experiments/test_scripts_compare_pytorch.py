@@ -103,23 +103,25 @@ def test_the_conclusion_agrees_with_the_numbers(script):
     said = script.conclude("An update", [step["microseconds"] for step in steps])
     assert said == (
         "An update takes 0.50 to 3.00 times as long with PyTorch conv2d + autograd as with cyconv, "
-        "and 0.50 to 2.00 times as long with the faster of the two PyTorch implementations. No difference is "
-        "within noise."
+        "and 0.50 to 2.00 times as long with the faster of the two PyTorch implementations. Which is "
+        "faster is the same in every round."
     )
     close = fake_step(manual=(9.0, 12.0))["microseconds"]
     assert script.conclude("An update", [close]).endswith(
-        "within noise for 1 of 1 networks with the faster of the two PyTorch implementations."
+        "Which is faster differs from round to round for 1 of 1 networks with the faster of the two PyTorch "
+        "implementations."
     )
     alone = {name: values[:1] for name, values in close.items()}
     assert "With one measurement each" in script.conclude("An update", [alone])
 
 
 def test_differing_accuracies_are_reported(script):
-    assert script.conclude_accuracies([fake_run()]).startswith("All three implementations reach the same test accuracy")
-    apart = fake_run(((0.50, 0.51), (0.50, 0.51), (0.90, 0.91)))
+    said = script.conclude_accuracies([fake_run()])
+    assert said == "No difference in test accuracy is significant at 5 % (paired t test, corrected for 3 comparisons)."
+    apart = fake_run(((0.50, 0.51, 0.53), (0.50, 0.52, 0.52), (0.900, 0.910, 0.931))) | {"label": "4"}
     said = script.conclude_accuracies([fake_run(), apart])
-    assert "3: f=8, nf=40, cyconv and PyTorch, manual backward (40.00 points apart)" in said
-    assert "cyconv and PyTorch conv2d" not in said
+    assert "corrected for 6 comparisons" in said and "4, PyTorch, manual backward and 4, cyconv (40.03 points)" in said
+    assert "conv2d + autograd and 4, cyconv" not in said
     assert "With one run each" in script.conclude_accuracies([fake_run(((0.5,), (0.6,), (0.7,)))])
 
 

@@ -3,8 +3,8 @@
 import csv
 import os
 import signal
+import sys
 
-import numpy as np
 import pytest
 from strict import strict_json
 
@@ -69,36 +69,77 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     for name in PICTURES:
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") and f"({name}.png)" in summary
     each = report.format_each(rows["plain"]["test_accuracy"]["each"], scale=100)
-    assert section["conclusion"] and "two standard errors" in section["conclusion"]
-    assert all(text in summary and text in output for text in (section["conclusion"], section["noise"], each))
+    assert section["conclusion"] and "95 % interval" in section["conclusion"]
+    assert all(text in summary and text in output for text in (section["conclusion"], each))
+    assert [(pair["first"], pair["second"]) for pair in section["comparisons"]] == [
+        ("smoothing ε = 0.1", "without smoothing"),
+        ("without smoothing: ensemble of 4", "without smoothing"),
+        ("smoothing ε = 0.1: ensemble of 4", "smoothing ε = 0.1"),
+    ]
+    assert all(pair["test"] == "paired" and pair["n_runs"] == 2 for pair in section["comparisons"])
     assert not list(folder.glob("checkpoint-*"))
 
 
+def test_without_scipy_a_report_has_means_and_says_what_is_missing(script, run_script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert run_script(script, "--quick", "--seeds", "2") == 0
+    folder = tmp_path / "results" / "exercise4"
+    section = strict_json(folder / "results.json")["summary"][0]
+    values = section["rows"][0]["test_accuracy"]
+    assert values["interval"] is None and all(pair["p_value"] is None for pair in section["comparisons"])
+    summary, output = (folder / "summary.md").read_text(), capsys.readouterr().out
+    mean = report.format_mean(values["each"], scale=100)
+    assert "±" in mean and all(mean in text and "pip install scipy" in text for text in (summary, output))
+    assert "95 % interval (%)" not in summary and "significant" not in summary
+    for name in PICTURES:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def row(name, accuracy, gap=()):
+    seeds = list(range(len(accuracy)))
     return report.Summary(
-        name, f"label of {name}", 10, [0, 1], list(accuracy), [], [], list(gap), [], [], [], unfinished=0
+        name,
+        f"label of {name}",
+        10,
+        seeds,
+        list(accuracy),
+        [],
+        [],
+        list(gap),
+        [],
+        [],
+        [],
+        unfinished=0,
+        architecture="f=4",
     )
 
 
 def test_the_conclusion_agrees_with_the_numbers(script):
     rows = [
-        row("plain", [0.60, 0.62], [0.50, 0.52]),
-        row("smoothed", [0.61, 0.63], [0.20, 0.22]),
-        row("plain-ensemble", [0.70, 0.72]),
-        row("smoothed-ensemble", [0.55, 0.57]),
+        row("plain", [0.60, 0.62, 0.61], [0.50, 0.52, 0.52]),
+        row("smoothed", [0.61, 0.63, 0.65], [0.20, 0.22, 0.21]),
+        row("plain-ensemble", [0.700, 0.721, 0.711]),
+        row("smoothed-ensemble", [0.55, 0.57, 0.57]),
     ]
     said = script.conclude(rows)
-    bound = 2 * 0.02 / np.sqrt(2)
-    noise = f"(two standard errors: {100 * bound:.2f} points)"
-    assert f"Smoothing the labels changes the test accuracy by +1.00 points, within noise {noise}" in said
+    not_significant = "not significant at 5 % (95 % interval -2.30 to 6.30, p = 0.184, paired t test)"
+    assert f"Smoothing the labels changes the test accuracy by +2.00 points, {not_significant}" in said
     gain = "the ensemble of the cycle ends changes the test accuracy by"
-    assert f"Without smoothing, {gain} +10.00 points, beyond noise {noise}" in said
-    assert f"With smoothing, {gain} -6.00 points, beyond noise {noise}" in said
     assert (
-        "by 0.510 ± 0.014 without and 0.210 ± 0.014 with smoothing, which changes this gap by -0.300, beyond noise"
+        f"Without smoothing, {gain} +10.07 points, significant at 5 % (95 % interval 9.92 to 10.21, p < 0.001" in said
+    )
+    assert f"With smoothing, {gain} -6.67 points, significant at 5 % (95 % interval -9.54 to -3.80, p = 0.0197" in said
+    assert (
+        "by 0.513 ± 0.012 without and 0.210 ± 0.010 with smoothing, which changes this gap by -0.303, "
+        "significant at 5 % (95 % interval -0.318 to -0.289, p < 0.001, paired t test)."
     ) in said
+    section = script.section("heading", rows)
+    labels = {each.name: each.label for each in rows}
+    assert [(pair.first, pair.second) for pair in section.differences] == [
+        (labels[first], labels[second]) for first, second in script.PLANNED
+    ]
     alone = [row("plain", [0.6], [0.5]), row("smoothed", [0.7], [0.2])]
-    assert script.conclude(alone).count("may be noise") == 2
+    assert script.conclude(alone).count("not tested (too few runs)") == 2
     assert "nothing to compare" in script.conclude([row("plain", []), row("smoothed", [0.7], [0.2])])
 
 

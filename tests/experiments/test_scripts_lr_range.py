@@ -72,9 +72,12 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     summary = (folder / "summary.md").read_text()
     assert summary.startswith("# Learning-rate range test: shapes (synthetic)\n")
     assert "(lr-range.png)" in summary
-    sentences = [document["conclusion"], *document["noise"]]
-    assert all(sentence in summary and sentence in output for sentence in sentences)
-    assert "two standard errors" in document["noise"][0] and "decades" in document["noise"][1]
+    assert document["conclusion"] in summary and document["conclusion"] in output
+    for name, key in (("η_min", "eta_min"), ("η_max", "eta_max")):
+        (pair,) = document["comparisons"][key]
+        assert (pair["first"], pair["second"], pair["test"]) == ("2: two", "1: one", "Welch")
+        sentence = f"The difference in log₁₀ {name}, {pair['difference']:.2f} decades for 2: two minus 1: one, is"
+        assert sentence in summary and sentence in output
     assert (folder / "lr-range.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -64,7 +64,8 @@ def test_a_quick_search_writes_all_documented_files_with_every_executor(start, m
     assert {row["data_set"] for row in rows} == {document["data_set"]}
     means = [float(row["mean"]) for row in rows]
     assert len(rows) == 6 and means == sorted(means, reverse=True)
-    assert float(rows[0]["l2"]) == document["best"]["l2"] and rows[0]["within_noise"] == "True"
+    assert float(rows[0]["l2"]) == document["best"]["l2"] and rows[0]["p_against_best"] == ""
+    assert all(0 <= float(row["p_against_best"] or 0) <= 1 for row in rows[1:])
     for row in rows:
         each = [m["validation_accuracy"] for m in document["measurements"] if m["l2"] == float(row["l2"])]
         assert [float(row["seed0"]), float(row["seed1"])] == each

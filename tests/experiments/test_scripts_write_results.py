@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 from pages import ROOT
@@ -30,7 +31,8 @@ def results(tmp_path):
     def make(name, **changes):
         measures = {"test_accuracy": [0.51, 0.53], "validation_accuracy": [0.5, 0.6], "training_time": [77.5, 78.5]}
         row = {measure: {"mean": 0.0, "standard_deviation": None, "each": each} for measure, each in measures.items()}
-        row |= {"label": "narrow", "n_parameters": 1234, "seeds": [0, 1]}
+        row |= {"name": "narrow", "label": "narrow", "n_parameters": 1234, "seeds": [0, 1], "unfinished": 0}
+        wide = {**row, "name": "wide", "label": "wide", "test_accuracy": {"each": [0.61, 0.64]}}
         data = {"name": "CIFAR-10", "n_train": 49000, "n_validation": 1000, "n_test": 10000, "fingerprint": "f" * 64}
         document = {
             "complete": True,
@@ -40,7 +42,7 @@ def results(tmp_path):
             "date": "2031-02-03T04:05:06+00:00",
             "versions": {"cyconv": "9.9"},
             "machine": {"processor": "Abacus", "threads": 2, "instruction_set": "beads"},
-            "summary": [{"heading": "Part 1: CIFAR-10", "rows": [row], "noise": "Nothing is noise."}],
+            "summary": [{"heading": "Part 1: CIFAR-10", "rows": [row, wide], "noise": "stale", "comparisons": []}],
             "runs": [{"history": {"cost_train": [1.0]}}],
         }
         configuration = {**document["configuration"], **changes.pop("configuration", {})}
@@ -73,15 +75,21 @@ def test_what_a_folder_holds_is_published_and_told(write, results, tmp_path):
     assert write(folder) == 0
     page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     told = (
-        "CIFAR-10: 49,000 training, 1,000 validation and 10,000 test images. "
+        "CIFAR-10: 49,000 training, 1,000 validation and 10,000 test images (binomial standard error of an accuracy: "
+        "0.48 to 0.50 points). "
         "`python scripts/exercise3.py --seeds 2` on 2031-02-03, Abacus, 2 threads, beads kernels; cyconv 9.9."
     )
     assert told in page and "/secret" not in page
-    assert re.search(r"\| narrow +\| +1,234 \| +2 \| +52.00 ± 1.41 \| 51.00, 53.00 \| +55.00 ± 7.07 \|", page)
-    assert "Nothing is noise." in page
+    assert re.search(
+        r"\| narrow +\| +1,234 \| +2 \| +52.00 ± 1.41 \| +39.29 to 64.71 \| 51.00, 53.00 \| +55.00 ± 7.07 \|", page
+    )
+    assert (
+        "The difference in test accuracy, 10.50 points for wide minus narrow, is" in page and "Welch's t test)" in page
+    )
+    assert "stale" not in page
     kept = (tmp_path / "published" / "exercise3.json").read_text(encoding="utf-8")
     assert (tmp_path / "published" / "exercise3-cycles.png").read_bytes() == b"picture"
-    assert "training_time" not in kept and "history" not in kept and "/secret" not in kept
+    assert "training_time" not in kept and "comparisons" not in kept and "history" not in kept and "/secret" not in kept
 
 
 def test_a_command_of_cyconv_is_told_as_such(write, results, tmp_path):
@@ -127,6 +135,13 @@ def test_what_is_not_published(write, results, tmp_path, capsys, changes, senten
     error = capsys.readouterr().err
     assert sentence in error and str(tmp_path / "bad") in error and error.count("\n") == 1
     assert not (tmp_path / "published").exists() and not (tmp_path / "RESULTS.md").exists()
+
+
+def test_the_page_needs_scipy(write, results, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert write(results("exercise3")) == 2
+    assert "SciPy must be installed to write the page" in capsys.readouterr().err
+    assert not (tmp_path / "RESULTS.md").exists()
 
 
 def test_folders_without_results_are_told_in_a_sentence(write, tmp_path, capsys):

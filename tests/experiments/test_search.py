@@ -20,11 +20,11 @@ from cyconv.experiments.search import (
     Measurement,
     Search,
     describe_splits,
+    differences_from_best,
     measure,
     rank,
     ranking_table,
     run_search,
-    within_noise,
 )
 
 SOURCE = DataSource(small=True)
@@ -123,16 +123,42 @@ def test_ranking_is_by_mean_accuracy_then_loss_and_divergence_counts_as_zero():
     assert "65.00 ± 7.07" in table and "2 of 3, 1 diverged" in table
 
 
-def test_within_noise_is_two_standard_errors_of_the_pooled_deviation():
-    held = [
-        measurement(l2, seed, accuracy + 0.01 * seed)
-        for l2, accuracy in ((0.1, 0.60), (0.2, 0.59), (0.3, 0.58))
-        for seed in range(2)
-    ]
-    bound = 2 * (0.01 / math.sqrt(2)) * math.sqrt(1 / 2 + 1 / 2)
-    assert 0.01 < bound < 0.02
-    assert [candidate.value for candidate in within_noise(rank(held))] == [0.1, 0.2]
-    assert within_noise(rank([measurement(0.1), measurement(0.2)])) is None
+def candidates(*gaps, field_value=0.1):
+    """A ranking whose candidates' runs are worse than the best by these differences."""
+    best = (0.60, 0.58, 0.63)
+    worse = {field_value * (place + 2): np.subtract(best, gap) for place, gap in enumerate(gaps)}
+    return rank(
+        measurement(value, seed, accuracy)
+        for value, accuracies in {field_value: best, **worse}.items()
+        for seed, accuracy in enumerate(accuracies)
+    )
+
+
+def test_candidates_are_compared_with_the_best_run_by_run():
+    ranking = candidates((0.010, 0.011, 0.012), (0.30, 0.10, 0.35))
+    best, near, far = differences_from_best(ranking)
+    assert best is None and near.paired and near.value == pytest.approx(0.011)
+    # Corrected for all three pairs: the smaller p value counts three times, the other twice.
+    t = 0.011 / (0.001 / math.sqrt(3))
+    assert near.p_value == pytest.approx(3 * (1 - t / math.sqrt(2 + t * t)))
+    assert near.is_significant and not far.is_significant
+    table = ranking_table(ranking, 3)
+    assert [row[-1] for row in table.rows] == ["best", f"{near.p_value:.3g}", f"{far.p_value:.3g}"]
+    assert " to " in table.rows[0][4]
+
+
+def test_candidates_of_other_architectures_are_independent_samples():
+    _, near = differences_from_best(candidates((0.010, 0.011, 0.012)), "n_filters")
+    assert not near.paired and not near.is_significant
+
+
+def test_candidates_with_one_run_or_a_diverged_one_are_not_compared():
+    best, other = differences_from_best(rank([measurement(0.1), measurement(0.2)]))
+    assert best is None and other.p_value is None
+    diverged = [measurement(0.3, seed, 0.0, state="diverged") for seed in range(3)]
+    ranking = rank([*(m for c in candidates((0.010, 0.011, 0.012)) for m in c.measurements), *diverged])
+    assert differences_from_best(ranking)[2] is None
+    assert ranking_table(ranking, 3).rows[2][-1] == ranking_table(ranking, 3).rows[2][4] == "–"
 
 
 def test_a_measurement_does_not_look_at_the_test_split(monkeypatch):
@@ -337,7 +363,8 @@ def test_the_plot_distinguishes_rounds_and_runs():
     figure = plots.plot_search(rounds, "A search, some data set", chosen=2e-3)
     axes = figure.axes[0]
     drawn = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
-    assert list(drawn) == ["round 1", "round 2", "individual runs", "λ = 0.002, best mean"]
+    notes = ["individual runs", "95 % interval of the mean", "λ = 0.002, best mean"]
+    assert list(drawn) == ["round 1", "round 2", *notes]
     assert drawn["round 1"].get_xdata() == pytest.approx([1e-4, 1e-3])
     assert drawn["round 1"].get_ydata() == pytest.approx([40.0, 55.0])
     assert drawn["round 1"].get_marker() != drawn["round 2"].get_marker()

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...datasets import Dataset, Split
 from ...network import Network
-from .. import cli, plots, report
+from .. import cli, plots, report, statistics
 from ..output_folder import OutputFolder
 from ..results import Result, RunFiles
 from ..runs import Run, over_seeds
@@ -213,8 +213,8 @@ def describe_recipe(run: Run) -> str:
         *([f"cutout {run.cutout}"] if run.cutout else []),
     ]
     return (
-        f"f={run.filter_size}, nf={run.n_filters}, nh={run.n_hidden}, "
-        f"{report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, η up to {run.eta_max:g}, "
+        f"{run.architecture}, {report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, "
+        f"η up to {run.eta_max:g}, "
         f"momentum {run.momentum:g}, λ={run.l2:g}, dropout {run.dropout:g}, smoothing {run.label_smoothing:g}, "
         f"{', '.join(augmentation) or 'no augmentation'}"
     )
@@ -240,32 +240,49 @@ def format_validation_result(result: Result) -> str:
 class AblationSection(report.Section):
     """A section with accuracies on held-out images, and their differences from the first row's."""
 
-    @property
-    def sentence(self) -> str:
-        """str: which differences in validation accuracy are within noise."""
-        groups = {row.label: row.validation_accuracy for row in self.summaries}
-        return report.noise_sentence(groups, "validation accuracy")
+    measure = "validation_accuracy"
 
     def body(self) -> list[str | report.Table]:
-        """list of str: the table, and the sentence that interprets it."""
-
-        def mean(row: report.Summary) -> float:
-            return float(np.mean(row.validation_accuracy or [np.nan]))
-
-        recipe = mean(self.summaries[0])
+        """list: the table, and the sentences that interpret it."""
+        changes = {pair.first: pair for pair in self.differences}
         rows = [
             [
                 row.label,
                 f"{row.n_parameters:,}",
                 f"{len(row.seeds)}",
                 report.format_mean(row.validation_accuracy, scale=100),
-                f"{100 * (mean(row) - recipe):+.2f}",
-                report.format_mean(row.training_time, decimals=0),
+                *changed(changes.get(row.label)),
+                *([report.format_mean(row.training_time, decimals=0)] if row.training_time else []),
             ]
             for row in self.summaries
         ]
-        header = ["", "parameters", "runs", "validation accuracy (%)", "change in points", "training time (s)"]
+        header = [
+            "",
+            "parameters",
+            "runs",
+            "validation accuracy (%)",
+            "change in points",
+            "95 % interval",
+            "p, corrected",
+        ]
+        if any(row.training_time for row in self.summaries):
+            header.append("training time (s)")
         return [report.Table(header, rows), self.sentence]
+
+
+def changed(pair: statistics.Difference | None) -> list[str]:
+    """The cells of a row's difference from the first: its value, its interval and its p value."""
+    if pair is None:
+        return ["–", "–", "–"]
+    return [f"{100 * pair.value:+.2f}", report.format_ends(pair.interval, scale=100), report.format_p(pair.p_value)]
+
+
+def ablation_section(
+    heading: str, rows: Sequence[report.Summary], pictures: Sequence[report.Picture] = ()
+) -> report.Section:
+    """The table, in which each row is compared with the first."""
+    first, *others = (row.label for row in rows)
+    return AblationSection(heading, rows, pictures, pairs=[(label, first) for label in others])
 
 
 def write_ablation(
@@ -284,4 +301,4 @@ def write_ablation(
         figures["ablation"] = plots.plot_bars(accuracy, f"{title}{origin}", "validation accuracy (%)", True)
     to = " to a miniature of the recipe, which tells nothing about the recipe" if arguments.quick else ""
     heading = f"{title}{to}, on {len(data.validation):,} held-out training images: {describe_recipe(results[0].run)}"
-    return [AblationSection(heading, rows, report.save_pictures(figures, folder, arguments.format))]
+    return [ablation_section(heading, rows, report.save_pictures(figures, folder, arguments.format))]

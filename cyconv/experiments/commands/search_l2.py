@@ -32,11 +32,11 @@ from ..search import (
     Search,
     Value,
     describe_splits,
+    differences_from_best,
     format_value,
     rank,
     ranking_table,
     run_search,
-    within_noise,
 )
 from ..usage import UsageError, explain, usage
 
@@ -195,7 +195,8 @@ def write_results(
     folder.write("ranking.csv", ranking_csv(ranking, search, data))
     introduction = (
         "Numbers are mean ± standard deviation over runs that differ only in their seed. "
-        f"{VALIDATION_REMARK} {report.NOISE_RULE}"
+        f"{VALIDATION_REMARK} {report.comparison_rule()} "
+        + report.sampling_remark([ranking[0].mean_accuracy], len(data.validation), "validation")
     )
     document = {
         **report.results_header(configuration, complete),
@@ -212,24 +213,33 @@ def write_results(
 
 
 def conclusion(ranking: Sequence[Candidate], search: Search) -> str:
-    """Which value is best, which others are within noise of it, and whether the range was wide enough."""
+    """Which value is best, which others are not significantly worse, and whether the range was wide enough."""
     best = ranking[0]
     if best.n_diverged == len(best.measurements):
         return f"No {symbol(search.field)} can be recommended: every run diverged."
     accuracy = report.format_mean(best.accuracies, scale=100)
     text = f"Best mean validation accuracy: {accuracy} % at {symbol(search.field)} = {format_value(best.value)}."
-    close = within_noise(ranking)
-    if close is None:
-        text += " With one run each, it cannot be told which differences are noise."
-    elif len(close) == 1:
-        text += " Every other value is worse by more than noise."
+    from_best = differences_from_best(ranking, search.field)
+    tested = [pair for pair in from_best if pair is not None and pair.p_value is not None]
+    if not tested:
+        text += " " + report.untested([pair for pair in from_best if pair is not None], "validation accuracy")
     else:
-        text += f" {len(close)} of {len(ranking)} values are within noise of it"
-        values = [candidate.value for candidate in close]
-        if search.choices is None:
-            text += f", from {format_value(min(values))} to {format_value(max(values))}."
+        n_worse = sum(bool(pair.is_significant) for pair in tested)
+        as_good = [best.value] + [
+            candidate.value
+            for candidate, pair in zip(ranking, from_best)
+            if pair is not None and not pair.is_significant
+        ]
+        text += f" {n_worse} of {len(ranking) - 1} other values are significantly worse at 5 %, corrected for all pairs"
+        if len(as_good) == 1:
+            text += "."
+        elif search.choices is None:
+            text += f"; the others range from {format_value(min(as_good))} to {format_value(max(as_good))}."
         else:
-            text += f": {', '.join(format_value(value) for value in values)}."
+            text += f"; the others are {', '.join(format_value(value) for value in as_good[1:])}."
+    n_diverged = sum(candidate.n_diverged > 0 for candidate in ranking)
+    if n_diverged:
+        text += f" Not compared, since a run diverged: {report.count(n_diverged, 'value')}."
     if search.choices is not None:
         return text
     tried = sorted(candidate.value for candidate in ranking)
@@ -264,12 +274,11 @@ def accuracies_by_round(ranking: Sequence[Candidate]) -> dict[str, dict[float, l
 
 def ranking_csv(ranking: Sequence[Candidate], search: Search, data: Dataset) -> str:
     """The ranking as CSV: accuracies in 0..1, with one column per seed."""
-    close = within_noise(ranking) or []
-    header = ["data_set", "rank", search.field, "round", "diverged", "mean", "standard_deviation", "within_noise"]
+    header = ["data_set", "rank", search.field, "round", "diverged", "mean", "standard_deviation", "p_against_best"]
     rows = []
-    for place, candidate in enumerate(ranking, 1):
+    for place, (candidate, pair) in enumerate(zip(ranking, differences_from_best(ranking, search.field)), 1):
         by_seed = {m.seed: m.validation_accuracy for m in candidate.measurements}
         row = [data.name, place, candidate.value, candidate.round + 1, candidate.n_diverged]
-        row += [*statistics.mean_and_deviation(candidate.accuracies), candidate in close]
+        row += [*statistics.mean_and_deviation(candidate.accuracies), pair and pair.p_value]
         rows.append([*row, *(by_seed.get(seed) for seed in range(search.n_seeds))])
     return report.format_csv([*header, *(f"seed{seed}" for seed in range(search.n_seeds))], rows)

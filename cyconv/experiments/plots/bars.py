@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..statistics import margin_of_error, scipy_stats
 from .arguments import as_finite_values, check_mapping
 from .style import COLOURS, TEXT_WIDTH, Canvas, ink, lighten, places, styled
 
@@ -36,8 +38,9 @@ def plot_bars(
     Parameters
     ----------
     groups : mapping of str to float or sequence of float
-        One value per run. The error bar is one standard deviation over the
-        runs; a single run has none.
+        One value per run. The error bar is the 95 % interval of the mean, or
+        one standard deviation where SciPy is not installed; a single run has
+        none. The number is the mean ± standard deviation.
     title, ylabel : str, optional
         ``ylabel`` is the label of the axis of the values.
     percent : bool, default False
@@ -67,8 +70,10 @@ def plot_bars(
     canvas = Canvas(axes, width, 3.6 if upright else 1.3 + 0.42 * len(bars))
     (panel,) = canvas.axes
     numbers, colours, top = {}, places(bars, order), 0.0
+    limits = (0.0, 100.0) if percent else (-math.inf, math.inf)
     for place, (label, values) in enumerate(bars.items()):
-        numbers[label], end = _draw_bar(panel, place, values, COLOURS[colours[label] % len(COLOURS)], upright)
+        colour = COLOURS[colours[label] % len(COLOURS)]
+        numbers[label], end = _draw_bar(panel, place, values, colour, upright, limits)
         top = max(top, end)
     labels = [_wrap_label(label, 17 if upright else 32) for label in bars]
     if upright:
@@ -89,27 +94,31 @@ def plot_bars(
     return canvas.finish(title, f"{ylabel}: {each}." if ylabel else f"{each}.")
 
 
-def _draw_bar(panel: Axes, place: int, values: NDArray[np.float64], colour: str, upright: bool) -> tuple[str, float]:
-    """Draw one bar with its deviation, its runs and its number; return the number and where it stands."""
+def _draw_bar(
+    panel: Axes, place: int, values: NDArray[np.float64], colour: str, upright: bool, limits: tuple[float, float]
+) -> tuple[str, float]:
+    """Draw one bar with its interval, its runs and its number; return the number and where it stands."""
     dots: dict[str, Any] = {"markeredgecolor": ink(), "markersize": 4, "markeredgewidth": 0.9, "linestyle": "none"}
     error: dict[str, Any] = {"ecolor": ink(), "capsize": 4, "elinewidth": 1.1, "capthick": 1.1}
     look: dict[str, Any] = {"color": lighten(colour), "edgecolor": colour, "linewidth": 1.0, "error_kw": error}
-    mean, deviation = values.mean(), 0.0
-    offsets, text = np.zeros(1), _format_number(mean)
+    mean, error_bar = values.mean(), None
+    offsets, text, end = np.zeros(1), _format_number(mean), values.max()
     if len(values) > 1:
-        deviation = values.std(ddof=1)
+        deviation, margin = values.std(ddof=1), margin_of_error(values)
+        half = deviation if margin is None else margin
+        low, high = np.clip([mean - half, mean + half], min(limits[0], mean), max(limits[1], mean))
+        error_bar, end = [[mean - low], [high - mean]], max(end, high)
         offsets = np.linspace(0.1, 0.24, len(values))
         text += f" ± {_format_number(deviation, like=mean)}"
-    end = float(max(values.max(), mean + deviation))
     if upright:
-        panel.bar(place, mean, 0.6, yerr=deviation or None, **look)
+        panel.bar(place, mean, 0.6, yerr=error_bar, **look)
         panel.plot(place + offsets, values, "o", color="white", **dots)
         panel.annotate(text, (place, end), (0, 5), textcoords="offset points", fontsize=8.5, ha="center", va="bottom")
     else:
-        panel.barh(place, mean, 0.6, xerr=deviation or None, **look)
+        panel.barh(place, mean, 0.6, xerr=error_bar, **look)
         panel.plot(values, place + offsets, "o", color="white", **dots)
         panel.annotate(text, (end, place), (5, 0), textcoords="offset points", fontsize=8.5, ha="left", va="center")
-    return text, end
+    return text, float(end)
 
 
 def _wrap_label(label: str, width: int) -> str:
@@ -130,4 +139,5 @@ def _describe_bars(groups: Mapping[str, NDArray[np.float64]]) -> str:
     if sizes == {1}:
         return "one run each"
     runs = f"{sizes.pop()} runs" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)} runs"
-    return f"bar: mean of {runs}; line: ± one standard deviation; dots: individual runs"
+    line = "95 % interval of the mean" if scipy_stats() else "± one standard deviation"
+    return f"bar: mean of {runs}; line: {line}; number: mean ± standard deviation; dots: individual runs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ..._typing import FloatArray, IntArray
 from ...history import History
 from ...schedules import Schedule, learning_rates
+from ..statistics import margin_of_error, scipy_stats
 from .arguments import as_groups
 from .style import COLOURS, GREY, TEXT_WIDTH, Canvas, colour_and_dashes, places, styled
 
@@ -42,8 +44,9 @@ def plot_comparison(
     Parameters
     ----------
     histories : History, sequence of History, or mapping of str to either
-        One line for each label: the mean over its runs, in a band from the
-        lowest to the highest.
+        One line for each label: the mean over its runs, in a band that is its
+        95 % interval at each step, or that reaches from the lowest to the
+        highest run where SciPy is not installed.
     title : str, optional
         Of the figure; several ``axes`` that are given have only their own.
     boundaries : sequence of int, optional
@@ -103,7 +106,7 @@ def plot_train_validation(
     histories : History, sequence of History, or mapping of str to either
         One column for each label: loss at the top, accuracy at the bottom,
         with training and validation in the same panel. Lines are means over
-        the runs, bands extend from the lowest to the highest.
+        the runs, bands as for `plot_comparison`.
     title : str, optional
         As for `plot_comparison`.
     boundaries : sequence of int, or mapping of str to sequence of int, optional
@@ -268,7 +271,7 @@ def _gap(history: History) -> NDArray[np.float64]:
 
 
 def _draw_curve(axes: Axes, runs: Iterable[History], key: str | _Curve, place: int, label: str) -> None:
-    """Draw the mean over the runs at the steps they have in common, in a band of their range.
+    """Draw the mean over the runs at the steps they have in common, in a band that is its 95 % interval.
 
     ``key`` names a curve of the histories, or is a function that computes one from a history.
     """
@@ -280,12 +283,16 @@ def _draw_curve(axes: Axes, runs: Iterable[History], key: str | _Curve, place: i
         steps = np.intersect1d(steps, history["update_steps"])
     curve = key if callable(key) else lambda history: history[key]
     curves = np.stack([curve(h)[np.isin(h["update_steps"], steps)] for h in runs])
+    lowest, highest = -math.inf, math.inf
     if not callable(key) and key.startswith("acc"):
-        curves = 100 * curves
-    style = colour_and_dashes(place)
+        curves, lowest, highest = 100 * curves, 0, 100
+    style, mean = colour_and_dashes(place), curves.mean(axis=0)
     if len(runs) > 1:
-        axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=style["color"], alpha=0.18, linewidth=0)
-    axes.plot(steps, curves.mean(axis=0), label=label, **style)
+        margin = margin_of_error(curves)
+        low, high = (curves.min(axis=0), curves.max(axis=0)) if margin is None else (mean - margin, mean + margin)
+        ends = np.clip([low, high], lowest, highest)
+        axes.fill_between(steps, *ends, color=style["color"], alpha=0.18, linewidth=0)
+    axes.plot(steps, mean, label=label, **style)
 
 
 def _mark_cycles(axes: Axes, boundaries: Steps | None) -> None:
@@ -369,7 +376,8 @@ def _describe_lines(histories: Mapping[str, Sequence[History]]) -> str:
     if counts == {1}:
         return ""
     runs = f"{max(counts)} runs" if len(counts) == 1 else f"{min(counts)} to {max(counts)} runs"
-    return f"lines: means of {runs}; bands: lowest to highest"
+    bands = "their 95 % intervals" if scipy_stats() else "lowest to highest"
+    return f"lines: means of {runs}; bands: {bands}"
 
 
 def _at_the_end(histories: Mapping[str, Sequence[History]], curve: _Curve, form: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._checks import check_choice, check_real
 from ...lr_range import LrRangeResult, geometric_mean_range
+from ..statistics import margin_of_error, scipy_stats
 from .arguments import as_finite_values, as_groups, check_mapping
 from .style import COLOURS, GREY, TEXT_WIDTH, Canvas, colour_and_dashes, lighten, styled
 
@@ -164,7 +165,8 @@ def plot_search(
     rounds : mapping of str to mapping of float to sequence of float
         The accuracies in 0..1 of the runs, by the label of their round and
         their value, > 0 on a logarithmic axis. Each run is a small dot, and
-        their mean a large marker.
+        their mean a large marker with its 95 % interval, if SciPy is
+        installed.
     title : str, optional
     chosen : float, optional
         A value to mark with a vertical line.
@@ -198,6 +200,10 @@ def plot_search(
             mean_of[value] = values.mean()
             if len(values) > 1:
                 panel.plot([value] * len(values), values, ".", color=lighten(colour), **dots)
+                margin = margin_of_error(values)
+                if margin is not None:
+                    low, high = np.clip([mean_of[value] - margin, mean_of[value] + margin], 0, 100)
+                    panel.vlines(value, low, high, colors=colour, linewidth=1, zorder=2)
         marker = _MARKERS[place % len(_MARKERS)]
         panel.plot(list(mean_of), list(mean_of.values()), marker, color=colour, label=label, **means)
     panel.set_xscale(scale)
@@ -207,6 +213,8 @@ def plot_search(
     sizes = {len(values) for groups in rounds.values() for values in groups.values()}
     if max(sizes, default=1) > 1:
         panel.plot([], [], ".", color=lighten(GREY), label="individual runs", **dots)
+        if scipy_stats():
+            panel.plot([], [], color=GREY, linewidth=1, label="95 % interval of the mean")
     if chosen is not None:
         panel.axvline(chosen, color=GREY, linewidth=0.9, zorder=0.5, label=f"{name} = {chosen:.3g}, best mean")
     canvas.add_legend(panel)

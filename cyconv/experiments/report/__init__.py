@@ -1,7 +1,8 @@
-"""What experiments report: tables, sentences about noise, summary and results documents.
+"""What experiments report: tables, sentences about differences, summary and results documents.
 
 `tables` formats numbers and rows, `summaries` collects what the runs of one
-configuration gave, `pictures` writes figures, and `provenance` says which
+configuration gave, `significance` says which differences between
+configurations are significant, `pictures` writes figures, and `provenance` says which
 command, machine and versions the numbers come from. `documents` puts these
 into files: a report in Markdown, and the same as a web page (`web_page`).
 """
@@ -30,12 +31,22 @@ from .provenance import (
     machine_sentence,
     provenance,
 )
-from .summaries import NOISE_RULE, Summary, by_label, comparison, ensemble_row, noise_sentence, summarise, summary_table
-from .tables import count, format_csv, format_each, format_mean
+from .significance import (
+    COMPARISON_RULE,
+    comparison_rule,
+    describe_differences,
+    differences_table,
+    sampling_remark,
+    standard_errors,
+    untested,
+    verdict,
+)
+from .summaries import Summary, by_label, comparison, ensemble_row, summarise, summary_table
+from .tables import count, format_csv, format_each, format_ends, format_interval, format_mean, format_p
 
 __all__ = [
+    "COMPARISON_RULE",
     "INCOMPLETE_REMARK",
-    "NOISE_RULE",
     "QUICK_REMARK",
     "Block",
     "Document",
@@ -45,27 +56,36 @@ __all__ = [
     "Table",
     "by_label",
     "comparison",
+    "comparison_rule",
     "count",
     "describe_build",
     "describe_cycles",
+    "describe_differences",
     "describe_machine",
     "describe_origin",
     "describe_versions",
+    "differences_table",
     "differing_versions",
     "ensemble_row",
     "format_csv",
     "format_each",
+    "format_ends",
+    "format_interval",
     "format_mean",
+    "format_p",
     "format_table",
     "machine_sentence",
-    "noise_sentence",
     "provenance",
     "remarks",
     "report_document",
     "results_document",
     "results_header",
+    "sampling_remark",
     "save_pictures",
+    "standard_errors",
     "summarise",
     "summary_document",
     "summary_table",
+    "untested",
+    "verdict",
 ]

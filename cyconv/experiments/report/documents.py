@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from ..._tables import Table, as_markdown
 from ..._typing import JsonDict
 from ...datasets import Dataset
 from ...schedules import Schedule
+from ..statistics import Difference, Sample, differences
 from .pictures import Picture
 from .provenance import machine_sentence, provenance, provenance_table
-from .summaries import NOISE_RULE, Summary, noise_sentence, summary_table
+from .significance import comparison_rule, describe_differences, differences_table, sampling_remark
+from .summaries import Summary, summary_table
 from .web_page import web_page
 
 if TYPE_CHECKING:
@@ -87,7 +90,23 @@ def report_document(
 
 @dataclass(frozen=True)
 class Section:
-    """A table with its heading, the sentences that interpret it, and the pictures that belong to it."""
+    """A table with its heading, the sentences that interpret it, and the pictures that belong to it.
+
+    Attributes
+    ----------
+    heading : str
+    summaries : sequence of Summary
+        The rows.
+    pictures : sequence of Picture
+    first : str
+        Heading of the first column.
+    gap : bool
+        Whether the table has a column with the loss gap.
+    conclusion : str
+    pairs : sequence of (str, str), optional
+        The labels of rows whose comparison was planned; by default all rows
+        are compared with each other.
+    """
 
     heading: str
     summaries: Sequence[Summary]
@@ -95,17 +114,31 @@ class Section:
     first: str = "architecture"
     gap: bool = False
     conclusion: str = ""
+    pairs: Sequence[tuple[str, str]] | None = None
+
+    measure: ClassVar[str] = "test_accuracy"  # what is compared
+
+    @property
+    def samples(self) -> dict[str, Sample]:
+        """dict: what is compared, by the label of its row."""
+        return {summary.label: summary.sample(self.measure) for summary in self.summaries}
+
+    @property
+    def differences(self) -> list[Difference]:
+        """list of Difference: between the rows."""
+        return differences(self.samples, self.pairs)
 
     @property
     def sentence(self) -> str:
-        """str: which differences in test accuracy are within noise."""
-        return noise_sentence({summary.label: summary.test_accuracy for summary in self.summaries})
+        """str: which differences are significant."""
+        return describe_differences(self.samples, self.measure.replace("_", " "), pairs=self.pairs)
 
     def document(self) -> JsonDict:
         """dict: for the results file."""
         rows = [summary.document() for summary in self.summaries]
         conclusion = {"conclusion": self.conclusion} if self.conclusion else {}
-        return {"heading": self.heading, "rows": rows, "noise": self.sentence, **conclusion}
+        comparisons = [difference.document() for difference in self.differences]
+        return {"heading": self.heading, "rows": rows, "comparisons": comparisons, **conclusion}
 
     def text(self) -> str:
         """str: for the terminal."""
@@ -117,9 +150,13 @@ class Section:
         return self.heading, [*self.body(), *self.pictures]
 
     def body(self) -> list[str | Table]:
-        """list: the table, and the sentences that interpret it."""
-        table = summary_table(self.summaries, self.first, self.gap)
-        return [table, self.sentence, *([self.conclusion] if self.conclusion else [])]
+        """list: the table, and what interprets it."""
+        return [summary_table(self.summaries, self.first, self.gap), *self.interpretation()]
+
+    def interpretation(self) -> list[str | Table]:
+        """list: which differences are significant, a table of them if there are several, and the conclusion."""
+        table = differences_table(self.differences)
+        return [self.sentence, *([table] if table else []), *([self.conclusion] if self.conclusion else [])]
 
 
 def describe_cycles(schedule: Schedule) -> str:
@@ -184,12 +221,17 @@ def summary_document(
     -------
     Document
     """
+    compared = [sample.by_seed.values() for section in sections for sample in section.samples.values()]
+    measured = [value for values in compared for value in values if math.isfinite(value)]
     tested = any(summary.test_accuracy for section in sections for summary in section.summaries)
+    images = len(data.test if tested else data.validation)
     introduction = (
         f"{len(data.train):,} training, {len(data.validation):,} validation, {len(data.test):,} test images. "
         "Numbers are mean ± standard deviation over runs that differ only in their seed"
         + ("; the test images were used once, at the end of each run" * tested)
-        + f". Updates per second exclude the time spent on evaluation. {NOISE_RULE}"
+        + ". Updates per second exclude the time spent on evaluation."
+        + (f" {comparison_rule()}" if any(len(values) > 1 for values in compared) else "")
+        + (f" {sampling_remark(measured, images, 'test' if tested else 'held-out')}" if measured else "")
     )
     return report_document(title, origin, remarks, introduction, *(section.part() for section in sections))
 

@@ -1,25 +1,22 @@
-"""What the runs of one configuration gave over their seeds, and which differences between configurations count."""
+"""What the runs of one configuration gave over their seeds, and tables that compare configurations."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..._tables import Table
 from ..._typing import JsonDict
-from ..statistics import Difference, Numbers, describe_values, differences, mean_and_deviation
-from .tables import count, format_each, format_mean
+from ..statistics import Difference, Sample, confidence_interval, describe_values, differences, mean_and_deviation
+from .significance import comparison_rule, untested
+from .tables import count, format_each, format_interval, format_mean, format_p
 
 if TYPE_CHECKING:
     from ..results import Result
 
-NOISE_RULE = (
-    "A difference between two means counts as noise when it is at most two standard errors, "
-    "2 s √(1/n_a + 1/n_b), where s is the standard deviation over seeds, pooled over all rows of the table."
-)
-_MAX_PAIRS = 10  # a sentence lists up to this number of pairs
 _FEW_RUNS = 5  # a table lists the accuracy of every run up to this number
 _MEASURES = (
     "test_accuracy",
@@ -39,7 +36,8 @@ class Summary:
     Lists hold one number per finished run, in order of their seeds.
     Accuracies are fractions in 0..1. Validation accuracy and loss gap (the
     validation loss minus the training loss) are those after the last update;
-    the ensemble's accuracy is empty where no snapshots were kept.
+    the ensemble's accuracy is empty where no snapshots were kept. The
+    architecture is that of the networks, if it is known.
     """
 
     name: str
@@ -54,17 +52,32 @@ class Summary:
     training_time: list[float]
     updates_per_second: list[float]
     unfinished: int
+    architecture: str | None = None
+
+    def sample(self, measure: str = "test_accuracy") -> Sample:
+        """The values of a measure for comparisons with other rows of a table."""
+        return Sample(dict(zip(self.seeds, getattr(self, measure))), self.architecture)
 
     def document(self) -> JsonDict:
-        """dict: the numbers with their means and deviations, as JSON values."""
+        """dict: the numbers with their means, deviations and intervals, as JSON values."""
         return {
             "name": self.name,
             "label": self.label,
+            "architecture": self.architecture,
             "n_parameters": self.n_parameters,
             "seeds": self.seeds,
             "unfinished": self.unfinished,
             **{name: describe_values(getattr(self, name)) for name in _MEASURES if getattr(self, name)},
         }
+
+    @classmethod
+    def from_document(cls, document: JsonDict) -> Self:
+        """The row that `document` describes; measures that it lacks are empty."""
+        row: JsonDict = {key: document[key] for key in ("name", "label", "n_parameters", "seeds", "unfinished")}
+        for name in _MEASURES:
+            held = document.get(name, {"each": []})["each"]
+            row[name] = [math.nan if value is None else value for value in held]
+        return cls(**row, architecture=document.get("architecture"))
 
 
 def summarise(results: Iterable[Result]) -> list[Summary]:
@@ -97,6 +110,7 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
                 training_time=[r.history.training_time for r in done],
                 updates_per_second=[r.updates_per_second for r in done],
                 unfinished=len(group) - len(done),
+                architecture=group[0].run.architecture,
             )
         )
     return summaries
@@ -142,7 +156,7 @@ def ensemble_row(summary: Summary, n_snapshots: int) -> Summary:
 
 
 def summary_table(summaries: Sequence[Summary], first: str = "architecture", gap: bool = False) -> Table:
-    """The table of `Summary` rows: mean ± standard deviation over seeds.
+    """The table of `Summary` rows: mean ± standard deviation over seeds, and the 95 % interval of the mean.
 
     The test accuracies of single runs are listed next to their mean if no row
     has more than five.
@@ -167,6 +181,8 @@ def summary_table(summaries: Sequence[Summary], first: str = "architecture", gap
         "runs": lambda s: f"{len(s.seeds)}" + (f" of {len(s.seeds) + s.unfinished}" if s.unfinished else ""),
         "test accuracy (%)": lambda s: format_mean(s.test_accuracy, scale=100),
     }
+    if any(confidence_interval(summary.test_accuracy) for summary in summaries):
+        columns["95 % interval (%)"] = lambda s: format_interval(s.test_accuracy, scale=100)
     if each:
         columns["each run (%)"] = lambda s: format_each(s.test_accuracy, scale=100)
     if ensemble:
@@ -201,13 +217,12 @@ def comparison(results: Iterable[Result], markdown: bool = False) -> str:
     if not finished:
         return "No run has finished: there is nothing to compare."
     finished.sort(key=lambda summary: -mean_and_deviation(summary.validation_accuracy)[0])
-    best = finished[0]
-    to_best = _differences_from_best(finished)
+    best, *others = finished
+    from_best = _differences_from_best(finished)
     shared, labels = _shared_settings([summary.label for summary in summaries])
     rows = []
     for summary in [*finished, *(summary for summary in summaries if summary not in finished)]:
-        difference = to_best.get(summary.name)
-        within = "–" if difference is None or difference.is_noise is None else "yes" if difference.is_noise else "no"
+        difference = from_best.get(summary.name)
         rows.append(
             [
                 labels[summary.label] or summary.name,
@@ -216,20 +231,34 @@ def comparison(results: Iterable[Result], markdown: bool = False) -> str:
                 + (f" of {len(summary.seeds) + summary.unfinished}" if summary.unfinished else ""),
                 format_mean(summary.validation_accuracy, scale=100),
                 format_mean(summary.test_accuracy, scale=100),
-                "best" if summary is best else within,
+                "best" if summary is best else format_p(difference.p_value) if difference else "–",
             ]
         )
-    header = ["", "parameters", "runs", "validation (%)", "test (%)", "within noise"]
-    n_close = sum(bool(difference.is_noise) for difference in to_best.values())
+    header = ["", "parameters", "runs", "validation (%)", "test (%)", "p against best"]
     sentence = shared and f"All have {shared}. "
     sentence += f"Best on validation data: {labels[best.label] or best.name}."
-    if len(finished) > 1 and all(difference.is_noise is None for difference in to_best.values()):
-        sentence += " With one run each, it cannot be told which differences are noise."
-    elif len(finished) > 1:
-        sentence += f" Of the {count(len(finished) - 1, 'other')}, {n_close or 'none'} {'are' if n_close > 1 else 'is'}"
-        sentence += f" within noise of it. {NOISE_RULE}"
+    if others:
+        tested = [difference for difference in from_best.values() if difference.p_value is not None]
+        n_worse = sum(bool(difference.is_significant) for difference in tested)
+        sentence += (
+            f" Of the {count(len(others), 'other')}, {n_worse or 'none'} {'are' if n_worse > 1 else 'is'} "
+            f"significantly worse at 5 %. {comparison_rule()} Since any might have been the best, these are all pairs."
+            if tested
+            else f" {untested(from_best.values(), 'validation accuracy')}"
+        )
     table = Table(header, rows)
     return f"{table.markdown() if markdown else table.text()}\n\n{sentence}"
+
+
+def _differences_from_best(ranked: Sequence[Summary]) -> dict[str, Difference]:
+    """The differences of the first one's validation accuracy from that of each other one, by their names."""
+    best, *others = (summary.name for summary in ranked)
+    found = differences(
+        {summary.name: summary.sample("validation_accuracy") for summary in ranked},
+        [(best, other) for other in others],
+        n_comparisons=math.comb(len(ranked), 2),  # any might have been the best
+    )
+    return {pair.second: pair for pair in found}
 
 
 def _shared_settings(labels: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -240,60 +269,3 @@ def _shared_settings(labels: Sequence[str]) -> tuple[str, dict[str, str]]:
     if not all(short.values()):
         shared, short = [], {label: label for label in labels}
     return ", ".join(shared), {label: "" if labels.count(label) > 1 else rest for label, rest in short.items()}
-
-
-def _differences_from_best(ranked: Sequence[Summary]) -> dict[str, Difference]:
-    """The differences of the first one's validation accuracy from that of each other one, by their names."""
-    pairs = differences({summary.name: summary.validation_accuracy for summary in ranked})
-    return {pair.second: pair for pair in pairs if pair.first == ranked[0].name}
-
-
-def noise_sentence(
-    groups: Mapping[str, Numbers],
-    quantity: str = "test accuracy",
-    scale: float = 100,
-    unit: str = " points",
-    decimals: int = 2,
-) -> str:
-    """One sentence that says which differences between groups are within noise.
-
-    Parameters
-    ----------
-    groups : mapping of str to sequence of float
-        One value per run; accuracies in 0..1 by default.
-    quantity : str
-        Name of the values.
-    scale, unit, decimals : float, str, int
-        How differences are written.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> noise_sentence({"a": [0.5], "b": [0.6]})
-    'With one run each, it cannot be told which differences in test accuracy are noise.'
-    >>> noise_sentence({"a": [0.500, 0.502], "b": [0.600, 0.602]})
-    'Every difference in test accuracy exceeds two standard errors (0.28 points): none is within noise.'
-    """
-    pairs = differences(groups)
-    if not pairs:
-        return f"There are no two groups whose {quantity} could be compared."
-    bounds = [pair.bound for pair in pairs if pair.bound is not None]
-    if not bounds:
-        return f"With one run each, it cannot be told which differences in {quantity} are noise."
-    low, high = (f"{scale * end(bounds):.{decimals}f}" for end in (min, max))
-    errors = f"two standard errors ({low if low == high else f'{low} to {high}'}{unit})"
-    noise = [pair for pair in pairs if pair.is_noise]
-    if not noise:
-        return f"Every difference in {quantity} exceeds {errors}: none is within noise."
-    if len(noise) == len(pairs) > 1:
-        return f"Every difference in {quantity} is within noise, that is, at most {errors}."
-    if len(noise) > _MAX_PAIRS:
-        return f"{len(noise)} of {len(pairs)} differences in {quantity} are within noise, that is, at most {errors}."
-    listed = "; ".join(
-        f"{pair.first} and {pair.second} ({scale * abs(pair.value):.{decimals}f}{unit} apart)" for pair in noise
-    )
-    rest = "; every other difference is larger" if len(noise) < len(pairs) else ""
-    return f"Within noise, that is, at most {errors} apart in {quantity}: {listed}{rest}."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..statistics import Numbers, mean_and_deviation
+from ..statistics import Interval, Numbers, confidence_interval, mean_and_deviation
 
 
 def count(number: int, noun: str) -> str:
@@ -21,7 +21,9 @@ def count(number: int, noun: str) -> str:
 
 
 def format_mean(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
-    """``"mean ± deviation"`` of the values times ``scale``; only the mean of a single value, a dash for none.
+    """``"mean ± standard deviation"`` of the values times ``scale``; only the mean of a single value.
+
+    A dash without values, or if one is not finite.
 
     Examples
     --------
@@ -30,11 +32,48 @@ def format_mean(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
     >>> format_mean([])
     '–'
     """
-    if not len(values):
+    if not len(values) or not np.isfinite(values).all():
         return "–"
     mean, deviation = mean_and_deviation(scale * np.asarray(values, dtype=np.float64))
     text = f"{mean:,.{decimals}f}"
     return text if deviation is None else f"{text} ± {deviation:,.{decimals}f}"
+
+
+def format_interval(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
+    """The 95 % interval of the mean, times ``scale``; a dash where there is none.
+
+    Examples
+    --------
+    >>> format_interval([0.51, 0.52, 0.53], scale=100)
+    '49.52 to 54.48'
+    >>> format_interval([0.51], scale=100)
+    '–'
+    """
+    return format_ends(confidence_interval(values), decimals, scale)
+
+
+def format_ends(interval: Interval | None, decimals: int = 2, scale: float = 1.0) -> str:
+    """The ends of an interval, times ``scale``; a dash for None.
+
+    Examples
+    --------
+    >>> format_ends((-0.001, 0.02), scale=100)
+    '-0.10 to 2.00'
+    """
+    return " to ".join(f"{scale * end:,.{decimals}f}" for end in interval) if interval else "–"
+
+
+def format_p(p_value: float | None) -> str:
+    """A p value with three digits; a dash for None.
+
+    Examples
+    --------
+    >>> format_p(0.03514), format_p(1.0), format_p(1e-9), format_p(None)
+    ('0.0351', '1', '< 0.001', '–')
+    """
+    if p_value is None:
+        return "–"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3g}"
 
 
 def format_each(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
