@@ -15,12 +15,22 @@ from .prepared import PreparedData
 _BLOCK = 500  # images whose views are made at a time
 
 
+def count_views(flip: bool, shift: int) -> int:
+    """Number of views that mirroring and shifts by up to ``shift`` pixels along each axis make of an image.
+
+    Examples
+    --------
+    >>> count_views(flip=True, shift=2)
+    50
+    """
+    return (1 + flip) * (2 * shift + 1) ** 2
+
+
 class ViewAverage:
     """A network or ensemble that predicts the mean of its probabilities over several views of each image.
 
     The views are the image, its mirror image, and both of them shifted by up
-    to ``shift`` pixels along each axis: ``(1 + flip) * (2 * shift + 1)**2`` of
-    them. As in training with `Augmentation`, pixels moved in from outside the
+    to ``shift`` pixels along each axis. As in training with `Augmentation`, pixels moved in from outside the
     image are 0 after normalisation, the mean. A dense layer answers a little
     differently to each view, so that their mean is better than any of them, as
     it is with the crops of Krizhevsky et al. (2012, Section 4.1).
@@ -87,7 +97,7 @@ class ViewAverage:
     @property
     def n_views(self) -> int:
         """int: number of views of each image."""
-        return (1 + self._flip) * (2 * self._shift + 1) ** 2
+        return count_views(self._flip, self._shift)
 
     @property
     def _networks(self) -> tuple[Network, ...]:

@@ -36,7 +36,7 @@ class Result:
     message : str
         Why the run is not complete; empty if it is.
     test : dict or None
-        ``loss``, ``accuracy`` and, for a run with snapshots,
+        ``loss``, ``accuracy``, for a run with views ``view_accuracy`` and, for one with snapshots,
         ``ensemble_accuracy``. The test split is read only once, at the end of
         a complete run.
     confusion : ndarray of int64, shape (n_classes, n_classes), or None

@@ -20,6 +20,7 @@ from ..datasets import Dataset
 from ..ensemble import Ensemble
 from ..network import Network
 from ..trainer import CyclicTrainer, DivergenceError
+from ..view_average import ViewAverage
 from .data_source import DataSource, describe_data, load
 from .executors import ExecutorFactory, as_factory, map_unordered
 from .results import Result, RunFiles, RunInterrupted
@@ -110,7 +111,7 @@ def run_experiment(
     except DivergenceError as error:
         _finish(result, trainer, files, "diverged", str(error))
     else:
-        result.test, result.confusion = _evaluate_test(trainer, data)
+        result.test, result.confusion = _evaluate_test(trainer, data, run)
         _finish(result, trainer, files, "complete", "")
     if files:
         if result.complete:
@@ -310,7 +311,7 @@ def _finish(result: Result, trainer: CyclicTrainer, files: RunFiles | None, stat
         result.history.to_csv(files.history, data_set=result.data["name"])
 
 
-def _evaluate_test(trainer: CyclicTrainer, data: Dataset) -> tuple[dict[str, float], NDArray[np.int64]]:
+def _evaluate_test(trainer: CyclicTrainer, data: Dataset, run: Run) -> tuple[dict[str, float], NDArray[np.int64]]:
     """Loss and accuracy on the test split, and the confusion matrix."""
     network, test = trainer.network, data.test
     source = network.prepare(test.images, test.labels, normalizer=network.normalizer)
@@ -322,4 +323,6 @@ def _evaluate_test(trainer: CyclicTrainer, data: Dataset) -> tuple[dict[str, flo
     if trainer.snapshots:
         ensemble = Ensemble.from_snapshots(network, trainer.snapshots)
         measured["ensemble_accuracy"] = ensemble.evaluate(source).accuracy
+    if run.views:
+        measured["view_accuracy"] = ViewAverage(network, run.flip, run.shift).evaluate(source).accuracy
     return measured, confusion.reshape(n_classes, n_classes).astype(np.int64)

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .._checks import check_choice, check_integer, describe
+from .._checks import check_choice, check_flag, check_integer, describe
 from .._typing import JsonDict, Sizes
 from ..augmentation import NO_AUGMENTATION, Augmentation
 from ..network import Network
@@ -26,11 +26,19 @@ from ..schedules import (
     WarmupSchedule,
 )
 from ..trainer import CyclicTrainer
+from ..view_average import count_views
 
 CYCLE_MODES = ("triangular", "triangular2", "exp_range")
 MODES = (*CYCLE_MODES, "cosine", "one_cycle", "constant")
 OPTIMIZER_NAMES = ("sgd", "nesterov", "adamw")
-_NEW_FIELDS = ("mode", "gamma", "warmup", "optimizer", "weight_decay")  # so that folders of 0.1.0 can be resumed
+_NEW_FIELDS = (
+    "mode",
+    "gamma",
+    "warmup",
+    "optimizer",
+    "weight_decay",
+    "views",
+)  # so that folders of 0.1.0 can be resumed
 _IDENTITY = ("name", "label", "seed")
 ABBREVIATIONS = {"filter_size": "f", "n_filters": "nf", "n_hidden": "nh"}
 _SYMBOLS = {
@@ -106,6 +114,9 @@ class Run:
         Settings of the `CyclicTrainer`.
     flip, shift, cutout
         Settings of the `Augmentation`; there is none by default.
+    views : bool
+        Whether the test accuracy is measured with a `ViewAverage` as well, over
+        all the views that ``flip`` and ``shift`` allow.
     seed : int
         Seed of the initialisation, the shuffles, augmentation and dropout.
     log_every : int
@@ -163,6 +174,7 @@ class Run:
     warmup: int = 0
     optimizer: str = "sgd"
     weight_decay: float = 0.0
+    views: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -209,6 +221,11 @@ class Run:
         """Augmentation or None: None if no image would be changed."""
         augmentation = Augmentation(flip=self.flip, shift=self.shift, cutout=self.cutout)
         return None if augmentation == NO_AUGMENTATION else augmentation
+
+    @property
+    def n_views(self) -> int:
+        """int: number of views of a test image if ``views`` is True."""
+        return count_views(self.flip, self.shift)
 
     def schedule(self) -> Schedule:
         """The run's schedule."""
@@ -281,6 +298,8 @@ class Run:
         check_integer("log_every", self.log_every, 1)
         if self.n_train_evaluated is not None:
             check_integer("n_train_evaluated", self.n_train_evaluated, 1)
+        if check_flag("views", self.views) and not (self.flip or self.shift):
+            raise ValueError("views must be False without flip or shift, but got True")
         return self
 
     def to_dict(self) -> JsonDict:

@@ -31,6 +31,7 @@ OTHERS = {
     "shift": (["2"], 2),
     "cutout": (["5"], 5),
     "snapshots": ([], True),
+    "views": ([], True),
     "seed": (["7"], 7),
     "log_every": (["4"], 4),
     "n_train_evaluated": (["all"], None),

@@ -164,6 +164,27 @@ def test_the_test_split_is_read_only_once_at_the_end(data, monkeypatch):
     assert seen.count("test") == 1 and seen[-1] == "test" and len(seen) > 1
 
 
+@pytest.mark.parametrize("augmentation", [dict(flip=True), dict(shift=1), dict(flip=True, shift=1, cutout=8)])
+def test_views_are_all_that_mirroring_and_shifts_allow(data, augmentation):
+    run = dataclasses.replace(TINY, views=True, **augmentation)
+    result = run_experiment(run, data, progress=False)
+    trainer = run.trainer()
+    trainer.fit(data.train, data.validation, log_every=4, progress=False)
+    average = cyconv.ViewAverage(trainer.network, run.flip, run.shift)
+    assert run.n_views == average.n_views
+    assert result.test["view_accuracy"] == average.evaluate(data.test.images, data.test.labels).accuracy
+    (row,) = report.summarise([result])
+    (views,) = report.view_row(row, run.n_views).test_accuracy
+    assert views == result.test["view_accuracy"] and "mean of views (%)" in report.summary_table([row]).text()
+
+
+def test_views_need_an_augmentation():
+    with pytest.raises(ValueError, match="views must be False without flip or shift, but got True"):
+        Run(views=True, cutout=3).check()
+    with pytest.raises(TypeError, match="views must be"):
+        Run(views=2, flip=True).check()
+
+
 def test_snapshots_make_an_ensemble(data):
     run = dataclasses.replace(TINY, snapshots=True)
     result = run_experiment(run, data, progress=False)
@@ -485,6 +506,7 @@ def test_different_settings_have_different_names():
         "warmup": 5,
         "optimizer": "nesterov",
         "weight_decay": 0.1,
+        "views": True,
     }
     assert set(values) == {field.name for field in dataclasses.fields(Run)} - {"name", "label", "seed"}
     runs = [Run(), *(Run(**{name: value}) for name, value in values.items()), Run(**values)]

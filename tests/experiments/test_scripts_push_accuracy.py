@@ -26,22 +26,24 @@ def results(folder):
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
-def test_network_mirror_mean_and_ensemble_have_a_row_each(main, tmp_path, capsys):
-    assert main("--quick", "--seeds", "2") == 0
+def test_network_views_and_ensembles_have_a_row_each(main, tmp_path, capsys):
+    assert main("--quick", "--seeds", "2", "--minutes", "1") == 0
     folder = tmp_path / "results" / "push_accuracy"
     (section,) = results(folder)["summary"]
-    assert section["heading"].startswith("The miniature of the 15-minute recipe: f=8, nf=4")
+    assert section["heading"].startswith("The miniature of the 1-minute recipe: f=8, nf=4")
     rows = {row["label"]: row["test_accuracy"]["each"] for row in section["rows"]}
-    assert list(rows) == ["single network", "mean of image and mirror image", "ensemble of 2 snapshots"]
+    both = "ensemble of 2 networks, mean of 18 views each"
+    assert list(rows) == ["single network", "mean of 18 views", "ensemble of 2 snapshots", both]
 
     data = cyconv.make_shapes(4000, 400, 800)  # the data of a quick run without CIFAR-10
     images, labels = data.test.images, data.test.labels
+    networks = [cyconv.Network.load(folder / f"network-minutes1-seed{seed}.npz") for seed in range(2)]
+    views = [cyconv.ViewAverage(network, flip=True, shift=1) for network in networks]
     for seed in range(2):
-        network = cyconv.Network.load(folder / f"network-minutes15-seed{seed}.npz")
-        assert rows["single network"][seed] == pytest.approx(network.evaluate(images, labels).accuracy)
-        both = network.predict_proba(images) + network.predict_proba(images[..., ::-1].copy())
-        accuracy = np.mean(both.argmax(axis=1) == labels)
-        assert rows["mean of image and mirror image"][seed] == pytest.approx(accuracy)
+        assert rows["single network"][seed] == pytest.approx(networks[seed].evaluate(images, labels).accuracy)
+        assert rows["mean of 18 views"][seed] == pytest.approx(views[seed].evaluate(images, labels).accuracy)
+    mean = sum(view.predict_proba(images).astype(float) for view in views)
+    assert rows[both] == [pytest.approx(np.mean(mean.argmax(axis=1) == labels), abs=2e-3)]
     for name in ("curves", "learning-rate", "filters", "accuracy", "confusion"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     output = capsys.readouterr().out.splitlines()
@@ -95,10 +97,19 @@ def test_the_ablation_reports_what_each_ingredient_gives(script, main, tmp_path,
     assert main("--quick", "--ablation", "--seeds", "2", "--output", "ablation") == 0
     document = results(tmp_path / "ablation")
     rows = document["summary"][0]["rows"]
-    assert [row["label"] for row in rows] == ["the miniature", "without mirroring", "without dropout", "plain network"]
+    assert [row["label"] for row in rows] == [
+        "the miniature",
+        "mean of 98 views",
+        "without mirroring",
+        "without dropout",
+        "plain network",
+    ]
     assert all("test_accuracy" not in row and len(row["validation_accuracy"]["each"]) == 2 for row in rows)
     assert all(run["test"] is None for run in document["runs"])
     summary = (tmp_path / "ablation" / "summary.md").read_text()
+    held = Result.load(tmp_path / "ablation" / "run-minutes15-seed1.npz")
+    assert rows[1]["validation_accuracy"]["each"][1] == held.test["view_accuracy"] != held.test["accuracy"]
+    assert "training_time" not in rows[1]
     apart = 100 * (rows[1]["validation_accuracy"]["mean"] - rows[0]["validation_accuracy"]["mean"])
     assert f"{apart:+.2f}" in summary and "not used" in summary
     assert (tmp_path / "ablation" / "ablation.png").is_file()

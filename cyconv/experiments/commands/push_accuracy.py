@@ -2,14 +2,15 @@
 
 Trains a recipe that takes about 1, 5, 15 or 60 minutes on two cores; the number
 of updates is fixed, the time depends on the machine. Evaluates on the test
-images once, at the end: the network, the mean of its probabilities for an image
-and its mirror image, and the ensemble of the networks at the cycle ends.
+images once, at the end: the network, the mean of its probabilities over all the
+mirrored and shifted views of an image that training draws from, the ensemble of
+the networks at the cycle ends, and that of the networks of all seeds.
 
 With --ablation, measures what each ingredient of the recipe contributes, by
 training the recipe, the recipe without each of its ingredients, and the plain
-network of the assignment, all for the same number of updates. Accuracies are
-then measured on a fifth of the training images, which is held out, and the
-test images are not used.
+network of the assignment, all for the same number of updates, and by averaging
+the recipe's probabilities over views. Accuracies are then measured on a fifth
+of the training images, which is held out, and the test images are not used.
 """
 
 import argparse
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from ...datasets import Dataset, Split
+from ...ensemble import Ensemble
 from ...network import Network
+from ...view_average import ViewAverage
 from .. import cli, plots, report, statistics
 from ..output_folder import OutputFolder
 from ..results import Result, RunFiles
@@ -50,6 +53,7 @@ def recipe_for(minutes: int, **settings: Any) -> Run:
         label_smoothing=0.1,
         flip=True,
         snapshots=True,
+        views=True,
         log_every=1000,
         **settings,
     )
@@ -176,32 +180,35 @@ def write_recipe(
 
 
 def table_rows(results: Sequence[Result], data: Dataset, folder: OutputFolder) -> list[report.Summary]:
-    """The rows of the table: the network, the same with mirror images, and the ensemble of its snapshots."""
-    (network,) = report.summarise(results)
-    network = dataclasses.replace(network, label="single network", ensemble_accuracy=[])
-    finished = [result for result in results if result.complete]
-    if not finished:
+    """The rows of the table: the network, the mean over views, and ensembles of its snapshots and of all seeds."""
+    (summary,) = report.summarise(results)
+    run, n_networks = results[0].run, len(results)
+    network = dataclasses.replace(summary, label="single network", ensemble_accuracy=[], view_accuracy=[])
+    if not summary.seeds:
         return [network]
-    ensembles = [result.test["ensemble_accuracy"] for result in finished if result.test]
-    ensemble = report.ensemble_row(dataclasses.replace(network, ensemble_accuracy=ensembles), finished[0].run.n_cycles)
-    mirrored = [mirrored_accuracy(result, data.test, folder) for result in finished]
-    with_mirror_images = dataclasses.replace(
-        ensemble,
-        name=f"{network.name}-mirrored",
-        label="mean of image and mirror image",
-        n_parameters=network.n_parameters,
-        test_accuracy=mirrored,
+    views = dataclasses.replace(report.view_row(summary, run.n_views), label=f"mean of {run.n_views} views")
+    snapshots = dataclasses.replace(
+        report.ensemble_row(summary, run.n_cycles), label=f"ensemble of {run.n_cycles} snapshots"
     )
-    ensemble = dataclasses.replace(ensemble, label=f"ensemble of {finished[0].run.n_cycles} snapshots")
-    return [network, with_mirror_images, ensemble]
+    rows = [network, views, snapshots]
+    if not summary.unfinished and n_networks > 1:
+        joint = dataclasses.replace(
+            views,
+            name=f"{network.name}-seeds",
+            label=f"ensemble of {n_networks} networks, mean of {run.n_views} views each",
+            n_parameters=n_networks * network.n_parameters,
+            seeds=[run.seed],
+            test_accuracy=[ensemble_accuracy(results, data.test, folder)],
+        )
+        rows.append(joint)
+    return rows
 
 
-def mirrored_accuracy(result: Result, split: Split, folder: OutputFolder) -> float:
-    """Accuracy of the average of the probabilities for an image and its mirror image."""
-    network = Network.load(RunFiles(folder.path, result.run).network)
-    mirrored = np.ascontiguousarray(split.images[..., ::-1])
-    probabilities = network.predict_proba(split.images) + network.predict_proba(mirrored)
-    return float(np.mean(probabilities.argmax(axis=1) == split.labels))
+def ensemble_accuracy(results: Sequence[Result], split: Split, folder: OutputFolder) -> float:
+    """Accuracy of the ensemble of the networks of all runs, each averaged over the views."""
+    run = results[0].run
+    ensemble = Ensemble(Network.load(RunFiles(folder.path, result.run).network) for result in results)
+    return ViewAverage(ensemble, run.flip, run.shift).evaluate(split).accuracy
 
 
 def describe_recipe(run: Run) -> str:
@@ -223,6 +230,7 @@ def describe_recipe(run: Run) -> str:
 def ablation_runs(recipe: Run) -> list[Run]:
     """The recipe, the recipe without each ingredient, and the plain network of the assignment."""
     runs = [dataclasses.replace(recipe, label="the recipe" if recipe in RECIPES.values() else "the miniature")]
+    recipe = dataclasses.replace(recipe, views=False)
     for ingredient, changes in WITHOUT.items():
         run = dataclasses.replace(
             recipe, name=f"{recipe.name}-without-{'-'.join(changes)}", label=f"without {ingredient}", **changes
@@ -245,6 +253,7 @@ class AblationSection(report.Section):
     def body(self) -> list[str | report.Table]:
         """list: the table, and the sentences that interpret it."""
         changes = {pair.first: pair for pair in self.differences}
+        timed = any(row.training_time for row in self.summaries)
         rows = [
             [
                 row.label,
@@ -252,7 +261,7 @@ class AblationSection(report.Section):
                 f"{len(row.seeds)}",
                 report.format_mean(row.validation_accuracy, scale=100),
                 *changed(changes.get(row.label)),
-                *([report.format_mean(row.training_time, decimals=0)] if row.training_time else []),
+                *([report.format_mean(row.training_time, decimals=0)] if timed else []),
             ]
             for row in self.summaries
         ]
@@ -265,7 +274,7 @@ class AblationSection(report.Section):
             "95 % interval",
             "p, corrected",
         ]
-        if any(row.training_time for row in self.summaries):
+        if timed:
             header.append("training time (s)")
         return [report.Table(header, rows), self.sentence]
 
@@ -289,10 +298,16 @@ def write_ablation(
     results: Sequence[Result], data: Dataset, folder: OutputFolder, arguments: argparse.Namespace
 ) -> list[report.Section]:
     """Draw the figure of an ablation; return the section of the report, alone."""
-    rows = [
-        dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[])
-        for row in report.summarise(results)
-    ]
+    rows = []
+    for row in report.summarise(results):
+        held_out = dataclasses.replace(row, test_accuracy=[], test_loss=[], ensemble_accuracy=[], view_accuracy=[])
+        rows.append(held_out)
+        if row.view_accuracy:
+            views = report.view_row(row, results[0].run.n_views)
+            label = f"mean of {results[0].run.n_views} views"
+            rows.append(
+                dataclasses.replace(views, label=label, test_accuracy=[], validation_accuracy=row.view_accuracy)
+            )
     accuracy = {row.label: row.validation_accuracy for row in rows if row.validation_accuracy}
     title = "What each ingredient contributes"
     figures = {}

@@ -58,6 +58,7 @@ HELP = {
     "shift": "shift images at random by up to this many pixels",
     "cutout": "width of the square that is cut out of each image, in pixels",
     "snapshots": "evaluate the ensemble of the networks at the ends of the cycles, too",
+    "views": "evaluate the mean over all views that flip and shift allow, too",
     "seed": "the first seed, from which --seeds counts",
     "log_every": "number of update steps between points of the curves",
     "n_train_evaluated": "number of training images on which the training curves are measured, or 'all'",
@@ -142,7 +143,9 @@ def write_sections(
     origin = f", {cycles}\n" + report.describe_origin(data, arguments.quick, len(finished) == len(results))
     histories = {run.label: [result.history for result in finished or results]}
     (row,) = report.summarise(results)
-    rows = [dataclasses.replace(row, ensemble_accuracy=[])]
+    rows = [dataclasses.replace(row, ensemble_accuracy=[], view_accuracy=[])]
+    if row.view_accuracy:
+        rows.append(report.view_row(row, run.n_views))
     if row.ensemble_accuracy:
         rows.append(report.ensemble_row(row, len(boundaries)))
 

@@ -41,7 +41,7 @@ from .significance import (
     untested,
     verdict,
 )
-from .summaries import Summary, by_label, comparison, ensemble_row, summarise, summary_table
+from .summaries import Summary, by_label, comparison, ensemble_row, summarise, summary_table, view_row
 from .tables import count, format_csv, format_each, format_ends, format_interval, format_mean, format_p
 
 __all__ = [
@@ -88,4 +88,5 @@ __all__ = [
     "summary_table",
     "untested",
     "verdict",
+    "view_row",
 ]

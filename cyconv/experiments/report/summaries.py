@@ -24,6 +24,7 @@ _MEASURES = (
     "validation_accuracy",
     "loss_gap",
     "ensemble_accuracy",
+    "view_accuracy",
     "training_time",
     "updates_per_second",
 )
@@ -36,7 +37,8 @@ class Summary:
     Lists hold one number per finished run, in order of their seeds.
     Accuracies are fractions in 0..1. Validation accuracy and loss gap (the
     validation loss minus the training loss) are those after the last update;
-    the ensemble's accuracy is empty where no snapshots were kept. The
+    the ensemble's accuracy is empty where no snapshots were kept, and that of
+    the mean over views where it was not asked for. The
     architecture is that of the networks, if it is known.
     """
 
@@ -49,6 +51,7 @@ class Summary:
     validation_accuracy: list[float]
     loss_gap: list[float]
     ensemble_accuracy: list[float]
+    view_accuracy: list[float]
     training_time: list[float]
     updates_per_second: list[float]
     unfinished: int
@@ -107,6 +110,7 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
                 validation_accuracy=[float(r.history["acc_val"][-1]) for r in done],
                 loss_gap=[float(r.history["loss_val"][-1] - r.history["loss_train"][-1]) for r in done],
                 ensemble_accuracy=[test["ensemble_accuracy"] for test in tests if "ensemble_accuracy" in test],
+                view_accuracy=[test["view_accuracy"] for test in tests if "view_accuracy" in test],
                 training_time=[r.history.training_time for r in done],
                 updates_per_second=[r.updates_per_second for r in done],
                 unfinished=len(group) - len(done),
@@ -144,15 +148,38 @@ def ensemble_row(summary: Summary, n_snapshots: int) -> Summary:
         Only with accuracies on test data: an ensemble needs no training of
         its own, and nothing else of it was measured.
     """
-    measured: dict[str, Any] = {name: [] for name in _MEASURES}
-    measured["test_accuracy"] = summary.ensemble_accuracy
     return replace(
-        summary,
+        _only_test_accuracy(summary, summary.ensemble_accuracy),
         name=f"{summary.name}-ensemble",
         label=f"{summary.label}: ensemble of {n_snapshots}",
         n_parameters=n_snapshots * summary.n_parameters,
-        **measured,
     )
+
+
+def view_row(summary: Summary, n_views: int) -> Summary:
+    """The means over views of each image as a row of its own, like `ensemble_row`.
+
+    Parameters
+    ----------
+    summary : Summary
+        With the accuracies of the means over views.
+    n_views : int
+        Views of each image.
+
+    Returns
+    -------
+    Summary
+    """
+    return replace(
+        _only_test_accuracy(summary, summary.view_accuracy),
+        name=f"{summary.name}-views",
+        label=f"{summary.label}: mean of {n_views} views",
+    )
+
+
+def _only_test_accuracy(summary: Summary, accuracy: list[float]) -> Summary:
+    measured: dict[str, Any] = {**{name: [] for name in _MEASURES}, "test_accuracy": accuracy}
+    return replace(summary, **measured)
 
 
 def summary_table(summaries: Sequence[Summary], first: str = "architecture", gap: bool = False) -> Table:
@@ -187,6 +214,8 @@ def summary_table(summaries: Sequence[Summary], first: str = "architecture", gap
         columns["each run (%)"] = lambda s: format_each(s.test_accuracy, scale=100)
     if ensemble:
         columns["ensemble (%)"] = lambda s: format_mean(s.ensemble_accuracy, scale=100)
+    if any(summary.view_accuracy for summary in summaries):
+        columns["mean of views (%)"] = lambda s: format_mean(s.view_accuracy, scale=100)
     columns["validation accuracy (%)"] = lambda s: format_mean(s.validation_accuracy, scale=100)
     if gap:
         columns["validation − training loss"] = lambda s: format_mean(s.loss_gap, decimals=3)
