@@ -13,6 +13,7 @@ COMMANDS = {
     "exercise3": "Exercise 3: four patch sizes, then longer training",
     "exercise4": "Exercise 4: a larger network, and label smoothing",
     "push-accuracy": "Exercise 5.1: the best accuracy within a given time",
+    "course-tables": "Exercises 3 and 4 beside published accuracies",
     "search-l2": "search for the weight decay or another setting",
     "lr-range": "the learning-rate range test",
     "compare-schedules": "three schedules and two optimisers",

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from cyconv.experiments import cli, report, search, statistics
-from cyconv.experiments.commands import exercise4, lr_range, push_accuracy, search_l2, verify_gradients
+from cyconv.experiments.commands import course_tables, exercise4, lr_range, push_accuracy, search_l2, verify_gradients
 from cyconv.experiments.output_folder import RESULTS
 from cyconv.experiments.usage import UsageError, usage
 
@@ -100,7 +100,7 @@ def published(folder):
         raise UsageError(f"FOLDER must hold results of {', '.join(PARTS)}, but {folder} holds those of {script}")
     if not complete or about["quick"]:
         raise UsageError(f"FOLDER must hold complete results, not quick or wrong ones, but {folder} does not")
-    if not data.startswith("CIFAR-10"):
+    if data.partition(" (")[0] != "CIFAR-10":
         raise UsageError(f"FOLDER must hold results on CIFAR-10, but those in {folder} are on {data}")
     document["configuration"] = {key: held for key, held in about.items() if key in CONFIGURATION}
     document["command"] = deciding(command)
@@ -201,6 +201,20 @@ def trained(document):
     return parts
 
 
+def compared(document):
+    """Tables of test accuracies beside published ones."""
+    sections = [course_tables.ComparedSection.from_document(held) for held in document["summary"]]
+    if not any(map(len, (figures for section in sections for figures in section.published.values()))):
+        parts = ["No published figures are known for these training images."]
+    elif "not the original files" in document["data_set"]:
+        parts = ["Published figures are for the original files, ours for the same images after one pass through JPEG."]
+    else:
+        parts = []
+    for section in sections:
+        parts += [f"### {section.heading}", *map(as_text, section.body())]
+    return parts
+
+
 def ablated(document):
     """The table of validation accuracies with what each row lost against the first."""
     (held,) = document["summary"]
@@ -279,6 +293,7 @@ PARTS = {
     "verify_gradients": ("Exercises 1 and 2: the convolution and the gradients", verified),
     "exercise3": ("Exercise 3: four architectures, and longer training", trained),
     "exercise4": ("Exercise 4: a larger network, and label smoothing", trained),
+    "course_tables": ("Exercises 3 and 4 beside published accuracies", compared),
     "push_accuracy": ("Exercise 5.1: the best accuracy for a given time", trained),
     "push_accuracy --road": ("Exercise 5.1: what each ingredient of a recipe gives", ablated),
     "compare_schedules": ("Schedules and optimisers", trained),

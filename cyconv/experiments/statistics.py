@@ -102,6 +102,23 @@ def confidence_interval(values: Numbers) -> Interval | None:
     return mean - float(margin), mean + float(margin)
 
 
+def prediction_interval(values: Numbers) -> Interval | None:
+    """The interval in which one more value lies with a probability of 95 %, if all are normally distributed.
+
+    None where `confidence_interval` is.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in prediction_interval([1.0, 2.0, 3.0])]
+    [-2.968, 6.968]
+    """
+    interval = confidence_interval(values)
+    if interval is None:
+        return None
+    mean, margin = sum(interval) / 2, (interval[1] - interval[0]) / 2
+    return mean - margin * math.sqrt(len(values) + 1), mean + margin * math.sqrt(len(values) + 1)
+
+
 def describe_values(values: Numbers) -> JsonDict:
     """dict: ``mean``, ``standard_deviation``, ``interval`` and ``each`` of at least one number, as JSON values.
 

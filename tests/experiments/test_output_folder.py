@@ -293,6 +293,7 @@ FAST = {"filter_size": 8, "n_filters": 2, "n_hidden": 4, "step_size": 5, "n_cycl
 SCRIPTS = {
     "exercise3": ({"QUICK": {"step_size": 2, "log_every": 10}}, ["--part", "2"]),
     "exercise4": ({"QUICK": FAST}, []),
+    "course_tables": ({"QUICK": {"n_filters": 2, "n_hidden": 4, "step_size": 2}}, []),
     "push_accuracy": ({"QUICK": FAST}, []),
     "train": ({"QUICK": FAST}, []),
     "search_l2": ({"QUICK_RUN": FAST}, ["--executor", "serial", "--rounds", "1"]),

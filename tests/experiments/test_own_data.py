@@ -160,6 +160,7 @@ def test_a_data_set_with_files_of_its_own_is_one_entry_away(exercise3, tmp_path,
 SCRIPTS = {
     "exercise3": {"QUICK": {"step_size": 2, "log_every": 10}},
     "exercise4": {"QUICK": {"n_filters": 2, "n_hidden": 4, "step_size": 2}},
+    "course_tables": {"QUICK": {"n_filters": 2, "n_hidden": 4, "step_size": 2}},
     "push_accuracy": {},
     "compare_schedules": {"QUICK": {"step_size": 2, "log_every": 10}},
     "lr_range": {"QUICK_STEPS": 20},

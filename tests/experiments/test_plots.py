@@ -71,6 +71,40 @@ def test_bands_are_intervals_of_the_mean():
     assert any(np.isclose(band, low)) and any(np.isclose(band, high)) and 0 <= band.min() < band.max() <= 100
 
 
+@pytest.mark.parametrize("n_bars", [2, 6])
+def test_bars_have_what_is_published_beside_them(n_bars):
+    groups = {f"label {i}": [0.5, 0.6] for i in range(n_bars)}
+    published = {"label 0": [(0.4, 0.7), (0.65, 0.65)]}
+    figure = plots.plot_bars(groups, TITLE, "accuracy (%)", percent=True, published=published)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    marks = [line for line in axes.lines if line.get_marker() == "D"]
+    values = [list(line.get_ydata() if n_bars == 2 else line.get_xdata()) for line in marks]
+    assert values == [pytest.approx([40, 70]), pytest.approx([65, 65])]
+    assert "label 0 55.0 ± 7.1 (published: 40.0 to 70.0, 65.0); label 1 55.0 ± 7.1" in figure.caption
+    assert figure.get_supxlabel().endswith("diamonds: published")
+    number, beyond = axes.texts[0].get_window_extent(), axes.transData.transform((70, 70))
+    assert number.y0 > beyond[1] if n_bars == 2 else number.x0 > beyond[0]
+    assert "published" not in plots.plot_bars(groups, TITLE, "accuracy", published={}).get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    "published, start",
+    [
+        ({"b": [(1, 2)]}, "published must hold labels of groups only, but got"),
+        ({"a": [(1, 2, 3)]}, "published['a'] must hold pairs of numbers, but got"),
+        ({"a": [1.0]}, "published['a'] must hold pairs of numbers, but got"),
+        ({"a": [(1, np.nan)]}, "published['a'] must hold finite numbers, but got"),
+        ({"a": 1.0}, "published['a'] must hold pairs of numbers, but got"),
+        ([1.0], "published must be a mapping, but got"),
+    ],
+)
+def test_bars_refuse_what_is_not_published_for_a_group(published, start):
+    with pytest.raises((TypeError, ValueError)) as error:
+        plots.plot_bars({"a": [1.0]}, TITLE, "seconds", published=published)
+    assert str(error.value).startswith(start)
+
+
 def test_a_single_run_needs_no_list():
     figure = plots.plot_bars({"a": 0.5}, TITLE, "accuracy")
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.5]

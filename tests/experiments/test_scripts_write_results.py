@@ -98,6 +98,37 @@ def test_a_command_of_cyconv_is_told_as_such(write, results, tmp_path):
     assert "`cyconv exercise3 --seeds 2` on" in page
 
 
+def test_accuracies_stand_beside_published_ones(write, results, tmp_path):
+    measured = {"mean": 0.52, "standard_deviation": 0.014, "each": [0.51, 0.53]}
+    row = {
+        "name": "a",
+        "label": "narrow",
+        "n_parameters": 1234,
+        "seeds": [0, 1],
+        "unfinished": 0,
+        "test_accuracy": measured,
+    }
+    figures = [{"low": 50.0, "high": 51.0, "source": "three"}, {"low": 53.5, "high": 53.5, "source": "one"}]
+    section = {
+        "heading": "Exercise 3: settings",
+        "rows": [row | {"published": figures}, row | {"name": "b", "label": "unknown", "published": []}],
+        "comparisons": [],
+        "conclusion": "They fit.",
+    }
+    configuration = {"script": "course_tables"}
+    jpeg, alone = "CIFAR-10 (not the original files)", section | {"rows": section["rows"][1:]}
+    for folder, data, shown in (("jpeg", jpeg, section), ("original", "CIFAR-10", section), ("batch", jpeg, alone)):
+        write(results(folder, configuration=configuration, summary=[shown], data_set=data))
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert re.search(
+        r"\| narrow +\| +1,234 \|.* 52.00 ± 1.41 \| 51.00, 53.00 \|.*\| +50.00 to 51.00 \| three \| +\+1.00 \|", page
+    )
+    assert re.search(r"\| narrow +\|.* 53.50 \| +one \| +-1.50 \|", page)
+    assert re.search(r"\| unknown +\|.* 51.00, 53.00 \|.*\| +\| +\| +\|", page)
+    assert page.count("No published figures are known for these training images.") == 1
+    assert page.count("one pass through JPEG.") == 1 and page.count("They fit.") == 3
+
+
 def test_check_finds_a_page_and_a_published_file_that_were_edited(write, results, tmp_path, capsys):
     write(results("exercise3"))
     page, published = tmp_path / "RESULTS.md", tmp_path / "published" / "exercise3.json"
@@ -127,6 +158,7 @@ def test_later_results_of_a_folder_take_the_place_of_earlier_ones(write, results
         ({"complete": False}, "FOLDER must hold complete results"),
         ({"configuration": {"quick": True}}, "FOLDER must hold complete results"),
         ({"data_set": "shapes (synthetic)"}, "FOLDER must hold results on CIFAR-10, but"),
+        ({"data_set": "CIFAR-100, coarse labels"}, "FOLDER must hold results on CIFAR-10, but"),
         ({"configuration": {"script": "benchmark"}}, "FOLDER must hold results of"),
     ],
 )

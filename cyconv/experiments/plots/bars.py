@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._checks import as_array, describe
 from ..statistics import margin_of_error, scipy_stats
 from .arguments import as_finite_values, check_mapping
 from .style import COLOURS, TEXT_WIDTH, Canvas, ink, lighten, places, styled
@@ -29,6 +30,7 @@ def plot_bars(
     percent: bool = False,
     *,
     order: Sequence[str] | None = None,
+    published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     axes: Any = None,
 ) -> Figure:
     """Compare groups of runs: one bar per group at its mean, with each run as a dot.
@@ -47,6 +49,10 @@ def plot_bars(
         Whether values are fractions in 0..1 to be shown in percent.
     order : sequence of str, optional
         Labels in the order of their colours, as for `plot_comparison`.
+    published : mapping of str to sequence of (float, float), optional
+        What others have published for the groups of these labels, as the
+        lowest and the highest value, which are equal for a single one; drawn
+        as diamonds.
     axes : matplotlib.axes.Axes, optional
         Where to draw, as for `plot_comparison`.
 
@@ -58,13 +64,14 @@ def plot_bars(
     ------
     ValueError
         If there are no groups, or a group is empty or holds a value that is
-        not finite.
+        not finite, or something is published for a group that there is not.
     """
     scale = 100 if percent else 1
     groups = check_mapping("groups", groups)
     bars = {str(label): scale * as_finite_values(f"groups[{label!r}]", values) for label, values in groups.items()}
     if not bars:
         raise ValueError("groups must hold at least one group, but got none")
+    ranges = _as_ranges(check_mapping("published", {} if published is None else published), bars, scale)
     upright = len(bars) <= _MOST_UPRIGHT
     width = max(3.6, 1.7 + 1.15 * len(bars)) if upright else TEXT_WIDTH
     canvas = Canvas(axes, width, 3.6 if upright else 1.3 + 0.42 * len(bars))
@@ -73,7 +80,7 @@ def plot_bars(
     limits = (0.0, 100.0) if percent else (-math.inf, math.inf)
     for place, (label, values) in enumerate(bars.items()):
         colour = COLOURS[colours[label] % len(COLOURS)]
-        numbers[label], end = _draw_bar(panel, place, values, colour, upright, limits)
+        numbers[label], end = _draw_bar(panel, place, values, ranges[label], colour, upright, limits)
         top = max(top, end)
     labels = [_wrap_label(label, 17 if upright else 32) for label in bars]
     if upright:
@@ -89,15 +96,38 @@ def plot_bars(
         panel.set_xlabel(ylabel)
         panel.tick_params(axis="y", length=0)
     panel.grid(False)  # the numbers stand on the bars
-    canvas.add_note(_describe_bars(bars))
-    each = "; ".join(f"{label} {number}" for label, number in numbers.items())
+    canvas.add_note(_describe_bars(bars) + "; diamonds: published" * any(map(len, ranges.values())))
+    each = "; ".join(f"{label} {number}{_describe_ranges(ranges[label])}" for label, number in numbers.items())
     return canvas.finish(title, f"{ylabel}: {each}." if ylabel else f"{each}.")
 
 
+def _as_ranges(
+    published: Mapping[str, Sequence[tuple[float, float]]], bars: Mapping[str, Any], scale: float
+) -> dict[str, NDArray[np.float64]]:
+    """What is published for each bar, one row for each range."""
+    if not set(published) <= set(bars):
+        raise ValueError(f"published must hold labels of groups only, but got {describe(published)}")
+    ranges = {}
+    for label in bars:
+        name = f"published[{label!r}]"
+        pairs = as_array(name, published.get(label, ()))
+        if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
+            raise ValueError(f"{name} must hold pairs of numbers, but got {describe(pairs)}")
+        values = as_finite_values(name, pairs.ravel()) if pairs.size else pairs
+        ranges[label] = scale * values.reshape(-1, 2)
+    return ranges
+
+
 def _draw_bar(
-    panel: Axes, place: int, values: NDArray[np.float64], colour: str, upright: bool, limits: tuple[float, float]
+    panel: Axes,
+    place: int,
+    values: NDArray[np.float64],
+    ranges: NDArray[np.float64],
+    colour: str,
+    upright: bool,
+    limits: tuple[float, float],
 ) -> tuple[str, float]:
-    """Draw one bar with its interval, its runs and its number; return the number and where it stands."""
+    """Draw one bar with its interval, its runs, what is published and its number; return the number and its place."""
     dots: dict[str, Any] = {"markeredgecolor": ink(), "markersize": 4, "markeredgewidth": 0.9, "linestyle": "none"}
     error: dict[str, Any] = {"ecolor": ink(), "capsize": 4, "elinewidth": 1.1, "capthick": 1.1}
     look: dict[str, Any] = {"color": lighten(colour), "edgecolor": colour, "linewidth": 1.0, "error_kw": error}
@@ -110,6 +140,10 @@ def _draw_bar(
         error_bar, end = [[mean - low], [high - mean]], max(end, high)
         offsets = np.linspace(0.1, 0.24, len(values))
         text += f" ± {_format_number(deviation, like=mean)}"
+    end = max(end, *ranges.ravel()) if ranges.size else end
+    for low, high in ranges:
+        ends, beside = (low, high), (place - 0.17, place - 0.17)
+        panel.plot(*((beside, ends) if upright else (ends, beside)), "D-", color=ink(), markersize=3.5, linewidth=1.0)
     if upright:
         panel.bar(place, mean, 0.6, yerr=error_bar, **look)
         panel.plot(place + offsets, values, "o", color="white", **dots)
@@ -131,6 +165,12 @@ def _format_number(number: float, like: float | None = None) -> str:
     size = abs(number if like is None else like)
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2
     return f"{number:,.{decimals}f}"
+
+
+def _describe_ranges(ranges: NDArray[np.float64]) -> str:
+    """What is published, for the caption."""
+    texts = [" to ".join(dict.fromkeys(map(_format_number, pair))) for pair in ranges]
+    return f" (published: {', '.join(texts)})" if texts else ""
 
 
 def _describe_bars(groups: Mapping[str, NDArray[np.float64]]) -> str:
