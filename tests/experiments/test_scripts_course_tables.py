@@ -24,8 +24,10 @@ def templates(script):
 
 
 def summary(name, *accuracies, unfinished=0):
-    seeds = list(range(len(accuracies)))
-    return report.Summary(name, f"label of {name}", 1234, seeds, list(accuracies), [], [], [], [], [], [], unfinished)
+    row = {"name": name, "label": f"label of {name}", "n_parameters": 1234, "unfinished": unfinished}
+    return report.Summary.from_document(
+        {**row, "seeds": list(range(len(accuracies))), "test_accuracy": {"each": list(accuracies)}}
+    )
 
 
 def test_the_settings_are_those_of_the_assignment(script):
