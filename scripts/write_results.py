@@ -204,12 +204,13 @@ def trained(document):
 def compared(document):
     """Tables of test accuracies beside published ones."""
     sections = [course_tables.ComparedSection.from_document(held) for held in document["summary"]]
-    if not any(map(len, (figures for section in sections for figures in section.published.values()))):
+    pixels = "Published figures are for the original files, ours for the same images after one pass through JPEG."
+    if not any(figures for section in sections for figures in section.published.values()):
         parts = ["No published figures are known for these training images."]
     elif "not the original files" in document["data_set"]:
-        parts = ["Published figures are for the original files, ours for the same images after one pass through JPEG."]
+        parts = [f"{pixels} {course_tables.SETTINGS}"]
     else:
-        parts = []
+        parts = [course_tables.SETTINGS]
     for section in sections:
         parts += [f"### {section.heading}", *map(as_text, section.body())]
     return parts

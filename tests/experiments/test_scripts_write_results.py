@@ -126,6 +126,7 @@ def test_accuracies_stand_beside_published_ones(write, results, tmp_path):
     assert re.search(r"\| narrow +\|.* 53.50 \| +one \| +-1.50 \|", page)
     assert re.search(r"\| unknown +\|.* 51.00, 53.00 \|.*\| +\| +\| +\|", page)
     assert page.count("No published figures are known for these training images.") == 1
+    assert page.count("Not every source tells all its settings") == 2
     assert page.count("one pass through JPEG.") == 1 and page.count("They fit.") == 3
 
 

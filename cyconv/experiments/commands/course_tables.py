@@ -32,6 +32,7 @@ from . import exercise4
 OUTPUT = "results/course_tables"
 SEEDS = 5
 QUICK = {"step_size": 20}
+SETTINGS = "Not every source tells all its settings: such figures stand beside the settings that they fit best."
 
 
 def _like(run: Run, name: str, label: str, **changes: Any) -> Run:
@@ -87,9 +88,9 @@ def is_published(data: Dataset, protocol: str) -> bool:
 
 
 def describe_published(data: Dataset, protocol: str) -> str:
-    """One sentence: what the published figures were measured on, or why there are none."""
+    """What the published figures were measured on, or why there are none."""
     if is_published(data, protocol):
-        return f"Published figures are for CIFAR-10's original files; ours are for {data.name}."
+        return f"Published figures are for CIFAR-10's original files; ours are for {data.name}. {SETTINGS}"
     if protocol == "full":
         return f"Published figures are for CIFAR-10: they are left out beside results on {data.name}."
     return "No published figures are known for training on one batch."
