@@ -27,3 +27,17 @@ def control_group_limit(**places: Path) -> int:
         if text.isascii() and text.isdigit() and len(text) < 19:
             limits.append(int(text))
     return min(limits)
+
+
+def free_address_space() -> int:
+    """Bytes that this process may still map, where its address space is limited (``ulimit -v``), or a large number."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return 2**62
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except (ImportError, AttributeError, OSError):  # no such limits, or no such file
+        return 2**62
+    return limit - used

@@ -7,6 +7,7 @@ and everything else works.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import as_array, describe
+from .._memory import free_address_space
 from .._typing import JsonDict
 
 Numbers: TypeAlias = Sequence[float] | NDArray[np.floating]
@@ -25,10 +27,13 @@ Interval: TypeAlias = tuple[float, float]
 
 CONFIDENCE = 0.95
 LEVEL = 0.05  # of significance
+_SCIPY_SIZE = 256 << 20  # bytes of address space for its libraries
 
 
 def scipy_stats() -> ModuleType | None:
-    """`scipy.stats`, imported when it is first needed; None where it is not installed."""
+    """`scipy.stats`, imported when it is first needed; None where it is not installed, or has no memory."""
+    if "scipy.stats" not in sys.modules and free_address_space() < _SCIPY_SIZE:
+        return None  # its BLAS would wait for memory, or end the process
     try:
         from scipy import stats
     except ImportError:

@@ -16,7 +16,9 @@ COMPARISON_RULE = (
     "run, by a paired t test, all others by Welch's t test; p values are corrected for the number of comparisons by "
     "Holm's method, intervals of differences are not."
 )
-SCIPY_REMARK = "There are no 95 % intervals and no tests of differences, which need SciPy: pip install scipy."
+SCIPY_REMARK = (
+    "There are no 95 % intervals and no tests of differences, which need SciPy (pip install scipy) and memory for it."
+)
 _MAX_PAIRS = 6  # a sentence lists up to this number of pairs
 
 
