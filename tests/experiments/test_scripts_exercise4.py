@@ -96,21 +96,17 @@ def test_without_scipy_a_report_has_means_and_says_what_is_missing(script, run_s
 
 
 def row(name, accuracy, gap=()):
-    seeds = list(range(len(accuracy)))
-    return report.Summary(
-        name,
-        f"label of {name}",
-        10,
-        seeds,
-        list(accuracy),
-        [],
-        [],
-        list(gap),
-        [],
-        [],
-        [],
-        unfinished=0,
-        architecture="f=4",
+    return report.Summary.from_document(
+        {
+            "name": name,
+            "label": f"label of {name}",
+            "architecture": "f=4",
+            "n_parameters": 10,
+            "seeds": list(range(len(accuracy))),
+            "unfinished": 0,
+            "test_accuracy": {"each": list(accuracy)},
+            "loss_gap": {"each": list(gap)},
+        }
     )
 
 
