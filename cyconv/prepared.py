@@ -1,5 +1,6 @@
 """Images and labels prepared for a network: checked once, and copied only if necessary."""
 
+import copy
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from ._checks import (
     describe,
     smoothed,
 )
-from ._typing import AnyArray, FloatArray, ImageShape
+from ._typing import AnyArray, FloatArray, ImageShape, IntArray
 from .datasets import Normalizer
 
 if TYPE_CHECKING:
@@ -119,6 +120,17 @@ class PreparedData:
 
     def __len__(self) -> int:
         return self.n_images
+
+    def take(self, indices: IntArray) -> "PreparedData":
+        """The images with these numbers, and their labels, copied."""
+        taken = copy.copy(self)
+        for name in ("pixels", "values", "labels"):
+            array = getattr(self, name)
+            object.__setattr__(taken, name, None if array is None else array[indices])
+        object.__setattr__(taken, "n_images", len(indices))
+        if taken.labels is not None:
+            taken.labels.flags.writeable = False
+        return taken
 
     def kernel_arguments(self) -> tuple[Any, ...]:
         """The kernels' arguments: pixels, values, scale, offset and centre."""

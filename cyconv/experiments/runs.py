@@ -276,20 +276,26 @@ class Run:
             n_classes=n_classes,
         )
 
+    def update_options(self) -> dict[str, Any]:
+        """What decides the updates apart from the schedule: arguments of `CyclicTrainer` and `lr_range_test`."""
+        return {
+            "batch_size": self.batch_size,
+            "l2": self.l2,
+            "label_smoothing": self.label_smoothing,
+            "seed": self.seed,
+            "momentum": self.momentum if self.optimizer == "sgd" else 0.0,
+            "optimizer": self._optimizer(),
+            "dropout": self.dropout,
+            "augmentation": self.augmentation,
+        }
+
     def trainer(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> CyclicTrainer:
         """A `CyclicTrainer` with the run's network, before its first step."""
         return CyclicTrainer(
             self.network(image_shape, n_classes),
             self.schedule(),
-            batch_size=self.batch_size,
-            l2=self.l2,
-            label_smoothing=self.label_smoothing,
-            seed=self.seed,
-            momentum=self.momentum if self.optimizer == "sgd" else 0.0,
-            optimizer=self._optimizer(),
-            dropout=self.dropout,
-            augmentation=self.augmentation,
             snapshots=self.snapshots,
+            **self.update_options(),
         )
 
     def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:

@@ -163,7 +163,7 @@ SCRIPTS = {
     "course_tables": {"QUICK": {"n_filters": 2, "n_hidden": 4, "step_size": 2}},
     "push_accuracy": {},
     "compare_schedules": {"QUICK": {"step_size": 2, "log_every": 10}},
-    "lr_range": {"QUICK_STEPS": 20},
+    "lr_range": {"N_STEPS": 20},
     "search_l2": {"QUICK": {"rounds": 1, "samples": 2}},
     "verify_gradients": {},
 }

@@ -1,6 +1,7 @@
 """scripts/lr_range.py in miniature: its tests, files, messages and refusals."""
 
 import csv
+import dataclasses
 import math
 
 import numpy as np
@@ -9,24 +10,25 @@ from strict import strict_json
 
 import cyconv
 from cyconv.experiments import ARCHITECTURES, Run
+from cyconv.experiments.commands.push_accuracy import RECIPES
 
 TINY = {
-    "1": Run("one", "1: one", filter_size=8, n_filters=3, n_hidden=8, l2=0.003),
-    "2": Run("two", "2: two", filter_size=16, n_filters=4, n_hidden=8, l2=0.003),
+    "1": Run("one", "1: one", filter_size=4, n_filters=6, n_hidden=20, l2=0.003),
+    "2": Run("two", "2: two", filter_size=16, n_filters=40, n_hidden=50, l2=0.003),
 }
 
 
 @pytest.fixture
 def script(load_script):
-    return load_script("lr_range", NETWORKS=TINY, QUICK_STEPS=200)
+    return load_script("lr_range", NETWORKS=TINY)
 
 
 def test_the_four_architectures_are_tested_by_default(load_script):
     script = load_script("lr_range")
     assert list(script.NETWORKS.values()) == list(ARCHITECTURES)
     arguments = script.parse([])
-    assert arguments.architectures == ["1", "2", "3", "4"] and arguments.steps == 500
-    assert (arguments.low, arguments.high) == (1e-5, 1.0)
+    assert script.chosen_networks(arguments) == list(ARCHITECTURES) and arguments.steps == 1000
+    assert (arguments.low, arguments.high) == (1e-6, 10.0)
 
 
 def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
@@ -55,11 +57,12 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
         ends = []
         for seed in range(2):
             fresh = cyconv.Network(run.filter_size, run.n_filters, run.n_hidden, seed=seed)
-            found = cyconv.lr_range_test(fresh, data.train, n_steps=200, l2=0.003, seed=seed)
+            found = cyconv.lr_range_test(fresh, data.train, l2=0.003, seed=seed)
             ends.append((found.eta_min, found.eta_max))
             curve = [row for row in rows if row["architecture"] == run.label and row["seed"] == str(seed)]
             assert [float(row["cost"]) for row in curve] == found.costs.tolist()
-            assert [float(row["smoothed_cost"]) for row in curve] == found.smoothed.tolist()
+            assert [float(row["penalty"]) for row in curve] == found.penalties.tolist()
+            assert [float(row["smoothed_loss"]) for row in curve] == found.smoothed.tolist()
             assert [float(row["learning_rate"]) for row in curve] == found.learning_rates.tolist()
             assert f"{run.label}, seed {seed}: {found.eta_min:.1e} to {found.eta_max:.1e}" in output
         for key, values in zip(("eta_min", "eta_max"), zip(*ends)):
@@ -86,14 +89,14 @@ def test_a_cost_that_does_not_fall_gives_no_suggestion(script, run_script, tmp_p
     (network,) = strict_json(tmp_path / "results" / "lr_range" / "results.json")["networks"]
     assert network["eta_min"] == {"geometric_mean": None, "log10": None, "each": [None]}
     output = capsys.readouterr().out
-    assert "2: two, seed 0: the cost did not fall" in output
-    assert "2: two none, the cost did not fall" in output
+    assert "2: two, seed 0: none, nothing was learned at these rates" in output
+    assert "2: two none (seed 0: nothing was learned at these rates)" in output
 
 
 def test_divergence_is_reported(script, run_script, tmp_path, capsys):
     assert run_script(script, "--quick", "--architectures", "1", "--high", "1e4") == 0
     (network,) = strict_json(tmp_path / "results" / "lr_range" / "results.json")["networks"]
-    assert network["diverged"] == [True] and network["updates"][0] < 200
+    assert network["diverged"] == [True] and network["updates"][0] < 1000
     assert f"the cost diverged after {network['updates'][0]} updates" in capsys.readouterr().out
 
 
@@ -105,7 +108,7 @@ def test_results_of_other_settings_are_replaced_only_on_request(script, run_scri
         assert run_script(script, *arguments, *change) == 2
         assert "another configuration" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert run_script(script, *arguments, "--steps", "80", "--overwrite") == 0
+    assert run_script(script, *arguments, "--steps", "80", "--high", "1", "--overwrite") == 0
     assert strict_json(tmp_path / "out" / "results.json")["networks"][0]["updates"] == [80]
 
 
@@ -130,6 +133,60 @@ def test_divergence_from_the_start_is_a_mistake(script, run_script, tmp_path, ca
     assert run_script(script, "--quick", "--low", "1e8", "--high", "1e9") == 2
     assert "the cost diverged" in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "results" / "lr_range" / "results.json").exists()
+
+
+def test_a_recipe_or_a_network_of_ones_own_is_tested(load_script):
+    script = load_script("lr_range")
+
+    def chosen(*arguments):
+        return script.chosen_networks(script.parse(arguments))
+
+    assert chosen("--minutes", "5") == [RECIPES[5]]
+    assert chosen("--minutes", "5", "--cutout", "8") == [dataclasses.replace(RECIPES[5], cutout=8)]
+    assert chosen("--n-filters", "24", "32", "--filter-size", "4", "8") == [Run(filter_size=(4, 8), n_filters=(24, 32))]
+    settings = {"optimizer": "adamw", "weight_decay": 0.01, "l2": 0.0, "dropout": 0.2, "label_smoothing": 0.1}
+    options = ["--optimizer", "adamw", "--weight-decay", "0.01", "--l2", "0", "--dropout", "0.2"]
+    changed = [dataclasses.replace(run, **settings, shift=2, batch_size=50) for run in ARCHITECTURES[:2]]
+    rest = ["--label-smoothing", "0.1", "--shift", "2", "--batch-size", "50"]
+    assert chosen("--architectures", "1", "2", *options, *rest) == changed
+    assert [run.label for run in chosen("--architectures", "2", "--momentum", "0.9")] == ["2: f=4, nf=10, μ=0.9"]
+
+
+def test_a_range_that_is_too_short_is_reported(script, run_script, tmp_path, capsys):
+    assert run_script(script, "--quick", "--architectures", "2", "--high", "0.01") == 0
+    (network,) = strict_json(tmp_path / "results" / "lr_range" / "results.json")["networks"]
+    assert network["explanation"] == ["the loss had not risen again at eta_high"]
+    assert network["eta_max"]["geometric_mean"] is None
+    output = capsys.readouterr().out
+    assert "2: two, seed 0: none, the loss had not risen again at --high" in output
+    assert "2: two none (seed 0: the loss had not risen again at --high)" in output
+
+
+def test_one_cycle_is_compared_at_the_rates_of_other_rules(script, run_script, tmp_path, capsys):
+    arguments = ["--quick", "--architectures", "1", "--seeds", "2", "--compare", "--step-size", "20"]
+    assert run_script(script, *arguments) == 0
+    output = capsys.readouterr().out
+    document = strict_json(tmp_path / "results" / "lr_range" / "results.json")
+    assert "test images were not used" in output
+    (trials,) = document["one_cycle"].values()
+    (network,) = document["networks"]
+    suggested = network["eta_max"]["geometric_mean"]
+    rates = {trial["origin"]: trial["eta_max"] for trial in trials}
+    assert rates["suggested"] == pytest.approx(suggested) and rates["10 × suggested"] == pytest.approx(10 * suggested)
+    assert len(rates) == 8 + 5 and "fastai, valley" in rates and "pytorch-lr-finder" in rates
+    data = cyconv.make_shapes(4000, 400, 800)
+    train, held_out = (
+        cyconv.Split(data.train.images[part], data.train.labels[part]) for part in (slice(3200), slice(3200, None))
+    )
+    (half,) = (trial for trial in trials if trial["origin"] == "0.5 × suggested")
+    for seed, accuracy in enumerate(half["accuracy"]["each"]):
+        schedule = cyconv.CyclicSchedule(1e-5, half["eta_max"], step_size=20, n_cycles=1)
+        trainer = cyconv.CyclicTrainer(cyconv.Network(4, 6, 20, seed=seed), schedule, l2=0.003, seed=seed)
+        assert trainer.fit(train, held_out, progress=False)["acc_val"][-1] == accuracy
+    summary = (tmp_path / "results" / "lr_range" / "summary.md").read_text()
+    assert "comparison-1.png" in summary and "fastai, slide" in summary
+    assert run_script(script, "--quick", "--step-size", "20") == 2
+    assert "--step-size goes with --compare" in capsys.readouterr().err
 
 
 def test_the_test_is_made_with_the_settings_of_the_training(script, run_script, tmp_path, capsys):

@@ -3,14 +3,28 @@
 Trains each network of Exercise 3 for a few hundred updates while the learning
 rate rises geometrically from --low to --high, and records the cost of each
 batch (Smith, "Cyclical Learning Rates for Training Neural Networks",
-arXiv:1506.01186, 2015). Suggests the rate at which the cost starts to fall as
-η_min, and the rate at which it stops falling as η_max; for several seeds, the
-geometric means of these.
+arXiv:1506.01186, 2015). Suggests the rate at which the loss starts to fall as
+η_min, and the rate at which it starts to rise again as η_max; for several
+seeds, the geometric means of these. Says so if the range does not show both,
+or if nothing was learned.
+
+The settings of a run are options, as of 'cyconv train', and --minutes chooses a
+recipe of push-accuracy: use the settings of the training that follows.
+
+    cyconv lr-range --minutes 1
+    cyconv lr-range --architectures 2 --momentum 0.9 --flip
+    cyconv lr-range --filter-size 4 8 --n-filters 24 32 --n-hidden 300
+
+With --compare, trains each network for one cycle up to multiples of the
+suggested η_max, and up to the rates that the rules of fastai and of
+pytorch-lr-finder suggest, and measures the accuracies on a fifth of the
+training images, which is held out. The test images are not used.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,19 +32,42 @@ from ..._typing import JsonDict
 from ...datasets import Dataset, Normalizer
 from ...lr_range import LrRangeResult, geometric_mean_range, lr_range_test
 from ...prepared import PreparedData
-from .. import cli, plots, report, statistics
+from .. import cli, lr_comparison, plots, report, statistics
 from ..output_folder import OutputFolder
-from ..runs import ARCHITECTURES, OPTIMIZER_NAMES, Run, over_seeds, under_one_name
+from ..run_options import OPTIONS, add_run_options, given_settings
+from ..runs import ARCHITECTURES, Run, over_seeds
 from ..usage import usage
+from .push_accuracy import RECIPES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OUTPUT = "results/lr_range"
 SEEDS = 5  # with 3, t tests find only large differences
-N_STEPS = 500
-QUICK_STEPS = 100
+N_STEPS = 1000
+QUICK_STEP_SIZE = 100
 NETWORKS = {str(number): run for number, run in enumerate(ARCHITECTURES, 1)}
+#: The settings that are options: those of the network, and those of the training that follows.
+ARCHITECTURE = ("filter_size", "n_filters", "n_hidden", "dtype")
+TRAINING = (
+    "batch_size",
+    "l2",
+    "label_smoothing",
+    "optimizer",
+    "momentum",
+    "weight_decay",
+    "dropout",
+    "flip",
+    "shift",
+    "cutout",
+)
 CURVES, FIGURE = "curves.csv", "lr-range"
-#: Settings of the training that follows, with which the test should be made.
-TRAINING = {"l2": "λ", "momentum": "momentum", "dropout": "dropout", "label_smoothing": "label smoothing ε"}
+COMPARISON_REMARK = (
+    "Every network was trained for one triangular cycle, from its initialisation up to the rate and back. The test "
+    "images were not used. A network that diverged counts with the accuracy of chance. In this table, each rule's rate "
+    "and how far the accuracy is from the best of all rates that were tried, in points."
+)
+#: The ends of the suggested range.
 ENDS = {"η_min": "eta_min", "η_max": "eta_max"}
 
 Tests: TypeAlias = Mapping[int, LrRangeResult]  # by seed
@@ -39,60 +76,83 @@ Tests: TypeAlias = Mapping[int, LrRangeResult]  # by seed
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS, resumable=False)
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         "--architectures",
         nargs="+",
         choices=tuple(NETWORKS),
-        default=list(NETWORKS),
         metavar="N",
         help=f"numbers of the architectures, from {', '.join(NETWORKS)} (default: all)",
     )
-    for name, default, what in (("--low", 1e-5, "initial"), ("--high", 1.0, "final")):
-        text = f"{what} learning rate (default: {default})"
+    chosen.add_argument(
+        "--minutes",
+        type=int,
+        choices=RECIPES,
+        help="a recipe of push-accuracy, by the approximate duration of a run, instead of the architectures",
+    )
+    for name, default, what in (("--low", 1e-6, "initial"), ("--high", 10.0, "final")):
+        text = f"{what} learning rate (default: {default:g})"
         parser.add_argument(name, metavar="ETA", type=cli.positive_number, default=default, help=text)
     parser.add_argument(
         "--steps",
         metavar="N",
         type=cli.positive_integer,
-        help=f"number of updates of each test (default: {N_STEPS}; {QUICK_STEPS} with --quick)",
+        default=N_STEPS,
+        help="number of updates of each test (default: %(default)s)",
     )
-    for name, what in TRAINING.items():
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, metavar="X", type=cli.positive_number, help=f"{what} of the training that follows")
-    parser.add_argument("--optimizer", choices=OPTIMIZER_NAMES, help="optimiser of the training that follows")
-    parser.add_argument("--flip", action="store_true", default=None, help="mirror images at random, as training will")
-    parser.add_argument("--shift", metavar="N", type=cli.positive_integer, help="shift images by up to N pixels")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="train one cycle up to multiples of the suggested η_max, and up to what other libraries suggest",
+    )
+    add_run_options(parser, ["step_size"], {"step_size": f"{Run().step_size}; {QUICK_STEP_SIZE} with --quick"})
+    group = parser.add_argument_group(
+        "settings of the run", "sizes without --architectures describe a network of your own"
+    )
+    add_run_options(group, (*ARCHITECTURE, *TRAINING))
     arguments = parser.parse_args(argv)
-    arguments.steps = arguments.steps or (QUICK_STEPS if arguments.quick else N_STEPS)
     if not arguments.low < arguments.high:
         parser.error(f"--low must be below --high, but got {arguments.low:g} and {arguments.high:g}")
     if arguments.steps < 20:
         parser.error(f"--steps must be at least 20, but got {arguments.steps}")
+    if arguments.step_size is not None and not arguments.compare:
+        parser.error("--step-size goes with --compare, but got it alone")
     return arguments
+
+
+def chosen_networks(arguments: argparse.Namespace) -> list[Run]:
+    """The networks that the arguments ask for, unchecked."""
+    sizes = given_settings(arguments, ARCHITECTURE)
+    changes = {**sizes, **given_settings(arguments, TRAINING)}
+    if arguments.minutes:
+        templates = [RECIPES[arguments.minutes]]
+    elif arguments.architectures or not sizes:
+        templates = [NETWORKS[name] for name in sorted(set(arguments.architectures or NETWORKS))]
+    else:
+        templates = [Run()]
+    return [dataclasses.replace(run, **changes) for run in templates]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = parse(argv)
     source, data = cli.load_data(arguments)
-    given = {name: getattr(arguments, name) for name in (*TRAINING, "optimizer", "flip", "shift")}
-    changes = {name: value for name, value in given.items() if value is not None}
-    networks = [under_one_name(NETWORKS[name], **changes) for name in sorted(set(arguments.architectures))]
+    if arguments.compare:
+        source = source.hold_out()
+        data = source.load()
+        print(f"Comparison: {len(data.train):,} training images and {len(data.validation):,} held-out ones.")
+    networks = chosen_networks(arguments)
+    step_size = arguments.step_size or (QUICK_STEP_SIZE if arguments.quick else Run().step_size)
     with usage(n_seeds="--seeds"):
         runs = over_seeds(networks, cli.n_seeds(arguments))
-    options = {name: f"--{name.replace('_', '-')}" for name in TRAINING}
-    cli.check_runs(runs, data, arguments, **options)
-    settings = {
-        "eta_low": arguments.low,
-        "eta_high": arguments.high,
-        "n_steps": arguments.steps,
-        "batch_size": runs[0].batch_size,
-        "l2": runs[0].l2,
-    }
+    cycles = [lr_comparison.one_cycle(run, run.eta_max, step_size) for run in runs] if arguments.compare else []
+    cli.check_runs([*runs, *cycles], data, arguments, **OPTIONS)
+    settings = {"eta_low": arguments.low, "eta_high": arguments.high, "n_steps": arguments.steps}
     configuration = {
         **cli.configuration("lr_range", arguments, [], data),
         "range_test": settings,
         "networks": [run.to_dict() for run in runs],
+        **({"comparison": {"step_size": step_size}} if arguments.compare else {}),
     }
     folder = OutputFolder(arguments.output, configuration, overwrite=arguments.overwrite)
     if folder.results:
@@ -103,55 +163,86 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.setdefault(run.label, {})[run.seed] = result
         done = sum(map(len, results.values()))
         print(f"[{done}/{len(runs)}] {run.label}, seed {run.seed}: {describe_result(result)}", flush=True)
+    trials = compare(runs, results, step_size, data) if arguments.compare else None
 
-    write_results(results, settings, changes, configuration, data, folder)
+    changes = given_settings(arguments, TRAINING)
+    write_results(results, trials, runs, changes, configuration, data, folder)
     cli.print_paragraphs(cli.closing_line(data, source, folder))
     return 0
 
 
 def range_tests(runs: Sequence[Run], data: Dataset, settings: Mapping[str, Any]) -> Iterator[tuple[Run, LrRangeResult]]:
     """Yield each run with the `LrRangeResult` of its untrained network."""
+    for run, source in prepared(runs, data):
+        network = run.network(data.image_shape, data.n_classes)
+        with usage(eta_low="--low", eta_high="--high", n_steps="--steps", **OPTIONS):
+            yield run, lr_range_test(network, source, **settings, **run.update_options())
+
+
+def prepared(runs: Sequence[Run], data: Dataset) -> Iterator[tuple[Run, PreparedData]]:
+    """Yield each run with the training images, which are prepared once for all of its seeds."""
     normalizer = Normalizer.fit(data.train.images)
     sources: dict[str, PreparedData] = {}
     for run in runs:
-        network = run.network(data.image_shape, data.n_classes)
         if run.name not in sources:
+            network = run.network(data.image_shape, data.n_classes)
             sources[run.name] = network.prepare(data.train.images, data.train.labels, normalizer)
-        with usage(eta_low="--low", eta_high="--high", n_steps="--steps"):
-            training = run.trainer(data.image_shape, data.n_classes)
-            options = {
-                name: getattr(training, name)
-                for name in ("label_smoothing", "momentum", "dropout", "augmentation", "optimizer")
-            }
-            yield run, lr_range_test(network, sources[run.name], seed=run.seed, **settings, **options)
+        yield run, sources[run.name]
+
+
+def compare(
+    runs: Sequence[Run], results: Mapping[str, Tests], step_size: int, data: Dataset
+) -> dict[str, list[lr_comparison.Trial]]:
+    """Train one cycle up to multiples of each suggested rate and up to what other rules suggest, by label."""
+    found = {}
+    sources = {run.label: source for run, source in prepared(runs, data)}
+    for label, tests in results.items():
+        ends = geometric_mean_range(list(tests.values()))
+        if ends is None:
+            continue
+        of_label = [run for run in runs if run.label == label]
+        others = lr_comparison.other_suggestions(of_label, sources[label], data)
+        found[label] = lr_comparison.trials(ends[1], others)
+        for trial, run in lr_comparison.train(of_label, found[label], step_size, data):
+            outcome = f"{100 * trial.accuracies[-1]:.2f} % of the held-out images"
+            print(f"{label}, seed {run.seed}, one cycle up to {trial.eta_max:.2g}: {outcome}", flush=True)
+    return found
 
 
 def describe_result(result: LrRangeResult) -> str:
     """The range that one test suggests, in words."""
     ended = f"; the cost diverged after {len(result.costs)} updates" if result.diverged else ""
     if result.eta_min is None:
-        return f"the cost did not fall{ended}"
+        return f"none, {in_options(result.explanation)}{ended}"
     return f"{result.eta_min:.1e} to {result.eta_max:.1e}{ended}"
+
+
+def in_options(explanation: str) -> str:
+    """Why a test suggests nothing, in terms of the options."""
+    return explanation.replace("eta_low", "--low").replace("eta_high", "--high")
 
 
 def write_results(
     results: Mapping[str, Tests],
-    settings: Mapping[str, Any],
+    trials: Mapping[str, Sequence[lr_comparison.Trial]] | None,
+    runs: Sequence[Run],
     changes: Mapping[str, Any],
     configuration: JsonDict,
     data: Dataset,
     folder: OutputFolder,
 ) -> None:
     """Write results.json, summary.md, the curves and their figure; print table and conclusion."""
-    quick = configuration["quick"]
+    quick, settings = configuration["quick"], configuration["range_test"]
     description = (
-        f"batch {settings['batch_size']}, λ = {settings['l2']:g}, {settings['n_steps']:,} updates from "
+        f"batch {runs[0].batch_size}, λ = {runs[0].l2:g}, {settings['n_steps']:,} updates from "
         f"η = {settings['eta_low']:g} to {settings['eta_high']:g}"
-        + "".join(f", {name}={value}" for name, value in changes.items() if name != "l2")
+        + "".join(f", {name}={value}" for name, value in changes.items() if name not in ("batch_size", "l2"))
     )
     title = f"Learning-rate range test: {description}\n{report.describe_origin(data, quick)}"
     by_label = {label: list(tests.values()) for label, tests in results.items()}
     figures = {FIGURE: plots.plot_lr_range(by_label, title)}
+    for label, found in (trials or {}).items():
+        figures[f"comparison-{len(figures)}"] = comparison_figure(label, found, configuration, data)
     pictures = report.save_pictures(figures, folder, configuration.get("format", "png"))
     folder.write(CURVES, curves_csv(results, data))
     heading = f"Suggested learning rates, {data.name}: {description}"
@@ -159,7 +250,7 @@ def write_results(
     remarks = report.remarks(quick, complete=True)
     introduction = (
         "Each network was trained from its initialisation while the learning rate rose geometrically. η_min is "
-        "where the cost of the batches starts to fall, η_max where it stops falling; ×/÷ is the standard "
+        "where the loss of the batches starts to fall, η_max where it starts to rise again; ×/÷ is the standard "
         f"deviation over seeds as a factor. {report.comparison_rule()}"
     )
     document = {
@@ -171,10 +262,42 @@ def write_results(
         },
         "networks": [describe_tests(label, tests) for label, tests in results.items()],
     }
-    blocks: list[report.Block] = [table(results), *sentences, *pictures]
-    part = (heading, blocks)
-    folder.finish(document, report.report_document("Learning-rate range test", document, remarks, introduction, part))
-    cli.print_paragraphs(heading, table(results), *sentences, *remarks)
+    blocks: list[report.Block] = [table(results), *sentences, *pictures[:1]]
+    parts: list[tuple[str, Sequence[report.Block]]] = [(heading, blocks)]
+    if trials:
+        document["one_cycle"] = {label: [trial.document() for trial in found] for label, found in trials.items()}
+        about = f"One cycle up to other rates: {describe_comparison(configuration, data)}"
+        parts.append((about, [*comparison(trials), *pictures[1:]]))
+    folder.finish(document, report.report_document("Learning-rate range test", document, remarks, introduction, *parts))
+    texts = [block for part in parts for block in (part[0], *part[1]) if not isinstance(block, report.Picture)]
+    cli.print_paragraphs(*texts, *remarks)
+
+
+def describe_comparison(configuration: JsonDict, data: Dataset) -> str:
+    """How the networks of the comparison were trained and measured."""
+    updates = 2 * configuration["comparison"]["step_size"]
+    return f"{updates:,} updates, accuracy on {len(data.validation):,} held-out training images of {data.name}"
+
+
+def comparison(trials: Mapping[str, Sequence[lr_comparison.Trial]]) -> list[report.Block]:
+    """What the report says about the comparison."""
+    blocks: list[report.Block] = [COMPARISON_REMARK, lr_comparison.overview(trials)]
+    for label, found in trials.items():
+        blocks += [lr_comparison.conclusion(label, found), lr_comparison.table(found)]
+    return blocks
+
+
+def comparison_figure(
+    label: str, found: Sequence[lr_comparison.Trial], configuration: JsonDict, data: Dataset
+) -> "Figure":
+    """Accuracy after one cycle against the highest rate of the cycle."""
+    multiples = "multiples of the suggested"
+    groups: dict[str, dict[float, list[float]]] = {multiples: {}}
+    for trial in sorted(found, key=lambda trial: trial.origin):  # so that each rule always has the same colour
+        group = multiples if trial.origin.endswith("× suggested") else trial.origin
+        groups.setdefault(group, {})[trial.eta_max] = trial.accuracies
+    title = f"{label}: one cycle up to η_max, {describe_comparison(configuration, data)}"
+    return plots.plot_search(groups, title, name="η_max")
 
 
 def logarithms(tests: Tests, end: str) -> list[float]:
@@ -198,6 +321,7 @@ def describe_tests(label: str, tests: Tests) -> JsonDict:
         **suggested,
         "updates": [len(test.costs) for test in tests.values()],
         "diverged": [test.diverged for test in tests.values()],
+        "explanation": [test.explanation for test in tests.values()],
     }
 
 
@@ -211,7 +335,7 @@ def table(results: Mapping[str, Tests]) -> report.Table:
         means = [mean_and_factor(logarithms(tests, end)) for end in ENDS]
         lowest = report.format_mean([test.smoothed.min() for test in tests.values()], decimals=3)
         rows.append([label, "geometric mean", *means, lowest, ""])
-    header = ["architecture", "seed", *ENDS, "lowest smoothed cost", "updates"]
+    header = ["architecture", "seed", *ENDS, "lowest smoothed loss", "updates"]
     return report.Table(header, rows, n_keys=2)
 
 
@@ -225,12 +349,13 @@ def mean_and_factor(logs: Sequence[float]) -> str:
 
 def conclude(results: Mapping[str, Tests], data: Dataset) -> str:
     """One sentence with the suggestion for each network."""
-    ranges = {label: geometric_mean_range(list(tests.values())) for label, tests in results.items()}
-    suggested = "; ".join(
-        f"{label} from {ends[0]:.1e} to {ends[1]:.1e}" if ends else f"{label} none, the cost did not fall"
-        for label, ends in ranges.items()
-    )
-    return f"Suggested ranges on {data.name}: {suggested}."
+    suggested = []
+    for label, tests in results.items():
+        ends = geometric_mean_range(list(tests.values()))
+        failed = [f"seed {seed}: {in_options(test.explanation)}" for seed, test in tests.items() if test.explanation]
+        text = f"{label} from {ends[0]:.1e} to {ends[1]:.1e}" if ends else f"{label} none"
+        suggested.append(text + (f" ({', '.join(failed)})" if failed else ""))
+    return f"Suggested ranges on {data.name}: {'; '.join(suggested)}."
 
 
 def samples(results: Mapping[str, Tests], end: str) -> dict[str, list[float]]:
@@ -245,11 +370,18 @@ def compare_ends(logs: Mapping[str, Sequence[float]], end: str) -> str:
 
 def curves_csv(results: Mapping[str, Tests], data: Dataset) -> str:
     """The curves as CSV, with one line per update."""
-    header = ["data_set", "architecture", "seed", "update_step", "learning_rate", "cost", "smoothed_cost"]
+    header = ["data_set", "architecture", "seed", "update_step", "learning_rate", "cost", "penalty", "smoothed_loss"]
     rows = (
         [data.name, label, seed, step, *values]
         for label, tests in results.items()
         for seed, test in tests.items()
-        for step, values in enumerate(zip(test.learning_rates.tolist(), test.costs.tolist(), test.smoothed.tolist()))
+        for step, values in enumerate(
+            zip(
+                test.learning_rates.tolist(),
+                test.costs.tolist(),
+                np.broadcast_to(test.penalties, test.costs.shape).tolist(),
+                test.smoothed.tolist(),
+            )
+        )
     )
     return report.format_csv(header, rows)

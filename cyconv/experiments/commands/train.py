@@ -14,58 +14,22 @@ Without CIFAR-10 or --data it uses a synthetic data set of shapes, and says so.
 
 import argparse
 import dataclasses
-import typing
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..._checks import check_integer
-from ..._typing import Sizes
 from ...datasets import Dataset
 from .. import cli, plots, report
 from ..output_folder import OutputFolder
 from ..results import Result
-from ..runs import MODES, OPTIMIZER_NAMES, Run, over_seeds
+from ..run_options import OPTIONS, add_run_options, given_settings
+from ..runs import Run, over_seeds
 from ..usage import usage
 
 OUTPUT = "results/train"
 SEEDS = 1
 QUICK = {"step_size": 100, "log_every": 50}
-#: What the settings are.
-HELP = {
-    "filter_size": "width of the filters and their stride, in pixels; several for parallel branches",
-    "n_filters": "number of filters; several for parallel branches",
-    "n_hidden": "number of hidden units; several for several layers",
-    "dtype": "precision",
-    "eta_min": "lowest learning rate, where each cycle starts and ends",
-    "eta_max": "highest learning rate of the first cycle",
-    "step_size": "half of the first cycle, in update steps",
-    "n_cycles": "number of cycles",
-    "growth": "ratio of the lengths of successive cycles",
-    "eta_max_decay": "ratio of the highest learning rates of successive cycles",
-    "mode": "shape of the schedule; one_cycle and constant have as many steps as the cycles",
-    "gamma": "decay of the learning rate with each step in the mode exp_range",
-    "warmup": "update steps before the schedule in which the learning rate rises",
-    "batch_size": "images in a batch",
-    "l2": "weight decay λ",
-    "label_smoothing": "ε, the probability that is distributed over the wrong classes",
-    "optimizer": "update rule",
-    "momentum": "momentum of sgd and nesterov",
-    "weight_decay": "decoupled weight decay of adamw",
-    "dropout": "fraction of the hidden units that is dropped",
-    "flip": "mirror images at random",
-    "shift": "shift images at random by up to this many pixels",
-    "cutout": "width of the square that is cut out of each image, in pixels",
-    "snapshots": "evaluate the ensemble of the networks at the ends of the cycles, too",
-    "views": "evaluate the mean over all views that flip and shift allow, too",
-    "seed": "the first seed, from which --seeds counts",
-    "log_every": "number of update steps between points of the curves",
-    "n_train_evaluated": "number of training images on which the training curves are measured, or 'all'",
-}
-CHOICES = {"dtype": ("float32", "float64"), "mode": MODES, "optimizer": OPTIMIZER_NAMES}
-FIELDS = [field for field in dataclasses.fields(Run) if field.name not in ("name", "label")]
-OPTIONS = {field.name: f"--{field.name.replace('_', '-')}" for field in FIELDS}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,38 +37,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.experiment_parser(__doc__, OUTPUT, SEEDS)
     cli.add_workers_option(parser)
     group = parser.add_argument_group("settings of the run")
-    types = typing.get_type_hints(Run)
-    for field in FIELDS:
-        name, kind, text = field.name, types[field.name], HELP.get(field.name, "")
-        described = f"{text} (default: {field.default}{f'; {QUICK[name]} with --quick' if name in QUICK else ''})"
-        if kind is bool:
-            group.add_argument(OPTIONS[name], action="store_true", default=None, help=text)
-        elif kind is str:
-            group.add_argument(OPTIONS[name], choices=CHOICES.get(name), help=described)
-        elif kind == int | Sizes:
-            group.add_argument(OPTIONS[name], metavar="N", nargs="+", type=int, help=described)
-        elif kind is float:
-            group.add_argument(OPTIONS[name], metavar="X", type=float, help=described)
-        else:
-            group.add_argument(OPTIONS[name], metavar="N", type=int if kind is int else count_or_all, help=described)
+    defaults = {field.name: f"{field.default}" for field in dataclasses.fields(Run)}
+    for name, value in QUICK.items():
+        defaults[name] += f"; {value} with --quick"
+    add_run_options(group, OPTIONS, defaults)
     return parser.parse_args(argv)
-
-
-def count_or_all(text: str) -> int | str:
-    """For argparse: an integer of at least 1, or ``"all"``."""
-    return text if text == "all" else cli.positive_integer(text)
 
 
 def chosen_run(arguments: argparse.Namespace) -> Run:
     """The run that the arguments ask for, unchecked."""
-    settings: dict[str, Any] = dict(QUICK) if arguments.quick else {}
-    for name in OPTIONS:
-        value = getattr(arguments, name)
-        if isinstance(value, list):
-            value = value[0] if len(value) == 1 else tuple(value)
-        if value is not None:
-            settings[name] = None if value == "all" else value
-    return Run(**settings)
+    return Run(**{**(QUICK if arguments.quick else {}), **given_settings(arguments, OPTIONS)})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,9 +26,9 @@ _MARKERS = "osD^vPX"
 
 @styled
 def plot_lr_range(results: LrRangeResults, title: str = "", *, axes: Any = None) -> Figure:
-    """Learning-rate range tests: the cost as the learning rate rises, one panel for each network.
+    """Learning-rate range tests: the loss as the learning rate rises, one panel for each network.
 
-    Dots are the costs of single batches and lines their moving averages, one
+    Dots are the losses of single batches and lines their moving averages, one
     set of each per run. The suggested range, the geometric mean over the runs,
     is shaded and given in the panel's title.
 
@@ -61,13 +61,13 @@ def plot_lr_range(results: LrRangeResults, title: str = "", *, axes: Any = None)
         panel.set_axis_off()
     for place, panel in enumerate(canvas.axes[: len(results)]):
         if place % columns == 0:
-            panel.set_ylabel("cost of the batch")
+            panel.set_ylabel("loss of the batch")
         if place + columns >= len(results):
             panel.set_xlabel("learning rate η")
             panel.tick_params(axis="x", labelbottom=True)
-    canvas.add_note("dots: costs of batches; lines: their moving averages, one per run")
+    canvas.add_note("dots: losses of batches; lines: their moving averages, one per run")
     each = "; ".join(f"{label} {text}".strip() for label, text in ranges.items())
-    return canvas.finish(title, f"The cost of the batches while the learning rate rises: {each}.")
+    return canvas.finish(title, f"The loss of the batches while the learning rate rises: {each}.")
 
 
 def _draw_range_tests(panel: Axes, label: str, runs: Sequence[LrRangeResult]) -> str:
@@ -75,7 +75,7 @@ def _draw_range_tests(panel: Axes, label: str, runs: Sequence[LrRangeResult]) ->
     for place, run in enumerate(runs):
         style = colour_and_dashes(place)
         dots: dict[str, Any] = {"color": style["color"], "markersize": 2, "alpha": 0.2, "markeredgewidth": 0}
-        panel.plot(run.learning_rates, run.costs, ".", **dots)
+        panel.plot(run.learning_rates, run.costs - run.penalties, ".", **dots)
         panel.plot(run.learning_rates, run.smoothed, **style)
     ends = geometric_mean_range(runs)
     text = "no range suggested"
