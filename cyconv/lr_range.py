@@ -121,7 +121,7 @@ def lr_range_test(
     and where it becomes ragged or starts to fall. One cycle up to ``eta_max``
     came within two points of the best on every problem tried; scripts/README.md
     has these, beside the rules of other libraries. Single tests scatter by a
-    factor of about 1.5: take the geometric mean of several seeds. Fewer steps
+    factor of 1.1 to 1.5: take the geometric mean of several seeds. Fewer steps
     suggest higher rates, at which longer training may diverge.
 
     The loss is smoothed by a moving average over n_steps/20 steps, fewer at
