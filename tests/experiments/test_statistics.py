@@ -249,7 +249,9 @@ def test_where_scipy_would_not_fit_it_is_not_imported(environment):
     """Its BLAS would hang, or end the process."""
     if sys.platform != "linux":
         pytest.skip("needs Linux's /proc")
-    done = subprocess.run([sys.executable, "-c", LIMITED], env=environment, text=True, capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", LIMITED], env=environment, text=True, capture_output=True, timeout=120
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
 
 
