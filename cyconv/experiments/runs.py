@@ -26,7 +26,7 @@ from ..schedules import (
     WarmupSchedule,
 )
 from ..trainer import CyclicTrainer
-from ..view_average import count_views
+from ..view_average import ViewAverage, count_views
 
 CYCLE_MODES = ("triangular", "triangular2", "exp_range")
 MODES = (*CYCLE_MODES, "cosine", "one_cycle", "constant")
@@ -300,12 +300,14 @@ class Run:
 
     def check(self, image_shape: Sequence[int] = (3, 32, 32), n_classes: int = 10) -> Self:
         """Raise TypeError or ValueError if any setting is invalid; return the run."""
-        self.trainer(image_shape, n_classes)
+        network = self.trainer(image_shape, n_classes).network
         check_integer("log_every", self.log_every, 1)
         if self.n_train_evaluated is not None:
             check_integer("n_train_evaluated", self.n_train_evaluated, 1)
-        if check_flag("views", self.views) and not (self.flip or self.shift):
-            raise ValueError("views must be False without flip or shift, but got True")
+        if check_flag("views", self.views):
+            if not (self.flip or self.shift):
+                raise ValueError("views must be False without flip or shift, but got True")
+            ViewAverage(network, self.flip, self.shift)  # which also needs shifts less than the sides
         return self
 
     def to_dict(self) -> JsonDict:

@@ -185,6 +185,15 @@ def test_views_need_an_augmentation():
         Run(views=2, flip=True).check()
 
 
+def test_views_that_would_be_shifted_out_of_the_image_are_refused_before_training():
+    with pytest.raises(ValueError, match=r"shift must be an integer in \[0, 31\], but got 32"):
+        Run(views=True, shift=32).check()
+    with pytest.raises(ValueError, match=r"shift must be an integer in \[0, 7\], but got 8"):
+        Run(views=True, shift=8).check(image_shape=(3, 16, 8))
+    Run(views=True, shift=31).check()
+    Run(shift=32).check()
+
+
 def test_snapshots_make_an_ensemble(data):
     run = dataclasses.replace(TINY, snapshots=True)
     result = run_experiment(run, data, progress=False)
