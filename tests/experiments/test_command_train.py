@@ -106,6 +106,12 @@ def test_resume_may_add_seeds(main, tmp_path, capsys):
     assert "differ only in their seed" in capsys.readouterr().out
 
 
+def test_diverged_runs_are_not_called_one_run(main, capsys):
+    main("--seeds", "2", "--eta-min", "1e5", "--eta-max", "1e6", "--flip")
+    output = capsys.readouterr().out
+    assert "No run has finished." in output and "One run" not in output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["cosine", "one_cycle", "constant"])
 def test_other_schedules(main, tmp_path, mode):
@@ -145,6 +151,7 @@ def test_own_images_of_another_size(main, tmp_path, rng, workers):
         (["--seed", "-1"], "error: --seed must be an integer at least 0"),
         (["--seed", "18446744073709551615", "--seeds", "2"], "error: --seed must be an integer in"),
         (["--seeds", "10000000"], "error: --seeds must be an integer in [1, 1000000]"),
+        (["--views", "--shift", "32"], "error: --shift must be an integer in [0, 31], but got 32"),
         (["--output", "file/below"], "--output must be a folder that can be written"),
         (["--data", "nowhere.npz"], "there is none at nowhere.npz"),
     ],

@@ -70,6 +70,8 @@ class TrainSection(report.Section):
         """str: how the numbers are to be read."""
         if len(self.summaries) > 1:
             return super().sentence
+        if not self.summaries[0].seeds:
+            return "No run has finished."
         if len(self.summaries[0].seeds) > 1:
             return "The runs differ only in their seed, which decides the initial weights and everything random."
         return "One run cannot tell how much results vary with the seed: --seeds N trains N of them."
