@@ -217,6 +217,10 @@ def test_the_sentence_names_the_differences():
         "The difference in gap, 0.007 for two minus one, is not significant at 5 % (95 % interval -0.018 to 0.031, "
         "p = 0.493, Welch's t test)."
     )
+    one_of_two = {"a": [0.5, 0.52], "b": [0.7, 0.73], "c": [0.6]}
+    assert "(Welch's t test) is the difference in test accuracy between b and a (20.50 points); no other is." in (
+        report.describe_differences(one_of_two)
+    )
     alike = report.describe_differences({name: [0.5, 0.6] for name in "abc"})
     assert (
         alike == "No difference in test accuracy is significant at 5 % (Welch's t test, corrected for 3 comparisons)."
@@ -237,6 +241,8 @@ def test_the_table_tells_each_difference_its_interval_and_its_test():
     low, high = found[1].interval
     assert table.rows[1][2:4] == ["+61.67", f"{100 * low:.2f} to {100 * high:.2f}"]
     assert report.differences_table(found[:1]) is None
+    with_one_run = report.differences_table(statistics.differences({**groups, "d": [0.9]}))
+    assert [row[4] for row in with_one_run.rows if row[0] == "d"] == ["–", "–", "–"]
 
 
 def test_the_error_of_the_test_images_is_told_from_their_number():

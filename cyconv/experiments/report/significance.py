@@ -140,7 +140,8 @@ def _describe(found: Sequence[Difference], quantity: str, scale: float, unit: st
     listed = "; ".join(
         f"{pair.first} and {pair.second} ({scale * abs(pair.value):.{decimals}f}{unit})" for pair in significant
     )
-    return f"Significant at 5 % ({by}) are the differences in {quantity} between {listed}; no other is.{rest}"
+    which = "is the difference" if len(significant) == 1 else "are the differences"
+    return f"Significant at 5 % ({by}) {which} in {quantity} between {listed}; no other is.{rest}"
 
 
 def verdict(pair: Difference, scale: float = 100, decimals: int = 2) -> str:
@@ -194,7 +195,7 @@ def differences_table(
             pair.second,
             f"{scale * pair.value:+,.{decimals}f}",
             format_ends(pair.interval, decimals, scale),
-            f"{'paired' if pair.paired else 'Welch'}, {pair.n_runs} runs",
+            "–" if pair.p_value is None else f"{'paired' if pair.paired else 'Welch'}, {pair.n_runs} runs",
             format_p(pair.p_value),
         ]
         for pair in found
