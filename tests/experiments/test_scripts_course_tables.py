@@ -151,8 +151,10 @@ def test_a_figure_is_an_outlier_where_one_more_run_would_hardly_be(script):
     assert f"({figures[2].text}, above)" in said and f"({figures[3].text}, below)" in said
     assert "of 1 published figure, none lies outside." in script.describe_outliers(rows, {"a": figures[:1]})
     assert script.describe_outliers(rows, {"alone": figures}) == script.describe_outliers(rows, {}) == ""
-    cell = script.ComparedSection("heading", rows, []).body()[0].rows[0][-1]
-    assert cell == f"{low:.2f} to {high:.2f}"
+    table, *sentences = script.ComparedSection("heading", rows, []).body()
+    assert table.rows[0][-1] == f"{low:.2f} to {high:.2f}"
+    assert sentences == [f"{script.ONE_MORE_RUN}."] and said.startswith(script.ONE_MORE_RUN)
+    assert len(script.ComparedSection("heading", rows[1:], []).body()) == 1  # there is no such interval
 
 
 def test_the_conclusion_agrees_with_the_numbers(script):
