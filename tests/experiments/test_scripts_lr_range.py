@@ -91,6 +91,7 @@ def test_a_cost_that_does_not_fall_gives_no_suggestion(script, run_script, tmp_p
     output = capsys.readouterr().out
     assert "2: two, seed 0: none, nothing was learned at these rates" in output
     assert "2: two none (seed 0: nothing was learned at these rates)" in output
+    assert "compared" not in output  # there is one network
 
 
 def test_divergence_is_reported(script, run_script, tmp_path, capsys):

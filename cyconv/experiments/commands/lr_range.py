@@ -1,6 +1,6 @@
 """The learning-rate range test: between which rates cycles should move.
 
-Trains each network of Exercise 3 for a few hundred updates while the learning
+Trains each network of Exercise 3 for some updates (--steps) while the learning
 rate rises geometrically from --low to --high, and records the cost of each
 batch (Smith, "Cyclical Learning Rates for Training Neural Networks",
 arXiv:1506.01186, 2015). Suggests the rate at which the loss starts to fall as
@@ -246,7 +246,9 @@ def write_results(
     pictures = report.save_pictures(figures, folder, configuration.get("format", "png"))
     folder.write(CURVES, curves_csv(results, data))
     heading = f"Suggested learning rates, {data.name}: {description}"
-    sentences = [conclude(results, data), *(compare_ends(samples(results, end), end) for end in ENDS)]
+    sentences = [conclude(results, data)]
+    if len(results) > 1:
+        sentences += [compare_ends(samples(results, end), end) for end in ENDS]
     remarks = report.remarks(quick, complete=True)
     introduction = (
         "Each network was trained from its initialisation while the learning rate rose geometrically. η_min is "
