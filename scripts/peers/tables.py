@@ -186,8 +186,8 @@ def _busy(section):
     """cyconv's updates with few and many threads, and those of the peers, side by side."""
     measured = {(row["network"], row["busy"], row["peer"], row["threads"]): row["updates"] for row in section}
     columns = list(dict.fromkeys((row["peer"], row["threads"]) for row in section))
-    few, many = (choose(threads for _, threads in columns) for choose in (min, max))
-    others = [column for column in columns if column[0] != "cyconv"]
+    few, many = (choose((n for peer, n in columns if peer == "cyconv"), default=0) for choose in (min, max))
+    others = [column for column in columns if many and column[0] != "cyconv"]
     header = ["network", "busy processes", *(f"{PEERS[peer].label}, {count(n, 'thread')}" for peer, n in columns)]
     header += [f"{many} / {few} threads"] if few < many else []
     header += ["speedup over the best"] if others else []
@@ -195,7 +195,7 @@ def _busy(section):
     by_load = sorted(section, key=lambda row: row["busy"])
     for key in dict.fromkeys((row["network"], row["busy"]) for row in by_load):
         row = [key[0], str(key[1]), *(median_and_range(measured[*key, *column]) for column in columns)]
-        own = measured[*key, "cyconv", many]
+        own = measured[*key, "cyconv", many] if many else []
         row += [f"{ratio(own, measured[*key, 'cyconv', few]):.2f}"] if few < many else []
         row += [f"{min(ratio(own, measured[*key, *column]) for column in others):.2f}×"] if others else []
         rows.append(row)

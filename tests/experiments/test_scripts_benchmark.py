@@ -127,6 +127,9 @@ def test_updates_beside_busy_processes(monkeypatch):
     assert text.count(" 2.00 |") == text.count(" 3.00× |") == 3, text
     alone = [row for row in found if row["peer"] == "cyconv"]
     assert "speedup" not in tables.describe({"machine": MACHINE, "busy": alone})
+    peers = [row for row in found if row["peer"] == "numpy"]
+    text = tables.describe({"machine": MACHINE, "busy": peers})
+    assert text.count("40.0 (") == 3 and "speedup" not in text and "cyconv," not in text
 
 
 @pytest.mark.parametrize(
