@@ -14,6 +14,7 @@ from full_disk import disk_full
 
 import cyconv
 from cyconv.experiments import DataSource, Run, plots, search
+from cyconv.experiments.commands.search_l2 import conclusion
 from cyconv.experiments.executors import executor_factory
 from cyconv.experiments.search import (
     Journal,
@@ -21,6 +22,7 @@ from cyconv.experiments.search import (
     Search,
     describe_splits,
     differences_from_best,
+    format_value,
     measure,
     rank,
     ranking_table,
@@ -159,6 +161,15 @@ def test_candidates_with_one_run_or_a_diverged_one_are_not_compared():
     ranking = rank([*(m for c in candidates((0.010, 0.011, 0.012)) for m in c.measurements), *diverged])
     assert differences_from_best(ranking)[2] is None
     assert ranking_table(ranking, 3).rows[2][-1] == ranking_table(ranking, 3).rows[2][4] == "–"
+
+
+def test_the_conclusion_says_how_many_are_worse_and_which_are_not():
+    ranking = candidates((0.010, 0.011, 0.012), (0.30, 0.10, 0.35))
+    low, high = (format_value(end(candidate.value for candidate in ranking[::2])) for end in (min, max))
+    said = conclusion(ranking, SEARCH)
+    assert "Of 2 other values, 1 is significantly worse at 5 %, corrected for all pairs; " in said
+    assert f"; the best and the rest lie between {low} and {high}." in said
+    assert "Of 1 other value, none is significantly worse" in conclusion(candidates((0.30, 0.10, 0.35)), SEARCH)
 
 
 def test_a_measurement_does_not_look_at_the_test_split(monkeypatch):

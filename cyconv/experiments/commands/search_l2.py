@@ -230,13 +230,17 @@ def conclusion(ranking: Sequence[Candidate], search: Search) -> str:
             for candidate, pair in zip(ranking, from_best)
             if pair is not None and not pair.is_significant
         ]
-        text += f" {n_worse} of {len(ranking) - 1} other values are significantly worse at 5 %, corrected for all pairs"
+        others = report.count(len(ranking) - 1, "other value")
+        are = "are" if n_worse > 1 else "is"
+        text += f" Of {others}, {n_worse or 'none'} {are} significantly worse at 5 %, corrected for all pairs"
         if len(as_good) == 1:
             text += "."
         elif search.choices is None:
-            text += f"; the others range from {format_value(min(as_good))} to {format_value(max(as_good))}."
+            text += (
+                f"; the best and the rest lie between {format_value(min(as_good))} and {format_value(max(as_good))}."
+            )
         else:
-            text += f"; the others are {', '.join(format_value(value) for value in as_good[1:])}."
+            text += f"; the rest: {', '.join(format_value(value) for value in as_good[1:])}."
     n_diverged = sum(candidate.n_diverged > 0 for candidate in ranking)
     if n_diverged:
         text += f" Not compared, since a run diverged: {report.count(n_diverged, 'value')}."
