@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -92,6 +93,12 @@ def test_a_cost_that_does_not_fall_gives_no_suggestion(script, run_script, tmp_p
     assert "2: two, seed 0: none, nothing was learned at these rates" in output
     assert "2: two none (seed 0: nothing was learned at these rates)" in output
     assert "compared" not in output  # there is one network
+
+
+def test_without_scipy_what_is_missing_is_said_once(script, run_script, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert run_script(script, "--quick", "--seeds", "2") == 0
+    assert capsys.readouterr().out.count("pip install scipy") == 1
 
 
 def test_divergence_is_reported(script, run_script, tmp_path, capsys):

@@ -248,7 +248,7 @@ def write_results(
     heading = f"Suggested learning rates, {data.name}: {description}"
     sentences = [conclude(results, data)]
     if len(results) > 1:
-        sentences += [compare_ends(samples(results, end), end) for end in ENDS]
+        sentences += dict.fromkeys(compare_ends(samples(results, end), end) for end in ENDS)
     remarks = report.remarks(quick, complete=True)
     introduction = (
         "Each network was trained from its initialisation while the learning rate rose geometrically. η_min is "
