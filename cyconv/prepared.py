@@ -132,6 +132,15 @@ class PreparedData:
             taken.labels.flags.writeable = False
         return taken
 
+    def view(self, values: FloatArray) -> "PreparedData":
+        """Normalised images that were made from these, without labels; they are not checked again."""
+        view = copy.copy(self)
+        for name in ("labels", "pixels", "scale", "offset", "centre"):
+            object.__setattr__(view, name, None)
+        object.__setattr__(view, "values", values)
+        object.__setattr__(view, "n_images", len(values))
+        return view
+
     def kernel_arguments(self) -> tuple[Any, ...]:
         """The kernels' arguments: pixels, values, scale, offset and centre."""
         return self.pixels, self.values, self.scale, self.offset, self.centre

@@ -187,7 +187,7 @@ class ViewAverage:
         for network, data in zip(self._networks, prepared):
             for start in range(0, len(data), _BLOCK):
                 for view in self._views(data.normalised(slice(start, start + _BLOCK))):
-                    total[start : start + _BLOCK] += network.predict_proba(view)
+                    total[start : start + _BLOCK] += network.predict_proba(data.view(view))
         mean: FloatArray = (total / (len(prepared) * self.n_views)).astype(self._network.dtype)
         return mean
 

@@ -1,5 +1,7 @@
 """ViewAverage: the mean over mirrored and shifted views, compared with views made one pixel at a time."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,15 @@ def test_evaluation_uses_the_mean_probabilities(make_network, pixels, rng):
     assert found.accuracy == np.mean(probabilities.argmax(axis=1) == labels)
     split = cyconv.Split(pixels, labels)
     assert average.evaluate(split) == found
+
+
+def test_views_of_bright_images_are_not_taken_for_pixels(make_network, pixels):
+    network = make_network()
+    network.normalizer = Normalizer(np.full((3, 32, 32), 100.3), np.full((3, 32, 32), 70.0))
+    bright = np.full_like(pixels, 150)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ViewAverage(network, shift=1).predict_proba(bright)
 
 
 @pytest.mark.parametrize(
