@@ -137,6 +137,14 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(script, run_script, assert_mi
     assert_mistake(run_script, script, "--quick", *arguments, sentence=sentence)
 
 
+def test_a_changed_recipe_is_not_passed_off_as_the_recipe(script, run_script, tmp_path, capsys):
+    sizes = ["--filter-size", "8", "--n-filters", "4", "--n-hidden", "6"]
+    assert run_script(script, "--quick", "--minutes", "1", *sizes, "--steps", "20") == 0
+    summary = (tmp_path / "results" / "lr_range" / "summary.md").read_text()
+    for text in (summary, capsys.readouterr().out):
+        assert ", filter_size=8, n_filters=4, n_hidden=6" in text
+
+
 def test_divergence_from_the_start_is_a_mistake(script, run_script, tmp_path, capsys):
     assert run_script(script, "--quick", "--low", "1e8", "--high", "1e9") == 2
     assert "the cost diverged" in capsys.readouterr().err.strip().splitlines()[-1]

@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"[{done}/{len(runs)}] {run.label}, seed {run.seed}: {describe_result(result)}", flush=True)
     trials = compare(runs, results, step_size, data) if arguments.compare else None
 
-    changes = given_settings(arguments, TRAINING)
+    changes = given_settings(arguments, (*ARCHITECTURE, *TRAINING) if arguments.minutes else TRAINING)
     write_results(results, trials, runs, changes, configuration, data, folder)
     cli.print_paragraphs(cli.closing_line(data, source, folder))
     return 0
