@@ -191,7 +191,8 @@ class Difference:
         The 95 % interval of the difference, regarded alone.
     p_value : float or None
         Corrected for all comparisons. Like the interval, it is None with fewer
-        than two runs, if runs do not vary, and without SciPy.
+        than two runs, if runs (or paired differences) do not vary, and without
+        SciPy.
     """
 
     first: str

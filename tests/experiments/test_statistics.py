@@ -181,13 +181,15 @@ def test_p_values_are_corrected_in_steps():
 def test_runs_that_do_not_vary_are_not_tested():
     (same,) = statistics.differences({"a": sample([0.5, 0.6]), "b": sample([0.5, 0.6])})
     assert same.p_value == 1 and same.interval == (0, 0) and not same.is_significant
-    for groups in (
-        {"a": sample([0.50, 0.60]), "b": sample([0.51, 0.61])},
-        {"a": [0.5, 0.5], "b": [0.6, 0.6]},
+    for groups, why in (
+        ({"a": sample([0.50, 0.60]), "b": sample([0.51, 0.61])}, "the same for every seed"),
+        ({"a": [0.5, 0.5], "b": [0.6, 0.6]}, "runs do not vary"),
     ):
         (pair,) = statistics.differences(groups)
         assert pair.is_significant is None and pair.interval is None
-        assert "runs do not vary" in report.describe_differences(groups).lower() + report.verdict(pair)
+        assert why in report.describe_differences(groups) and why in report.verdict(pair)
+    said = report.describe_differences({"a": [0.5, 0.5], "b": [0.6, 0.6], "c": [0.7, 0.73]})
+    assert said.endswith(" 1 could not be tested, for want of runs or of variation.")
 
 
 def test_one_run_each_cannot_tell():

@@ -116,7 +116,11 @@ def untested(found: Collection[Difference], quantity: str) -> str:
         return f"There are no two rows whose {quantity} could be compared."
     if all(pair.n_runs < 2 for pair in found):
         return f"With one run each, it cannot be told which differences in {quantity} are significant."
-    return SCIPY_REMARK if not scipy_stats() else f"Since runs do not vary in {quantity}, no difference can be tested."
+    if not scipy_stats():
+        return SCIPY_REMARK
+    if any(pair.paired for pair in found):
+        return f"Since differences in {quantity} are the same for every seed, none can be tested."
+    return f"Since runs do not vary in {quantity}, no difference can be tested."
 
 
 def _describe(found: Sequence[Difference], quantity: str, scale: float, unit: str, decimals: int) -> str:
@@ -130,7 +134,7 @@ def _describe(found: Sequence[Difference], quantity: str, scale: float, unit: st
         change = f"{scale * pair.value:.{decimals}f}{unit} for {pair.first} minus {pair.second}"
         return f"The difference in {quantity}, {change}, is {verdict(pair, scale, decimals)}."
     left = len(found) - len(tested)
-    rest = f" {left} could not be tested, since there are too few runs or they do not vary." * bool(left)
+    rest = f" {left} could not be tested, for want of runs or of variation." * bool(left)
     if not significant:
         return f"No difference in {quantity} is significant at 5 % ({by}).{rest}"
     if len(significant) == len(found):
@@ -155,8 +159,8 @@ def verdict(pair: Difference, scale: float = 100, decimals: int = 2) -> str:
     'not tested (too few runs)'
     """
     if pair.p_value is None:
-        few = "too few runs" if pair.n_runs < 2 else "runs do not vary" if scipy_stats() else "without SciPy"
-        return f"not tested ({few})"
+        constant = "the same for every seed" if pair.paired else "runs do not vary"
+        return f"not tested ({'too few runs' if pair.n_runs < 2 else constant if scipy_stats() else 'without SciPy'})"
     p_value = format_p(pair.p_value)
     return (
         f"{'' if pair.is_significant else 'not '}significant at 5 % (95 % interval "
