@@ -95,6 +95,14 @@ def test_a_cost_that_does_not_fall_gives_no_suggestion(script, run_script, tmp_p
     assert "compared" not in output  # there is one network
 
 
+def test_a_comparison_without_a_suggestion_says_why_there_is_none(script, run_script, tmp_path, capsys):
+    arguments = ["--architectures", "1", "2", "--compare", "--low", "1e-12", "--high", "1e-11", "--steps", "40"]
+    assert run_script(script, "--quick", *arguments) == 0
+    sentence = "Without a suggested rate, no cycles were trained for comparison: 1: one; 2: two."
+    assert sentence in capsys.readouterr().out
+    assert sentence in (tmp_path / "results" / "lr_range" / "summary.md").read_text()
+
+
 def test_without_scipy_what_is_missing_is_said_once(script, run_script, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "scipy", None)
     assert run_script(script, "--quick", "--seeds", "2") == 0

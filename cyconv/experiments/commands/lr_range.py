@@ -249,6 +249,9 @@ def write_results(
     sentences = [conclude(results, data)]
     if len(results) > 1:
         sentences += dict.fromkeys(compare_ends(samples(results, end), end) for end in ENDS)
+    if trials is not None and len(trials) < len(results):
+        without = [label for label in results if label not in trials]
+        sentences.append(f"Without a suggested rate, no cycles were trained for comparison: {'; '.join(without)}.")
     remarks = report.remarks(quick, complete=True)
     introduction = (
         "Each network was trained from its initialisation while the learning rate rose geometrically. η_min is "
