@@ -52,7 +52,7 @@ all rows of a table alike, and is not contained in their intervals.
 PICTURE = "part2-cycles.png"  # in README.md
 CONFIGURATION = ("script", "protocol", "data", "search", "range_test")
 #: What is not published, at whatever depth: curves, settings of single runs, times, and what the page works out itself.
-LEFT_OUT = {"runs", "training_time", "updates_per_second", "convolution_milliseconds", "class_names", "comparisons"}
+LEFT_OUT = {"runs", "training_time", "updates_per_second", "convolution_milliseconds", "class_names", "differences"}
 #: Options that decide no number, and how many values each has.
 NOT_TOLD = {"--resume": 0, "--overwrite": 0, "--output": 1, "--data": 1}
 LINE = 200  # characters of a published file

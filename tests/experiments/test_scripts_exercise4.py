@@ -71,12 +71,12 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     each = report.format_each(rows["plain"]["test_accuracy"]["each"], scale=100)
     assert section["conclusion"] and "95 % interval" in section["conclusion"]
     assert all(text in summary and text in output for text in (section["conclusion"], each))
-    assert [(pair["first"], pair["second"]) for pair in section["comparisons"]] == [
+    assert [(pair["first"], pair["second"]) for pair in section["differences"]] == [
         ("smoothing ε = 0.1", "without smoothing"),
         ("without smoothing: ensemble of 4", "without smoothing"),
         ("smoothing ε = 0.1: ensemble of 4", "smoothing ε = 0.1"),
     ]
-    assert all(pair["test"] == "paired" and pair["n_runs"] == 2 for pair in section["comparisons"])
+    assert all(pair["test"] == "paired" and pair["n_runs"] == 2 for pair in section["differences"])
     assert not list(folder.glob("checkpoint-*"))
 
 
@@ -86,7 +86,7 @@ def test_without_scipy_a_report_has_means_and_says_what_is_missing(script, run_s
     folder = tmp_path / "results" / "exercise4"
     section = strict_json(folder / "results.json")["summary"][0]
     values = section["rows"][0]["test_accuracy"]
-    assert values["interval"] is None and all(pair["p_value"] is None for pair in section["comparisons"])
+    assert values["interval"] is None and all(pair["p_value"] is None for pair in section["differences"])
     summary, output = (folder / "summary.md").read_text(), capsys.readouterr().out
     mean = report.format_mean(values["each"], scale=100)
     assert "±" in mean and all(mean in text and "pip install scipy" in text for text in (summary, output))

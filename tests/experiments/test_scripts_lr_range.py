@@ -78,7 +78,7 @@ def test_all_documented_files_are_written(script, run_script, tmp_path, capsys):
     assert "(lr-range.png)" in summary
     assert document["conclusion"] in summary and document["conclusion"] in output
     for name, key in (("η_min", "eta_min"), ("η_max", "eta_max")):
-        (pair,) = document["comparisons"][key]
+        (pair,) = document["differences"][key]
         assert (pair["first"], pair["second"], pair["test"]) == ("2: two", "1: one", "Welch")
         sentence = f"The difference in log₁₀ {name}, {pair['difference']:.2f} decades for 2: two minus 1: one, is"
         assert sentence in summary and sentence in output

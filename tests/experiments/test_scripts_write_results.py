@@ -42,7 +42,7 @@ def results(tmp_path):
             "date": "2031-02-03T04:05:06+00:00",
             "versions": {"cyconv": "9.9"},
             "machine": {"processor": "Abacus", "threads": 2, "instruction_set": "beads"},
-            "summary": [{"heading": "Part 1: CIFAR-10", "rows": [row, wide], "noise": "stale", "comparisons": []}],
+            "summary": [{"heading": "Part 1: CIFAR-10", "rows": [row, wide], "noise": "stale", "differences": []}],
             "runs": [{"history": {"cost_train": [1.0]}}],
         }
         configuration = {**document["configuration"], **changes.pop("configuration", {})}
@@ -69,6 +69,16 @@ def test_published_files_are_small_and_tell_where_they_come_from(path):
     assert path.stat().st_size < 30_000
 
 
+def test_a_check_of_gradients_is_published_with_its_errors(write, results, tmp_path):
+    held = strict_json(next(path for path in PUBLISHED if path.stem == "verify-gradients"))
+    folder = results(
+        "checked", configuration={"script": "verify_gradients"}, comparisons=held["comparisons"], all_agree=True
+    )
+    assert write(folder) == 0
+    assert strict_json(tmp_path / "published" / "checked.json")["comparisons"] == held["comparisons"]
+    assert f"All {len(held['comparisons'])} comparisons agree" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+
+
 def test_what_a_folder_holds_is_published_and_told(write, results, tmp_path):
     folder = results("exercise3")
     (folder / "part2-cycles.png").write_bytes(b"picture")
@@ -89,7 +99,7 @@ def test_what_a_folder_holds_is_published_and_told(write, results, tmp_path):
     assert "stale" not in page
     kept = (tmp_path / "published" / "exercise3.json").read_text(encoding="utf-8")
     assert (tmp_path / "published" / "exercise3-cycles.png").read_bytes() == b"picture"
-    assert "training_time" not in kept and "comparisons" not in kept and "history" not in kept and "/secret" not in kept
+    assert "training_time" not in kept and "differences" not in kept and "history" not in kept and "/secret" not in kept
 
 
 def test_a_command_of_cyconv_is_told_as_such(write, results, tmp_path):
@@ -112,7 +122,7 @@ def test_accuracies_stand_beside_published_ones(write, results, tmp_path):
     section = {
         "heading": "Exercise 3: settings",
         "rows": [row | {"published": figures}, row | {"name": "b", "label": "unknown", "published": []}],
-        "comparisons": [],
+        "differences": [],
         "conclusion": "They fit.",
     }
     configuration = {"script": "course_tables"}

@@ -261,7 +261,7 @@ def write_results(
     document = {
         **report.results_header(configuration, complete=True),
         "conclusion": sentences[0],
-        "comparisons": {
+        "differences": {
             key: [pair.document() for pair in statistics.differences(samples(results, end))]
             for end, key in ENDS.items()
         },

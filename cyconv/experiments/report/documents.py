@@ -137,8 +137,8 @@ class Section:
         """dict: for the results file."""
         rows = [summary.document() for summary in self.summaries]
         conclusion = {"conclusion": self.conclusion} if self.conclusion else {}
-        comparisons = [difference.document() for difference in self.differences]
-        return {"heading": self.heading, "rows": rows, "comparisons": comparisons, **conclusion}
+        differences = [difference.document() for difference in self.differences]
+        return {"heading": self.heading, "rows": rows, "differences": differences, **conclusion}
 
     def text(self) -> str:
         """str: for the terminal."""
