@@ -16,7 +16,104 @@ from .prepared import PreparedData
 _KIND, _VERSION = "ensemble", 1
 
 
-class Ensemble:
+class AveragedModel:
+    """What models have in common that predict the mean of several networks' probabilities."""
+
+    __slots__ = ("_networks", "__weakref__")
+
+    _networks: tuple[Network, ...]
+
+    def _mean(self, prepared: list[PreparedData]) -> FloatArray:
+        """Mean probabilities of prepared data, of which there are some for each network."""
+        raise NotImplementedError
+
+    def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
+        """Mean of the class probabilities over all networks, and over all views of a `ViewAverage`.
+
+        Parameters
+        ----------
+        X : array_like, (n, C, H, W), or Split or PreparedData
+            As for `Network.predict_proba`. Each network normalises pixels with
+            its own normaliser; prepared data keep theirs.
+
+        Returns
+        -------
+        ndarray of the networks' dtype, (n, n_classes)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``X`` has the wrong dtype or shape or is not finite.
+        """
+        return self._mean(self._prepared(X))
+
+    def _prepared(
+        self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
+    ) -> list[PreparedData]:
+        """Prepared data for each network; the images are converted and checked only once."""
+        first, *others = self._networks
+        prepared = first._prepared(X, labels, needs_labels)
+        if prepared is X or prepared.pixels is None:
+            return [prepared] * len(self._networks)
+        return [prepared, *(network._prepared(prepared.pixels) for network in others)]
+
+    def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
+        """Class with the highest mean probability for each image.
+
+        Parameters
+        ----------
+        X : array_like, Split or PreparedData
+            As for :meth:`predict_proba`.
+
+        Returns
+        -------
+        ndarray of int64, (n,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for :meth:`predict_proba`.
+        """
+        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
+        return classes
+
+    def evaluate(self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None) -> Evaluation:
+        """Loss and accuracy of the mean probabilities.
+
+        Parameters
+        ----------
+        X : array_like, Split or PreparedData
+            As for :meth:`predict_proba`.
+        labels : array_like of int, (n,), or of float, (n, n_classes)
+            As for `Network.prepare`; left out if ``X`` is a split or prepared
+            data, which have their own.
+
+        Returns
+        -------
+        Evaluation
+            The loss is the cross-entropy of the mean probabilities, which are
+            clipped to the smallest normal number of the dtype. The cost equals
+            the loss: an ensemble is not trained, so there is no penalty.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong dtype, shape or range.
+        """
+        prepared = self._prepared(X, labels, needs_labels=True)
+        labels, probabilities = prepared[0].labels, self._mean(prepared)
+        assert labels is not None
+        tiny = np.finfo(probabilities.dtype).tiny
+        if labels.ndim == 1:
+            true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+            loss, classes = float(-np.log(np.maximum(true, tiny)).mean()), labels
+        else:
+            logarithms = np.log(np.maximum(probabilities.astype(np.float64), tiny))
+            loss, classes = float(-(labels * logarithms).sum(axis=1).mean()), labels.argmax(axis=1)
+        return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == classes)))
+
+
+class Ensemble(AveragedModel):
     """Ensemble of networks that predicts the mean of their probabilities.
 
     At the end of each cycle of the learning rate, the network is near a
@@ -53,7 +150,7 @@ class Ensemble:
     3
     """
 
-    __slots__ = ("_networks", "__weakref__")
+    __slots__ = ()
 
     def __init__(self, networks: Iterable[Network]) -> None:
         try:
@@ -120,90 +217,12 @@ class Ensemble:
     def __repr__(self) -> str:
         return f"Ensemble of {len(self)}: {self.networks[0]!r}" + (len(self) > 1) * ", ..."
 
-    def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
-        """Mean of the class probabilities over all networks.
-
-        Parameters
-        ----------
-        X : array_like, (n, C, H, W), or Split or PreparedData
-            As for `Network.predict_proba`. Each network normalises pixels with
-            its own normaliser; prepared data keep theirs.
-
-        Returns
-        -------
-        ndarray of the networks' dtype, (n, n_classes)
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``X`` has the wrong dtype or shape or is not finite.
-        """
-        return self._mean(self._prepared(X))
-
-    def _prepared(
-        self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
-    ) -> list[PreparedData]:
-        """Prepared data for each network; the images are converted and checked only once."""
-        first, *others = self.networks
-        prepared = first._prepared(X, labels, needs_labels)
-        if prepared is X or prepared.pixels is None:
-            return [prepared] * len(self)
-        return [prepared, *(network._prepared(prepared.pixels) for network in others)]
-
     def _mean(self, prepared: list[PreparedData]) -> FloatArray:
         total: NDArray[np.float64] = np.zeros(())
         for network, data in zip(self.networks, prepared):
             total = total + network.predict_proba(data).astype(np.float64)
         mean: FloatArray = (total / len(self)).astype(self.networks[0].dtype)
         return mean
-
-    def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
-        """Class with the highest mean probability for each image.
-
-        Parameters
-        ----------
-        X : array_like, Split or PreparedData
-            As for :meth:`predict_proba`.
-
-        Returns
-        -------
-        ndarray of int64, (n,)
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for :meth:`predict_proba`.
-        """
-        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
-        return classes
-
-    def evaluate(self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None) -> Evaluation:
-        """Loss and accuracy of the mean probabilities.
-
-        Parameters
-        ----------
-        X : array_like, Split or PreparedData
-            As for :meth:`predict_proba`.
-        labels : array_like of int, (n,), or of float, (n, n_classes)
-            As for `Network.prepare`; left out if ``X`` is a split or prepared
-            data, which have their own.
-
-        Returns
-        -------
-        Evaluation
-            The loss is the cross-entropy of the mean probabilities, which are
-            clipped to the smallest normal number of the dtype. The cost equals
-            the loss: an ensemble is not trained, so there is no penalty.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument has the wrong dtype, shape or range.
-        """
-        prepared = self._prepared(X, labels, needs_labels=True)
-        known = prepared[0].labels
-        assert known is not None
-        return evaluate_probabilities(self._mean(prepared), known)
 
     def save(self, path: StrPath) -> None:
         """Write all networks to one ``.npz`` file, atomically and without pickle.
@@ -262,26 +281,3 @@ class Ensemble:
             return cls([Network.from_arrays(each, members[str(i)]) for i, each in enumerate(architectures)])
         except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path must be a cyconv {_KIND} file, but {path} is damaged: {error}") from None
-
-
-def evaluate_probabilities(probabilities: FloatArray, labels: NDArray[np.int32] | FloatArray) -> Evaluation:
-    """Loss and accuracy of averaged probabilities, as `Ensemble.evaluate` describes them.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float, (n, n_classes)
-    labels : ndarray of int32, (n,), or of float, (n, n_classes)
-        As `PreparedData.labels`.
-
-    Returns
-    -------
-    Evaluation
-    """
-    tiny = np.finfo(probabilities.dtype).tiny
-    if labels.ndim == 1:
-        true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-        loss, classes = float(-np.log(np.maximum(true, tiny)).mean()), labels
-    else:
-        logarithms = np.log(np.maximum(probabilities.astype(np.float64), tiny))
-        loss, classes = float(-(labels * logarithms).sum(axis=1).mean()), labels.argmax(axis=1)
-    return Evaluation(loss, loss, float(np.mean(probabilities.argmax(axis=1) == classes)))

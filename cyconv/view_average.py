@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_flag, check_integer, describe
 from ._typing import FloatArray
-from .datasets import Split
-from .ensemble import Ensemble, evaluate_probabilities
-from .network import Evaluation, Network
+from .ensemble import AveragedModel, Ensemble
+from .network import Network
 from .prepared import PreparedData
 
 _BLOCK = 500  # images whose views are made at a time
@@ -26,7 +24,7 @@ def count_views(flip: bool, shift: int) -> int:
     return (1 + flip) * (2 * shift + 1) ** 2
 
 
-class ViewAverage:
+class ViewAverage(AveragedModel):
     """A network or ensemble that predicts the mean of its probabilities over several views of each image.
 
     The views are the image, its mirror image, and both of them shifted by up
@@ -76,8 +74,9 @@ class ViewAverage:
         if not isinstance(model, Network | Ensemble):
             raise TypeError(f"model must be a Network or an Ensemble, but got {describe(model)}")
         self._model = model
+        self._networks = (model,) if isinstance(model, Network) else model.networks
         self._flip = check_flag("flip", flip)
-        self._shift = check_integer("shift", shift, 0, min(self._network.image_shape[1:]) - 1)
+        self._shift = check_integer("shift", shift, 0, min(self._networks[0].image_shape[1:]) - 1)
 
     @property
     def model(self) -> Network | Ensemble:
@@ -99,96 +98,16 @@ class ViewAverage:
         """int: number of views of each image."""
         return count_views(self._flip, self._shift)
 
-    @property
-    def _networks(self) -> tuple[Network, ...]:
-        return (self._model,) if isinstance(self._model, Network) else self._model.networks
-
-    @property
-    def _network(self) -> Network:
-        """The network that says what images and classes the model has."""
-        return self._networks[0]
-
     def __repr__(self) -> str:
         return f"ViewAverage of {self.n_views} views: {self._model!r}"
 
-    def predict_proba(self, X: ArrayLike | Split | PreparedData) -> FloatArray:
-        """Mean of the class probabilities over all views.
-
-        Parameters
-        ----------
-        X : array_like, (n, C, H, W), or Split or PreparedData
-            As for `Network.predict_proba`.
-
-        Returns
-        -------
-        ndarray of the network's dtype, (n, n_classes)
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``X`` has the wrong dtype or shape or is not finite.
-        """
-        return self._mean(self._prepared(X))
-
-    def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
-        """Class with the highest mean probability for each image.
-
-        Parameters
-        ----------
-        X : array_like, Split or PreparedData
-            As for :meth:`predict_proba`.
-
-        Returns
-        -------
-        ndarray of int64, (n,)
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for :meth:`predict_proba`.
-        """
-        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
-        return classes
-
-    def evaluate(self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None) -> Evaluation:
-        """Loss and accuracy of the mean probabilities.
-
-        Parameters
-        ----------
-        X : array_like, Split or PreparedData
-            As for :meth:`predict_proba`.
-        labels : array_like of int, (n,), or of float, (n, n_classes)
-            As for `Network.prepare`; left out if ``X`` is a split or prepared
-            data, which have their own.
-
-        Returns
-        -------
-        Evaluation
-            As for `Ensemble.evaluate`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument has the wrong dtype, shape or range.
-        """
-        prepared = self._prepared(X, labels, needs_labels=True)
-        known = prepared[0].labels
-        assert known is not None
-        return evaluate_probabilities(self._mean(prepared), known)
-
-    def _prepared(
-        self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
-    ) -> list[PreparedData]:
-        """Prepared data for each network of the model."""
-        return Ensemble(self._networks)._prepared(X, labels, needs_labels)
-
     def _mean(self, prepared: list[PreparedData]) -> FloatArray:
-        total = np.zeros((len(prepared[0]), self._network.n_classes))
+        total = np.zeros((len(prepared[0]), self._networks[0].n_classes))
         for network, data in zip(self._networks, prepared):
             for start in range(0, len(data), _BLOCK):
                 for view in self._views(data.normalised(slice(start, start + _BLOCK))):
                     total[start : start + _BLOCK] += network.predict_proba(data.view(view))
-        mean: FloatArray = (total / (len(prepared) * self.n_views)).astype(self._network.dtype)
+        mean: FloatArray = (total / (len(prepared) * self.n_views)).astype(self._networks[0].dtype)
         return mean
 
     def _views(self, images: FloatArray) -> Iterator[FloatArray]:
