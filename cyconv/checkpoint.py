@@ -26,7 +26,7 @@ from .history import CURVES, History
 from .network import Network
 from .optimizers import OPTIMIZERS
 
-_KIND, _VERSION = "checkpoint", 1
+_KIND, _VERSION = "checkpoint", 2  # 1, which is still written where it will do: without whitening
 _STATE_NAMES = {name: None for optimizer in OPTIMIZERS.values() for name in optimizer.state_names}  # in order
 
 
@@ -89,7 +89,7 @@ def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
     if snapshots:
         arrays |= {f"snapshots.{name}": np.stack([each[name] for each in snapshots]) for name in snapshots[0]}
     if network.normalizer is not None:
-        arrays |= {"normalizer.mean": network.normalizer.mean, "normalizer.std": network.normalizer.std}
+        arrays |= {f"normalizer.{name}": values for name, values in network.normalizer.arrays.items()}
     arrays |= {f"history.{key}": checkpoint.history[key] for key in CURVES}
     header = {
         "settings": checkpoint.settings,
@@ -99,7 +99,7 @@ def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
         "versions": checkpoint.versions,
         **optimizer,
     }
-    save_arrays(path, _KIND, _VERSION, header, arrays)
+    save_arrays(path, _KIND, _VERSION if "normalizer.filters" in arrays else 1, header, arrays)
 
 
 def read_checkpoint(path: StrPath) -> Checkpoint:
@@ -165,7 +165,7 @@ def _network(architecture: JsonDict, groups: Mapping[str, Mapping[str, AnyArray]
     network = Network(**architecture)
     network.set_parameters(groups["parameters"])
     if "normalizer" in groups:
-        network.normalizer = Normalizer(groups["normalizer"]["mean"], groups["normalizer"]["std"])
+        network.normalizer = Normalizer.from_arrays(groups["normalizer"])
         check_array("normalizer.mean", network.normalizer.mean, network.image_shape)
     return network
 

@@ -39,7 +39,7 @@ from .optimizers import SGD, Optimizer, check_optimizer, optimizer_class
 from .prepared import PreparedData
 from .randomness import INITIALISATION, standard_normal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1, which is still written where it will do: without whitening
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
 OPERATIONS_PER_CALL = 4e9  # limit of one kernel call, about 50 ms; Ctrl-C is handled between calls
 
@@ -1061,13 +1061,15 @@ class Network:
         OSError
             If the file cannot be written; an existing one is kept.
         """
-        save_arrays(path, "network", FORMAT_VERSION, {"architecture": self.architecture}, self.arrays())
+        arrays = self.arrays()
+        version = FORMAT_VERSION if "normalizer/filters" in arrays else 1
+        save_arrays(path, "network", version, {"architecture": self.architecture}, arrays)
 
     def arrays(self) -> dict[str, AnyArray]:
         """Parameters and normaliser, by the names that files use for them; `from_arrays` is the inverse."""
         arrays: dict[str, AnyArray] = {f"parameters/{name}": array for name, array in self.parameters.items()}
         if self.normalizer is not None:
-            arrays |= {"normalizer/mean": self.normalizer.mean, "normalizer/std": self.normalizer.std}
+            arrays |= {f"normalizer/{name}": array for name, array in self.normalizer.arrays.items()}
         return arrays
 
     @classmethod
@@ -1113,6 +1115,8 @@ class Network:
             raise ValueError("its parameters do not fit its architecture")
         network = cls(**architecture)
         network.set_parameters(parameters)
-        if any(name.startswith("normalizer/") for name in arrays):
-            network.normalizer = Normalizer(arrays["normalizer/mean"], arrays["normalizer/std"])
+        prefix = "normalizer/"
+        statistics = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        if statistics:
+            network.normalizer = Normalizer.from_arrays(statistics)
         return network

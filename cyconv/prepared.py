@@ -112,7 +112,7 @@ class PreparedData:
             raise ValueError(f"normalizer must be given if {name} are uint8 pixels, but the network has none")
         self.scale, self.offset, centre = (self._statistic(normalizer, part) for part in ("scale", "offset", "centre"))
         self.centre = centre if centre.any() else None  # the kernels have faster code for no centre
-        self.pixels = np.ascontiguousarray(array)
+        self.pixels = np.ascontiguousarray(array if normalizer.whitening is None else normalizer.whitening(array))
 
     def _statistic(self, normalizer: Normalizer, part: str) -> FloatArray:
         values = check_array(f"normalizer.{part}", getattr(normalizer, part, None), self.image_shape)

@@ -53,7 +53,7 @@ class PatchifyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     eta_min, eta_max, step_size, n_cycles, growth, eta_max_decay
         Settings of the `CyclicSchedule`. ``step_size`` is half the first
         cycle, in update steps.
-    batch_size, l2, label_smoothing, momentum, dropout, augmentation, optimizer
+    batch_size, l2, label_smoothing, momentum, dropout, augmentation, optimizer, whitening
         Settings of the `CyclicTrainer`.
     class_weight : dict, "balanced" or None
         Weights of the classes in the training loss, by label, as in
@@ -122,6 +122,7 @@ class PatchifyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         augmentation: Augmentation | None = None,
         optimizer: Optimizer | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
+        whitening: float | None = None,
         dtype: DTypeLike = "float32",
         log_every: int | None = None,
         random_state: int | np.random.RandomState | None = 0,
@@ -145,6 +146,7 @@ class PatchifyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.augmentation = augmentation
         self.optimizer = optimizer
         self.class_weight = class_weight
+        self.whitening = whitening
         self.dtype = dtype
         self.log_every = log_every
         self.random_state = random_state
@@ -206,6 +208,7 @@ class PatchifyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             augmentation=self.augmentation,
             optimizer=self.optimizer,
             class_weight=weights,
+            whitening=self.whitening,
         )
         log_every = schedule.total_steps if self.log_every is None else self.log_every
         trainer.fit(Split(images, indices), log_every=log_every, progress=bool(self.verbose))

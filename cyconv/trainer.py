@@ -23,6 +23,7 @@ from .callbacks import Callback, KeepBest, TrainingEvent, check_callbacks
 from .checkpoint import Checkpoint, read_checkpoint, running_versions, translate_errors, write_checkpoint
 from .datasets import Normalizer, Split
 from .datasets.split import summarise
+from .datasets.whitening import EPSILON_RANGE
 from .history import History
 from .network import Network
 from .optimizers import Optimizer, check_optimizer, optimizer_from
@@ -112,6 +113,10 @@ class CyclicTrainer:
     class_weight : array_like of float, (n_classes,), optional
         As for `Network.train_steps`: weights of the classes in the training
         loss, not in the evaluations.
+    whitening : float, optional
+        Whiten the images before they are normalised: the ε of
+        `cyconv.datasets.Whitening`, such as 0.3. Only for a network without a
+        normaliser, to which one that whitens is given.
 
     Raises
     ------
@@ -122,7 +127,7 @@ class CyclicTrainer:
     ----------
     network : Network
     schedule : Schedule
-    batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation, optimizer, class_weight
+    batch_size, l2, label_smoothing, seed, momentum, dropout, augmentation, optimizer, class_weight, whitening
         As passed to the constructor. All attributes are read-only.
     history : History
         Everything logged so far.
@@ -150,6 +155,7 @@ class CyclicTrainer:
         "_described_schedule",
         "_options",
         "_keeps_snapshots",
+        "_whitening",
         "_history",
         "_snapshots",
         "_updates",
@@ -174,6 +180,7 @@ class CyclicTrainer:
         snapshots: bool = False,
         optimizer: Optimizer | None = None,
         class_weight: ArrayLike | None = None,
+        whitening: float | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network must be a Network, but got {describe(network)}")
@@ -196,6 +203,7 @@ class CyclicTrainer:
             "class_weight": None if weights is None else tuple(weights.tolist()),
         }
         self._keeps_snapshots = check_flag("snapshots", snapshots)
+        self._whitening = None if whitening is None else check_real("whitening", whitening, *EPSILON_RANGE)
         self._history = History()
         self._snapshots: list[Parameters] = []
         # The latest call of train_steps: the step of its first update and the costs, which the kernel fills in.
@@ -282,6 +290,11 @@ class CyclicTrainer:
         return self._options["class_weight"]
 
     @property
+    def whitening(self) -> float | None:
+        """float or None: the ε of the whitening."""
+        return self._whitening
+
+    @property
     def step(self) -> int:
         """int: number of updates done so far."""
         first, costs = self._updates
@@ -306,6 +319,7 @@ class CyclicTrainer:
             **options,
             "augmentation": None if augmentation is None else augmentation.settings,
             "snapshots": self._keeps_snapshots,
+            **({} if self._whitening is None else {"whitening": self._whitening}),
             **({"earlier": self._earlier, "schedule_start": self._schedule_start} if self._earlier else {}),
         }
 
@@ -638,8 +652,16 @@ class _Run:
         trainer = self.trainer
         network = trainer.network
         self.normalizer = network.normalizer
+        whitening = trainer.whitening
+        if whitening is not None:
+            if not train.holds_pixels:
+                raise ValueError(f"whitening must be None for images that are already floats, but got {whitening}")
+            if self.normalizer is not None and self.normalizer.whitening is None:
+                raise ValueError(
+                    f"whitening must be None for a network whose normaliser does not whiten, but got {whitening}"
+                )
         fits_normalizer = self.normalizer is None and train.holds_pixels and not trainer.history.complete
-        fingerprints, fitted = self.read(train, validation, fits_normalizer)
+        fingerprints, fitted = self.read(train, validation, fits_normalizer and whitening is None)
         for name, fingerprint in fingerprints.items():
             if trainer._fingerprints is not None and trainer._fingerprints[name] != fingerprint:
                 raise ValueError(f"{name} must be the data that this run began with, but its fingerprint differs")
@@ -647,7 +669,7 @@ class _Run:
         if trainer.history.complete:
             return
         if fits_normalizer:
-            self.normalizer = fitted
+            self.normalizer = fitted if whitening is None else Normalizer.fit(train.images, whitening)
         self.train_data = self.prepared(train)
         self.evaluated_train_data = self.train_data
         if n_train_evaluated is not None and n_train_evaluated < len(train):

@@ -30,6 +30,14 @@ from .processor import (
 )
 
 def shuffled_order(order: NDArray[np.int64], seed: int, epoch: int) -> None: ...
+def whiten(
+    pixels: NDArray[np.uint8],
+    filters: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    scratch: NDArray[np.float32],
+    out: NDArray[np.uint8],
+    n_threads: int,
+) -> None: ...
 def gather_batch(
     pixels: NDArray[np.uint8] | None,
     values: NDArray[np.floating] | None,

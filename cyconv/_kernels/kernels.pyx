@@ -14,6 +14,7 @@ from cython.parallel cimport parallel, prange, threadid
 from libc.string cimport memset
 
 include "patches.pyx"
+include "whitening.pyx"
 include "convolution.pyx"
 include "update.pyx"
 include "dense.pyx"

@@ -24,7 +24,7 @@ from .._checks import (
     check_targets,
     describe,
 )
-from .._kernels.processor import ENTRY_BLOCK, UNITS_PAD
+from .._kernels.processor import ENTRY_BLOCK, PAD, UNITS_PAD
 from .._typing import AnyArray, FloatArray, IntArray
 from ..augmentation import NO_AUGMENTATION, Augmentation
 from .dispatch import kernels, specialised
@@ -135,6 +135,46 @@ def col2im(patches: FloatArray, image_shape: Sequence[int], filter_size: int) ->
     images = new_array("images", (patches.shape[0], channels, height, width), patches.dtype)
     specialised(kernels.col2im, patches.dtype)(np.ascontiguousarray(patches), f, images, threads_for_call())
     return images
+
+
+def whiten(images: NDArray[np.uint8], filters: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Filter images with one filter for each pair of channels; the result are pixels again.
+
+    At the border, an image is continued by its outermost pixels. Sums are
+    rounded to the nearest integer and cut to 0 … 255.
+
+    Parameters
+    ----------
+    images : array of uint8, (N, C, H, W)
+    filters : array of float32, (C, C, k, k)
+        From each input channel (second axis) to each output channel; k is odd.
+    bias : array of float32, (C,)
+
+    Returns
+    -------
+    ndarray of uint8, (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong dtype or shape.
+    """
+    images = check_array("images", images, ("N", "C", "H", "W"), (np.uint8,))
+    _require_images("images", images)
+    channels, height, width = images.shape[1:]
+    filters = check_finite("filters", check_array("filters", filters, (channels, channels, "k", "k"), (np.float32,)))
+    bias = check_finite("bias", check_array("bias", bias, (channels,), (np.float32,)))
+    side = filters.shape[2]
+    if side % 2 == 0 or filters.shape[3] != side:
+        raise ValueError(f"filters must have the same odd height and width, but got {describe(filters)}")
+    n_threads = threads_for_call()
+    size = channels * (height + side - 1) * (width + side - 1) + PAD
+    scratch = new_array("the images' borders", (n_threads, size), np.float32)
+    scratch[:, -PAD:] = 0
+    out = new_array("the whitened images", images.shape, np.uint8)
+    arrays = [np.ascontiguousarray(array) for array in (images, filters, bias)]
+    kernels.whiten(*arrays, scratch, out, n_threads)
+    return out
 
 
 def gather_batch(

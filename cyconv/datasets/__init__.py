@@ -7,11 +7,13 @@ from .normalizer import Normalizer
 from .own import load_npy, load_npz
 from .shapes import make_shapes
 from .split import Dataset, Split
+from .whitening import Whitening
 
 __all__ = [
     "Dataset",
     "Normalizer",
     "Split",
+    "Whitening",
     "download_cifar10",
     "find_cifar10",
     "find_cifar100",

@@ -1,13 +1,14 @@
-"""Normalisation with the training split's per-pixel mean and standard deviation."""
+"""Normalisation with the training split's per-pixel mean and standard deviation, after whitening or without."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import as_pixels, check_array, check_finite, check_memory, describe
+from .._checks import as_pixels, check_array, check_finite, check_memory, check_real, describe
 from .._typing import AnyArray
+from .whitening import EPSILON_RANGE, Whitening
 
 _BLOCK = 128  # images per block; the sum of up to 257 bytes fits in 16 bits
 _BLOCK_BYTES = 2**22
@@ -20,6 +21,9 @@ class Normalizer:
     ----------
     mean, std : array_like of float, shape (channels, height, width)
         In units of pixel values (0 to 255); ``std`` must be positive.
+    whitening : Whitening, optional
+        Applied to the images first; ``mean`` and ``std`` are those of whitened
+        pixels then.
 
     Attributes
     ----------
@@ -31,6 +35,8 @@ class Normalizer:
         is 0, except where the standard deviation is less than 1/64 of the mean:
         there it is the rounded mean, because the two terms would otherwise
         cancel in float32. Read-only.
+    whitening : Whitening or None
+        Read-only.
 
     Raises
     ------
@@ -55,8 +61,9 @@ class Normalizer:
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
     centre: NDArray[np.float64]
+    whitening: Whitening | None
 
-    def __init__(self, mean: ArrayLike, std: ArrayLike) -> None:
+    def __init__(self, mean: ArrayLike, std: ArrayLike, whitening: Whitening | None = None) -> None:
         mean = _check_statistic("mean", mean)
         std = check_array("std", _check_statistic("std", std), mean.shape)
         if not (std > 0).all():
@@ -74,6 +81,13 @@ class Normalizer:
         for name, value in (("mean", mean), ("std", std), ("scale", scale), ("offset", offset), ("centre", centre)):
             value.flags.writeable = False
             object.__setattr__(self, name, value)
+        if not isinstance(whitening, Whitening | None):
+            raise TypeError(f"whitening must be a Whitening or None, but got {describe(whitening)}")
+        if whitening is not None and len(whitening.filters) != len(mean):
+            raise ValueError(
+                f"whitening must be one of {len(mean)} channels as mean is, but got {len(whitening.filters)} channels"
+            )
+        object.__setattr__(self, "whitening", whitening)
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
 
@@ -81,7 +95,7 @@ class Normalizer:
             raise AttributeError(f"{name} of a normalizer cannot be changed, but got {describe(value)}")
 
     @classmethod
-    def fit(cls, images: ArrayLike) -> Self:
+    def fit(cls, images: ArrayLike, whitening: float | None = None) -> Self:
         """Create a normaliser from the mean and standard deviation of each pixel over the images.
 
         The sums are exact, so the result depends neither on the order of the
@@ -92,6 +106,9 @@ class Normalizer:
         ----------
         images : array_like of int, shape (n, channels, height, width)
             The training images, with pixels 0 to 255.
+        whitening : float, optional
+            Whiten the images first: the ε of `Whitening.fit`, such as 0.3. By
+            default they are not whitened.
 
         Returns
         -------
@@ -100,15 +117,39 @@ class Normalizer:
         Raises
         ------
         TypeError, ValueError
-            If the images are not such an array, or if it is empty.
+            If the images are not such an array, if it is empty, or if whitening
+            is not positive.
         """
         images = as_pixels("images", images)
         if images.size == 0:
             raise ValueError(f"images must hold at least one image, but got {describe(images)}")
+        fitted = (
+            None if whitening is None else Whitening.fit(images, check_real("whitening", whitening, *EPSILON_RANGE))
+        )
         sums = PixelSums(images.shape[1:])
         for block in blocks(images):
-            sums.add(block)
-        return cls(*sums.mean_and_std())
+            sums.add(block if fitted is None else fitted(block))
+        return cls(*sums.mean_and_std(), fitted)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
+        """Create a normaliser from its `arrays`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they do not describe a normaliser.
+        """
+        whitening = Whitening(arrays["filters"], arrays["bias"]) if {"filters", "bias"} & set(arrays) else None
+        return cls(arrays["mean"], arrays["std"], whitening)
+
+    @property
+    def arrays(self) -> dict[str, AnyArray]:
+        """dict of str to ndarray: what files hold of it."""
+        arrays: dict[str, AnyArray] = {"mean": self.mean, "std": self.std}
+        if self.whitening is not None:
+            arrays |= {"filters": self.whitening.filters, "bias": self.whitening.bias}
+        return arrays
 
     def __call__(self, images: ArrayLike) -> NDArray[np.float32]:
         """Normalise images.
@@ -129,6 +170,8 @@ class Normalizer:
         """
         images = as_pixels("images", images, self.mean.shape)
         check_memory("the normalised images", 4 * images.size)
+        if self.whitening is not None:
+            images = self.whitening(images)
         values = np.subtract(images, self.centre.astype(np.float32), dtype=np.float32)
         values *= self.scale.astype(np.float32)
         values += self.offset.astype(np.float32)
@@ -137,7 +180,7 @@ class Normalizer:
     def __repr__(self) -> str:
         return (
             f"Normalizer(mean {self.mean.mean():.1f}, standard deviation {self.std.mean():.1f} "
-            f"on average over {self.mean.shape})"
+            f"on average over {self.mean.shape}{'' if self.whitening is None else f', {self.whitening!r}'})"
         )
 
 

@@ -36,6 +36,7 @@ HELP = {
     "shift": "shift images at random by up to this many pixels",
     "cutout": "width of the square that is cut out of each image, in pixels",
     "snapshots": "evaluate the ensemble of the networks at the ends of the cycles, too",
+    "whitening": "whiten the images, with this ε; 0.3 is a good value",
     "views": "evaluate the mean over all views that flip and shift allow, too",
     "seed": "the first seed, from which --seeds counts",
     "log_every": "number of update steps between points of the curves",
@@ -73,7 +74,7 @@ def add_run_options(
             parser.add_argument(OPTIONS[name], choices=CHOICES.get(name), help=described)
         elif kind == int | Sizes:
             parser.add_argument(OPTIONS[name], metavar="N", nargs="+", type=int, help=described)
-        elif kind is float:
+        elif kind in (float, float | None):
             parser.add_argument(OPTIONS[name], metavar="X", type=float, help=described)
         else:
             parser.add_argument(OPTIONS[name], metavar="N", type=int if kind is int else count_or_all, help=described)

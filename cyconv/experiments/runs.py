@@ -38,6 +38,7 @@ _NEW_FIELDS = (
     "optimizer",
     "weight_decay",
     "views",
+    "whitening",
 )  # so that folders of 0.1.0 can be resumed
 _IDENTITY = ("name", "label", "seed")
 ABBREVIATIONS = {"filter_size": "f", "n_filters": "nf", "n_hidden": "nh"}
@@ -110,7 +111,7 @@ class Run:
     optimizer : {"sgd", "nesterov", "adamw"}
         `SGD` with ``momentum``, the same with Nesterov's, or `AdamW` with
         ``weight_decay``.
-    batch_size, l2, label_smoothing, momentum, dropout, snapshots
+    batch_size, l2, label_smoothing, momentum, dropout, snapshots, whitening
         Settings of the `CyclicTrainer`.
     flip, shift, cutout
         Settings of the `Augmentation`; there is none by default.
@@ -175,6 +176,7 @@ class Run:
     optimizer: str = "sgd"
     weight_decay: float = 0.0
     views: bool = False
+    whitening: float | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -295,6 +297,7 @@ class Run:
             self.network(image_shape, n_classes),
             self.schedule(),
             snapshots=self.snapshots,
+            whitening=self.whitening,
             **self.update_options(),
         )
 

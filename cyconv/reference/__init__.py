@@ -49,7 +49,7 @@ concatenated in this order), and successive hidden layers "hidden.0.weight",
 "hidden.1.weight", …; a single one is "conv.weight" or "hidden.weight".
 """
 
-from cyconv.reference.batches import gather_batch, shuffled_order
+from cyconv.reference.batches import gather_batch, shuffled_order, whiten
 from cyconv.reference.convolution import (
     col2im,
     convolve_einsum,
@@ -92,4 +92,5 @@ __all__ = [
     "softmax_cross_entropy_forward",
     "sum_of_squares",
     "train_steps",
+    "whiten",
 ]

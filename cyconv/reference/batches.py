@@ -35,6 +35,39 @@ def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return order
 
 
+def whiten(images: NDArray[np.uint8], filters: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Filter images with one filter for each pair of channels; the result are pixels again.
+
+    Parameters
+    ----------
+    images : ndarray (N, C, H, W) of uint8
+        Continued by their outermost pixels at the border.
+    filters : ndarray (C, C, k, k)
+        From each input channel (second axis) to each output channel; k is odd.
+    bias : ndarray (C,)
+
+    Returns
+    -------
+    ndarray (N, C, H, W) of uint8
+        The sums, rounded to the nearest integer and cut to 0 … 255.
+
+    Examples
+    --------
+    >>> images = np.array([[[[10, 20, 50]]]], dtype=np.uint8)
+    >>> difference = np.zeros((1, 1, 3, 3), np.float32)
+    >>> difference[0, 0, 1] = [-1, 1, 0]
+    >>> whiten(images, difference, np.full(1, 128, np.float32))[0, 0, 0].tolist()
+    [128, 138, 158]
+    """
+    side = filters.shape[2]
+    r = side // 2
+    padded = np.pad(images.astype(np.float32), ((0, 0), (0, 0), (r, r), (r, r)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(2, 3))
+    sums = np.einsum("ncyxij,ocij->noyx", windows, filters) + bias[:, None, None]
+    whitened: NDArray[np.uint8] = np.clip(np.rint(sums), 0, 255).astype(np.uint8)
+    return whitened
+
+
 def gather_batch(
     images: NDArray[np.uint8],
     order: IntArray,

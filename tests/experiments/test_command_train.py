@@ -32,6 +32,7 @@ OTHERS = {
     "cutout": (["5"], 5),
     "snapshots": ([], True),
     "views": ([], True),
+    "whitening": (["0.3"], 0.3),
     "seed": (["7"], 7),
     "log_every": (["4"], 4),
     "n_train_evaluated": (["all"], None),

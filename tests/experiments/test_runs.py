@@ -516,6 +516,7 @@ def test_different_settings_have_different_names():
         "optimizer": "nesterov",
         "weight_decay": 0.1,
         "views": True,
+        "whitening": 0.3,
     }
     assert set(values) == {field.name for field in dataclasses.fields(Run)} - {"name", "label", "seed"}
     runs = [Run(), *(Run(**{name: value}) for name, value in values.items()), Run(**values)]

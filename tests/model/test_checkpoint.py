@@ -489,7 +489,7 @@ def set_array(name, make):
 @pytest.mark.parametrize(
     "change",
     [
-        set_header("version", value=2),
+        set_header("version", value=3),
         set_header("version", value=True),
         set_header("kind", value="network"),
         set_header("versions", "instruction_set", value="a\nb"),

@@ -60,6 +60,7 @@ TRAINING = (
     "flip",
     "shift",
     "cutout",
+    "whitening",
 )
 CURVES, FIGURE = "curves.csv", "lr-range"
 COMPARISON_REMARK = (
@@ -181,11 +182,11 @@ def range_tests(runs: Sequence[Run], data: Dataset, settings: Mapping[str, Any])
 
 def prepared(runs: Sequence[Run], data: Dataset) -> Iterator[tuple[Run, PreparedData]]:
     """Yield each run with the training images, which are prepared once for all of its seeds."""
-    normalizer = Normalizer.fit(data.train.images)
     sources: dict[str, PreparedData] = {}
     for run in runs:
         if run.name not in sources:
             network = run.network(data.image_shape, data.n_classes)
+            normalizer = Normalizer.fit(data.train.images, run.whitening)
             sources[run.name] = network.prepare(data.train.images, data.train.labels, normalizer)
         yield run, sources[run.name]
 
