@@ -121,6 +121,7 @@ def one_cycle(run: Run, eta_max: float, step_size: int) -> Run:
         eta_max_decay=1.0,
         mode="triangular",
         gamma=1.0,
+        anneal="cos",
         warmup=0,
         snapshots=False,
         views=False,

@@ -23,6 +23,7 @@ HELP = {
     "growth": "ratio of the lengths of successive cycles",
     "eta_max_decay": "ratio of the highest learning rates of successive cycles",
     "mode": "shape of the schedule; one_cycle and constant have as many steps as the cycles",
+    "anneal": "shape of the rise and the fall in the mode one_cycle",
     "gamma": "decay of the learning rate with each step in the mode exp_range",
     "warmup": "update steps before the schedule in which the learning rate rises",
     "batch_size": "images in a batch",
@@ -42,7 +43,7 @@ HELP = {
     "log_every": "number of update steps between points of the curves",
     "n_train_evaluated": "number of training images on which the training curves are measured, or 'all'",
 }
-CHOICES = {"dtype": ("float32", "float64"), "mode": MODES, "optimizer": OPTIMIZER_NAMES}
+CHOICES = {"dtype": ("float32", "float64"), "mode": MODES, "optimizer": OPTIMIZER_NAMES, "anneal": ("cos", "linear")}
 #: The option of each setting.
 OPTIONS = {
     field.name: f"--{field.name.replace('_', '-')}"

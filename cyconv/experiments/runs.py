@@ -39,6 +39,7 @@ _NEW_FIELDS = (
     "weight_decay",
     "views",
     "whitening",
+    "anneal",
 )  # so that folders of 0.1.0 can be resumed
 _IDENTITY = ("name", "label", "seed")
 ABBREVIATIONS = {"filter_size": "f", "n_filters": "nf", "n_hidden": "nh"}
@@ -104,6 +105,8 @@ class Run:
         The first three are modes of the `CyclicSchedule`; the others are a
         `CosineSchedule` with the same cycles, and a `OneCycleSchedule` and a
         `ConstantSchedule` (at ``eta_max``) with the same number of steps.
+    anneal : {"cos", "linear"}
+        Shape of the rise and the fall in the mode ``"one_cycle"``.
     gamma : float
         Decay of the ``"exp_range"`` mode.
     warmup : int
@@ -177,6 +180,7 @@ class Run:
     weight_decay: float = 0.0
     views: bool = False
     whitening: float | None = None
+    anneal: str = "cos"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -234,6 +238,8 @@ class Run:
         check_choice("mode", self.mode, MODES)
         if self.mode not in CYCLE_MODES and self.gamma != 1:
             raise ValueError(f"gamma must be 1 unless mode is 'exp_range', but got {self.gamma}")
+        if self.mode != "one_cycle" and self.anneal != "cos":
+            raise ValueError(f"anneal must be 'cos' unless mode is 'one_cycle', but got {describe(self.anneal)}")
         cycles: dict[str, Any] = {
             "eta_min": self.eta_min,
             "eta_max": self.eta_max,
@@ -250,7 +256,9 @@ class Run:
             if self.mode != "cosine" and self.eta_max_decay != 1:
                 raise ValueError(f"eta_max_decay must be 1 with the mode {self.mode!r}, but got {self.eta_max_decay}")
             if self.mode == "one_cycle":
-                schedule = OneCycleSchedule(self.eta_max, schedule.total_steps, eta_min=self.eta_min)
+                schedule = OneCycleSchedule(
+                    self.eta_max, schedule.total_steps, eta_min=self.eta_min, anneal=self.anneal
+                )
             elif self.mode == "constant":
                 schedule = ConstantSchedule(self.eta_max, schedule.total_steps)
         return WarmupSchedule(schedule, self.warmup) if check_integer("warmup", self.warmup, 0) else schedule

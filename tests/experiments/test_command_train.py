@@ -33,6 +33,7 @@ OTHERS = {
     "snapshots": ([], True),
     "views": ([], True),
     "whitening": (["0.3"], 0.3),
+    "anneal": (["linear"], "linear"),
     "seed": (["7"], 7),
     "log_every": (["4"], 4),
     "n_train_evaluated": (["all"], None),

@@ -389,6 +389,10 @@ def test_the_longest_runs_start_first():
         ),
         ({"mode": "cosine", "growth": 2.0}, cyconv.CosineSchedule(1e-5, 0.1, 6, 2)),
         ({"mode": "one_cycle"}, cyconv.OneCycleSchedule(0.1, 24, eta_min=1e-5)),
+        (
+            {"mode": "one_cycle", "anneal": "linear"},
+            cyconv.OneCycleSchedule(0.1, 24, eta_min=1e-5, anneal="linear"),
+        ),
         ({"mode": "constant"}, cyconv.ConstantSchedule(0.1, 24)),
         ({"mode": "cosine", "warmup": 5}, cyconv.WarmupSchedule(cyconv.CosineSchedule(1e-5, 0.1, 6, 2, 1.0), 5)),
     ],
@@ -426,6 +430,8 @@ def test_settings_that_earlier_versions_lacked_are_only_written_where_they_are_u
         ({"warmup": -1}, "^warmup must"),
         ({"mode": "one_cycle", "eta_max_decay": 0.5}, "^eta_max_decay must be 1 with the mode"),
         ({"gamma": 0.5}, "^gamma must be 1 unless"),
+        ({"anneal": "linear"}, "^anneal must be 'cos' unless mode is 'one_cycle', but got 'linear'"),
+        ({"mode": "one_cycle", "anneal": "square"}, "^anneal must be one of"),
         ({"optimizer": "adam"}, "^optimizer must be one of"),
         ({"optimizer": "nesterov"}, "^momentum must be greater than 0"),
         ({"optimizer": "adamw", "momentum": 0.9}, "^momentum must be 0 with the optimizer 'adamw'"),
@@ -517,6 +523,7 @@ def test_different_settings_have_different_names():
         "weight_decay": 0.1,
         "views": True,
         "whitening": 0.3,
+        "anneal": "linear",
     }
     assert set(values) == {field.name for field in dataclasses.fields(Run)} - {"name", "label", "seed"}
     runs = [Run(), *(Run(**{name: value}) for name, value in values.items()), Run(**values)]

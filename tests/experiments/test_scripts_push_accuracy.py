@@ -1,5 +1,6 @@
 """scripts/push_accuracy.py in miniature: the table's rows, the ablation, resuming, refusals."""
 
+import dataclasses
 import functools
 import json
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv.ensemble import Ensemble
 from cyconv.experiments import Result, RunInterrupted, cli
 
 
@@ -32,16 +32,16 @@ def test_network_views_and_ensembles_have_a_row_each(main, tmp_path, capsys):
     (section,) = results(folder)["summary"]
     assert section["heading"].startswith("The miniature of the 1-minute recipe: f=8, nf=4")
     rows = {row["label"]: row["test_accuracy"]["each"] for row in section["rows"]}
-    both = "ensemble of 2 networks, mean of 18 views each"
-    assert list(rows) == ["single network", "mean of 18 views", "ensemble of 2 snapshots", both]
+    both = "ensemble of 2 networks, mean of 50 views each"
+    assert list(rows) == ["single network", "mean of 50 views", both]
 
     data = cyconv.make_shapes(4000, 400, 800)  # the data of a quick run without CIFAR-10
     images, labels = data.test.images, data.test.labels
     networks = [cyconv.Network.load(folder / f"network-minutes1-seed{seed}.npz") for seed in range(2)]
-    views = [cyconv.ViewAverage(network, flip=True, shift=1) for network in networks]
+    views = [cyconv.ViewAverage(network, flip=True, shift=2) for network in networks]
     for seed in range(2):
         assert rows["single network"][seed] == pytest.approx(networks[seed].evaluate(images, labels).accuracy)
-        assert rows["mean of 18 views"][seed] == pytest.approx(views[seed].evaluate(images, labels).accuracy)
+        assert rows["mean of 50 views"][seed] == pytest.approx(views[seed].evaluate(images, labels).accuracy)
     mean = sum(view.predict_proba(images).astype(float) for view in views)
     assert rows[both] == [pytest.approx(np.mean(mean.argmax(axis=1) == labels), abs=2e-3)]
     for name in ("curves", "learning-rate", "filters", "accuracy", "confusion"):
@@ -51,25 +51,14 @@ def test_network_views_and_ensembles_have_a_row_each(main, tmp_path, capsys):
     assert not list(folder.glob("checkpoint-*"))
 
 
-def test_the_ensemble_consists_of_the_cycle_ends(script, main, tmp_path):
-    assert main("--quick", "--minutes", "5", "--output", "out") == 0
-    result = Result.load(tmp_path / "out" / "run-minutes5-seed0.npz")
-    data = cyconv.make_shapes(4000, 400, 800)
-    trainer = result.run.trainer()
-    trainer.fit(data.train, data.validation, log_every=1000, progress=False)
-    ensemble = Ensemble.from_snapshots(trainer.network, trainer.snapshots)
-    assert len(ensemble) == result.run.n_cycles
-    found = ensemble.evaluate(data.test.images, data.test.labels)
-    assert result.test["ensemble_accuracy"] == pytest.approx(found.accuracy)
-
-
 def test_the_ablation_drops_one_ingredient_at_a_time(script):
     recipe = script.RECIPES[15]
     first, *others, plain = script.ablation_runs(recipe)
     assert {**first.to_dict(), "label": ""} == {**recipe.to_dict(), "label": ""}
     assert len(others) >= 4 and len({run.name for run in [first, *others, plain]}) == len(others) + 2
     for run in [*others, plain]:
-        changed = {key for key, value in run.to_dict().items() if value != first.to_dict()[key]}
+        settings, usual = dataclasses.asdict(run), dataclasses.asdict(first)
+        changed = {key for key, value in settings.items() if value != usual[key]}
         assert changed > {"name", "label"}
         assert run.schedule().total_steps == recipe.schedule().total_steps
     assert (plain.augmentation, plain.dropout, plain.label_smoothing, plain.l2) == (None, 0.0, 0.0, 0.003)
@@ -143,7 +132,7 @@ def test_an_interrupted_run_is_reported_and_resumed(script, main, tmp_path, monk
     assert [run["history"]["acc_val"] for run in resumed] == [run["history"]["acc_val"] for run in whole]
 
 
-@pytest.mark.parametrize("minutes", [1, 5, 15, 60])
+@pytest.mark.parametrize("minutes", [1, 5, 15])
 def test_every_recipe_is_valid(script, minutes):
     recipe = script.RECIPES[minutes]
     assert recipe.name == f"minutes{minutes}" and recipe.flip
