@@ -559,8 +559,8 @@ class Network:
         ----------
         images : array_like, (n, C, H, W)
             Pixels 0 to 255 as integers, or floats that are already normalised;
-            lists and tensors are accepted. A uint8 array is not copied: each
-            batch is normalised while it is gathered.
+            lists and tensors are accepted. A uint8 array is not copied, unless
+            it is to be whitened: each batch is normalised while it is gathered.
         labels : array_like of int, (n,), or of float, (n, n_classes), or None
             Classes 0 to n_classes-1; shapes (n, 1) and (1, n) and one-hot rows are
             accepted. Or probabilities, (n, n_classes) of float, whose rows sum to 1.

@@ -32,7 +32,8 @@ class PreparedData:
     """Images, labels and normalisation, as returned by :meth:`Network.prepare`.
 
     Contiguous images are not copied, and uint8 pixels are not converted: each
-    batch is normalised and cut into patches while it is gathered. Prepared data are
+    batch is normalised and cut into patches while it is gathered. If the normaliser
+    whitens, the whitened pixels are kept. Prepared data are
     immutable and can be used with every network of the same image shape and
     dtype.
 

@@ -116,7 +116,8 @@ class CyclicTrainer:
     whitening : float, optional
         Whiten the images before they are normalised: the ε of
         `cyconv.datasets.Whitening`, such as 0.3. Only for a network without a
-        normaliser, to which one that whitens is given.
+        normaliser, to which one that whitens is given. Whitened images are
+        kept in memory.
 
     Raises
     ------
@@ -522,7 +523,7 @@ class CyclicTrainer:
             schedule of the run is continued; it must have steps left.
         **changes
             New values for other arguments of the constructor, such as
-            ``batch_size=200`` or ``l2=0.001``; not for ``network`` or ``snapshots``.
+            ``batch_size=200`` or ``l2=0.001``; not for ``network``, ``snapshots`` or ``whitening``.
 
         Returns
         -------

@@ -33,6 +33,9 @@ from .memory import new_array
 from .threads import threads_for_call
 
 
+_WHITENED_VALUES = 2**24  # pixels of all channels in one kernel call, some 0.1 s; Ctrl-C is handled between calls
+
+
 def _same_dtype(**arrays: FloatArray) -> np.dtype[np.floating]:
     """The common dtype of the given arrays."""
     names = list(arrays)
@@ -171,9 +174,12 @@ def whiten(images: NDArray[np.uint8], filters: NDArray[np.float32], bias: NDArra
     size = channels * (height + side - 1) * (width + side - 1) + PAD
     scratch = new_array("the images' borders", (n_threads, size), np.float32)
     scratch[:, -PAD:] = 0
-    out = new_array("the whitened images", images.shape, np.uint8)
-    arrays = [np.ascontiguousarray(array) for array in (images, filters, bias)]
-    kernels.whiten(*arrays, scratch, out, n_threads)
+    out: NDArray[np.uint8] = new_array("the whitened images", images.shape, np.uint8)
+    filters, bias = np.ascontiguousarray(filters), np.ascontiguousarray(bias)
+    step = max(1, _WHITENED_VALUES // images[0].size)
+    for start in range(0, len(images), step):
+        part = np.ascontiguousarray(images[start : start + step])
+        kernels.whiten(part, filters, bias, scratch, out[start : start + step], n_threads)
     return out
 
 

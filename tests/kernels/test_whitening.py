@@ -1,5 +1,6 @@
 """Whitening: the kernel against its reference, the filters, and what a network makes of them."""
 
+import importlib
 import itertools
 import json
 import zipfile
@@ -150,6 +151,19 @@ def test_sums_are_exact(whitening):
     unit = 2.0**24 / 2 ** np.ceil(np.log2(255 * np.abs(filters).reshape(3, -1).sum(axis=1) + np.abs(bias)).max())
     for array in (filters, bias):
         assert (array * unit == np.rint(array * unit)).all()
+
+
+@pytest.mark.parametrize("build", cyconv.show_config()["instruction_sets"])
+def test_every_build_gives_the_same_bytes(data, whitening, build, monkeypatch):
+    expected = reference.whiten(data.test.images, whitening.filters, whitening.bias)
+    monkeypatch.setattr(ops, "kernels", importlib.import_module(f"cyconv._kernels.{build}"))
+    np.testing.assert_array_equal(whitening(data.test.images), expected)
+
+
+def test_many_images_are_whitened_in_several_calls(data, whitening, monkeypatch):
+    expected = whitening(data.test.images)
+    monkeypatch.setattr(ops, "_WHITENED_VALUES", 7 * 3 * 32 * 32 + 5)
+    np.testing.assert_array_equal(whitening(data.test.images), expected)
 
 
 def test_the_covariance_is_that_of_the_windows(rng):
