@@ -32,7 +32,6 @@ from .layout import is_patch_inner, padded
 from .memory import new_array
 from .threads import threads_for_call
 
-
 _WHITENED_VALUES = 2**24  # pixels of all channels in one kernel call, some 0.1 s; Ctrl-C is handled between calls
 
 
