@@ -19,6 +19,7 @@ NAMES = [
     "sum_of_squares",
     "sgd_update",
     "shuffled_order",
+    "whiten",
 ]
 SIZES = [1, 2, 3, 4, 5, 7, 8, 10, 13, 15, 16, 17, 31, 32, 33, 50, 64, 100]
 
@@ -77,6 +78,12 @@ def draw_arguments(name, rng, dtype):
             return rng.dirichlet(np.ones(s.K), s.N).astype(dtype), *targets(), weights
         case "sum_of_squares":
             return (normal(s.O, s.I),)
+        case "whiten":
+            images = rng.integers(0, 256, (s.N, *s.image_shape), dtype=np.uint8)
+            channels, side = s.image_shape[0], 2 * int(rng.integers(0, 4)) + 1
+            # Multiples of 1/64, so that sums are exact.
+            filters = rng.integers(-20, 20, (channels, channels, side, side)).astype(np.float32) / 64
+            return images, filters, rng.integers(0, 256, channels).astype(np.float32)
         case "sgd_update":
             return normal(s.O, s.I), normal(s.O, s.I), 0.1, 0.01
         case "shuffled_order":

@@ -17,7 +17,7 @@ from cyconv._kernels import processor
 from cyconv.backend import ops
 
 TOLERANCE = {"float32": 5e-6, "float64": 1e-14}
-EXACT = {"im2col", "col2im", "shuffled_order"}
+EXACT = {"im2col", "col2im", "shuffled_order", "whiten"}
 
 
 def copied(arguments):
