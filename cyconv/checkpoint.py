@@ -23,10 +23,10 @@ from .backend import dispatch
 from .backend.layout import Layout, as_sizes
 from .datasets import Normalizer
 from .history import CURVES, History
-from .network import Network
+from .network import FORMAT_VERSION, Network, format_version
 from .optimizers import OPTIMIZERS
 
-_KIND, _VERSION = "checkpoint", 2  # 1, which is still written where it will do: without whitening
+_KIND = "checkpoint"
 _STATE_NAMES = {name: None for optimizer in OPTIMIZERS.values() for name in optimizer.state_names}  # in order
 
 
@@ -99,7 +99,7 @@ def write_checkpoint(path: StrPath, checkpoint: Checkpoint) -> None:
         "versions": checkpoint.versions,
         **optimizer,
     }
-    save_arrays(path, _KIND, _VERSION if "normalizer.filters" in arrays else 1, header, arrays)
+    save_arrays(path, _KIND, format_version(arrays), header, arrays)
 
 
 def read_checkpoint(path: StrPath) -> Checkpoint:
@@ -122,7 +122,7 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
     ValueError
         If it is not a checkpoint, is damaged or comes from a newer version.
     """
-    header, arrays = load_arrays(path, _KIND, _VERSION)
+    header, arrays = load_arrays(path, _KIND, FORMAT_VERSION)
     with translate_errors(path):
         groups = _grouped(arrays)
         network = _network(header["settings"]["network"], groups)

@@ -6,14 +6,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import describe
+from ._checks import as_images, describe
 from ._files import load_arrays, save_arrays
 from ._typing import AnyArray, FloatArray, StrPath
 from .datasets import Split
-from .network import Evaluation, Network
+from .network import FORMAT_VERSION, Evaluation, Network, format_version
 from .prepared import PreparedData
 
-_KIND, _VERSION = "ensemble", 1
+_KIND = "ensemble"
 
 
 class AveragedModel:
@@ -50,12 +50,14 @@ class AveragedModel:
     def _prepared(
         self, X: ArrayLike | Split | PreparedData, labels: ArrayLike | None = None, needs_labels: bool = False
     ) -> list[PreparedData]:
-        """Prepared data for each network; the images are converted and checked only once."""
+        """Prepared data for each network."""
         first, *others = self._networks
         prepared = first._prepared(X, labels, needs_labels)
-        if prepared is X or prepared.pixels is None:
+        if isinstance(X, PreparedData) or prepared.pixels is None:
             return [prepared] * len(self._networks)
-        return [prepared, *(network._prepared(prepared.pixels) for network in others)]
+        # Not the prepared pixels, which the first network may have whitened.
+        images = X.images if isinstance(X, Split) else as_images("images", X, first.image_shape)
+        return [prepared, *(network._prepared(images) for network in others)]
 
     def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
         """Class with the highest mean probability for each image.
@@ -242,7 +244,7 @@ class Ensemble(AveragedModel):
         arrays = {
             f"{i}/{name}": array for i, network in enumerate(self.networks) for name, array in network.arrays().items()
         }
-        save_arrays(path, _KIND, _VERSION, {"architectures": architectures}, arrays)
+        save_arrays(path, _KIND, format_version(arrays), {"architectures": architectures}, arrays)
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
@@ -269,7 +271,7 @@ class Ensemble(AveragedModel):
         >>> ensemble.save("ensemble.npz")  # doctest: +SKIP
         >>> Ensemble.load("ensemble.npz").evaluate(data.test)  # doctest: +SKIP
         """
-        header, arrays = load_arrays(path, _KIND, _VERSION)
+        header, arrays = load_arrays(path, _KIND, FORMAT_VERSION)
         members: dict[str, dict[str, AnyArray]] = {}
         for name, array in arrays.items():
             number, _, rest = name.partition("/")

@@ -1,9 +1,10 @@
 """The network: a patchify convolution, dense layers, softmax."""
 
 import math
+import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 import numpy as np
@@ -39,9 +40,14 @@ from .optimizers import SGD, Optimizer, check_optimizer, optimizer_class
 from .prepared import PreparedData
 from .randomness import INITIALISATION, standard_normal
 
-FORMAT_VERSION = 2  # 1, which is still written where it will do: without whitening
+FORMAT_VERSION = 2  # of files that hold networks
 _FIXED = ("filter_size", "n_filters", "n_hidden", "seed", "dtype", "image_shape", "n_classes")
 OPERATIONS_PER_CALL = 4e9  # limit of one kernel call, about 50 ms; Ctrl-C is handled between calls
+
+
+def format_version(arrays: Iterable[str]) -> int:
+    """The oldest version of a file's format that has all of these arrays: 1 has no whitening."""
+    return FORMAT_VERSION if any(re.fullmatch(r".*normalizer\Wfilters", name) for name in arrays) else 1
 
 
 class Evaluation(NamedTuple):
@@ -1062,8 +1068,7 @@ class Network:
             If the file cannot be written; an existing one is kept.
         """
         arrays = self.arrays()
-        version = FORMAT_VERSION if "normalizer/filters" in arrays else 1
-        save_arrays(path, "network", version, {"architecture": self.architecture}, arrays)
+        save_arrays(path, "network", format_version(arrays), {"architecture": self.architecture}, arrays)
 
     def arrays(self) -> dict[str, AnyArray]:
         """Parameters and normaliser, by the names that files use for them; `from_arrays` is the inverse."""

@@ -250,14 +250,28 @@ def test_training_with_whitening_is_training_on_whitened_images(data, whitening)
     assert any((net.parameters[name] != values).any() for name, values in trained(data).parameters.items())
 
 
-def test_averages_and_ensembles_whiten_once_each(data):
+@pytest.mark.parametrize("form", ["array", "integers", "list", "split"])
+def test_each_network_of_an_ensemble_whitens_the_images_as_they_are(data, form):
+    networks = [trained(data, 0.3), trained(data), trained(data, 0.1), trained(data, 0.3)]
+    X = {
+        "array": data.test.images,
+        "integers": data.test.images.astype(np.int64),
+        "list": data.test.images.tolist(),
+        "split": data.test,
+    }[form]
+    expected = np.mean([net.predict_proba(data.test.images) for net in networks], axis=0)
+    np.testing.assert_allclose(cyconv.Ensemble(networks).predict_proba(X), expected, rtol=1e-5, atol=1e-7)
+    views = cyconv.ViewAverage(cyconv.Ensemble(networks), shift=1)
+    expected = np.mean([cyconv.ViewAverage(net, shift=1).predict_proba(data.test.images) for net in networks], axis=0)
+    np.testing.assert_allclose(views.predict_proba(X), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_views_are_those_of_whitened_images(data):
     net = trained(data, whitening=0.3)
-    normalised = net.normalizer(data.test.images)
-    for model in (cyconv.ViewAverage(net, shift=1), cyconv.Ensemble([net, trained(data, 0.1)])):
-        probabilities = model.predict_proba(data.test.images)
-        assert probabilities.shape == (60, 10)
     views = cyconv.ViewAverage(net, shift=1)
-    np.testing.assert_allclose(views.predict_proba(data.test.images), views.predict_proba(normalised), atol=1e-6)
+    np.testing.assert_allclose(
+        views.predict_proba(data.test.images), views.predict_proba(net.normalizer(data.test.images)), atol=1e-6
+    )
 
 
 def version_of(path):
@@ -273,6 +287,16 @@ def test_files_keep_the_whitening_and_earlier_versions_refuse_them(data, tmp_pat
     np.testing.assert_array_equal(again.predict_proba(data.test.images), net.predict_proba(data.test.images))
     assert version_of(tmp_path / "whitened.npz") == 2 and version_of(tmp_path / "plain.npz") == 1
     np.testing.assert_array_equal(net.copy().predict_proba(data.test.images), net.predict_proba(data.test.images))
+
+
+def test_an_ensemble_keeps_the_whitening_of_each_network(data, tmp_path):
+    whitened, plain = trained(data, whitening=0.3), trained(data)
+    for networks, version in (([whitened, plain], 2), ([plain, plain], 1)):
+        ensemble = cyconv.Ensemble(networks)
+        ensemble.save(tmp_path / "ensemble.npz")
+        assert version_of(tmp_path / "ensemble.npz") == version
+        again = cyconv.Ensemble.load(tmp_path / "ensemble.npz")
+        np.testing.assert_array_equal(again.predict_proba(data.test.images), ensemble.predict_proba(data.test.images))
 
 
 def test_a_resumed_run_continues_with_its_whitening(data, tmp_path):
