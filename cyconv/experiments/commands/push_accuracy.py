@@ -206,15 +206,13 @@ def ensemble_accuracy(results: Sequence[Result], split: Split, folder: OutputFol
 
 def describe_recipe(run: Run) -> str:
     """The recipe in words."""
-    schedule = run.schedule()
     augmentation = [
         *(["mirroring"] if run.flip else []),
         *([f"shifts up to {run.shift}"] if run.shift else []),
         *([f"cutout {run.cutout}"] if run.cutout else []),
     ]
     return (
-        f"{run.architecture}, {report.describe_cycles(schedule)}, {schedule.total_steps:,} updates, "
-        f"η up to {run.eta_max:g}, "
+        f"{run.architecture}, one cycle of {run.schedule().total_steps:,} updates, η up to {run.eta_max:g}, "
         f"momentum {run.momentum:g}, λ={run.l2:g}, dropout {run.dropout:g}, smoothing {run.label_smoothing:g}, "
         f"{f'whitening {run.whitening:g}, ' if run.whitening else ''}"
         f"{', '.join(augmentation) or 'no augmentation'}"
