@@ -115,9 +115,9 @@ class CyclicTrainer:
         loss, not in the evaluations.
     whitening : float, optional
         Whiten the images before they are normalised: the ε of
-        `cyconv.datasets.Whitening`, such as 0.3. Only for a network without a
-        normaliser, to which one that whitens is given. Whitened images are
-        kept in memory.
+        `cyconv.datasets.Whitening`, such as 0.3. The network is given a
+        normaliser that whitens, and must not have another one. Whitened images
+        are kept in memory.
 
     Raises
     ------

@@ -11,7 +11,7 @@
 #
 # Layout and ownership
 #   pixels and out are (N, C, H, W). Each thread has a row of `scratch`: the image with its borders as floats,
-#   (C, H + 2r, W + 2r), and then a row of W sums.
+#   (C, H + 2r, W + 2r), and GROUP more, which the last pixels of a row read and do not use. Sums are in registers.
 
 from libc.math cimport rintf
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import as_pixels, check_array, check_finite, check_real, describe
+from .._checks import as_pixels, check_array, check_finite, check_memory, check_real, describe
 from .._typing import AnyArray, FloatArray
 from ..backend import ops
 
@@ -38,8 +38,8 @@ class Whitening:
     ----------
     filters, bias : ndarray of float32
         Read-only. Multiples of a power of two such that all sums of a filter
-        times pixels are exact in float32: results are the same, bit for bit, on
-        every machine.
+        times pixels are exact in float32: the same filters give the same bytes
+        on every machine.
 
     Raises
     ------
@@ -86,7 +86,9 @@ class Whitening:
         """Derive the filters from the covariance of windows of 5 × 5 pixels, or less in small images.
 
         Nine windows are taken from each of up to 5,000 images that are evenly
-        spaced. Their covariance is exact, so it depends on no machine.
+        spaced. Their covariance is exact; its eigenvectors come from LAPACK, whose
+        last bits differ between machines, and hardly survive the rounding of the
+        filters.
 
         Parameters
         ----------
@@ -158,6 +160,7 @@ def _moments(images: AnyArray, side: int) -> tuple[FloatArray, FloatArray]:
     """Mean and covariance of windows at the corners, the middles of the sides and the centre of the images."""
     ys, xs = (np.unique([0, (length - side) // 2, length - side]) for length in images.shape[2:])
     size = images.shape[1] * side * side
+    check_memory("the covariance of the images' windows", 24 * size * size)
     total, products, n = np.zeros(size), np.zeros((size, size)), 0
     for start in range(0, len(images), _BLOCK):
         for y in ys:
