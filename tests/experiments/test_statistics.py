@@ -147,15 +147,18 @@ def test_a_gain_of_the_same_networks_is_found_where_independent_samples_would_hi
     assert not pair.is_significant
 
 
-def test_published_gains_of_the_5_minute_recipe_are_compared_run_by_run():
-    document = json.loads((ROOT / "scripts" / "published" / "push_accuracy-5.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["push_accuracy-1", "push_accuracy-5", "push_accuracy-15"])
+def test_published_gains_of_a_recipe_are_compared_run_by_run(name):
+    document = json.loads((ROOT / "scripts" / "published" / f"{name}.json").read_text(encoding="utf-8"))
     rows = [report.Summary.from_document(row) for row in document["summary"][0]["rows"]]
-    for row in rows[1:]:
-        (pair,) = statistics.differences({each.label: each.sample() for each in (rows[0], row)})
-        apart = np.subtract(row.test_accuracy, rows[0].test_accuracy)
-        assert pair.paired and pair.value == pytest.approx(apart.mean())
-        t = apart.mean() / (apart.std(ddof=1) / math.sqrt(3))
-        assert len(apart) != 3 or pair.p_value == pytest.approx(1 - t / math.sqrt(2 + t * t))
+    single, views, ensemble = (each.sample() for each in rows)
+    (gain,) = statistics.differences({"single": single, "views": views})
+    apart = np.subtract(rows[1].test_accuracy, rows[0].test_accuracy)
+    assert gain.paired and gain.value == pytest.approx(apart.mean()) and gain.is_significant
+    half_width = T_95[len(apart) - 1] * apart.std(ddof=1) / math.sqrt(len(apart))
+    assert gain.interval == pytest.approx((apart.mean() - half_width, apart.mean() + half_width), rel=1e-4)
+    (unknown,) = statistics.differences({"single": single, "ensemble": ensemble})  # one of all networks
+    assert not unknown.paired and unknown.p_value is None and not unknown.is_significant
 
 
 def test_a_row_that_varies_much_does_not_hide_other_differences():
