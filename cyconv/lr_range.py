@@ -214,8 +214,8 @@ def lr_range_test(
     costs, penalties, learned = _train(network, prepared, (train, held_out), rates, window, options)
     if len(costs) < 2 * window:
         raise ValueError(
-            f"eta_low must be a rate at which training goes on, but got {eta_low}: the cost diverged "
-            f"after {len(costs)} steps"
+            f"eta_low, eta_high and l2 must let training go on for {2 * window} steps, but got {eta_low}, {eta_high} "
+            f"and {l2}: the cost diverged after {len(costs)}, at a learning rate of {rates[len(costs)]:.3g}"
         )
     rates = rates[: len(costs)]
     losses = costs - penalties

@@ -73,8 +73,16 @@ def test_it_stops_where_the_cost_diverges(data, colours):
     assert len(found.costs) == len(found.smoothed) == len(found.learning_rates)
     assert np.isfinite(found.costs).all()
     assert 1e-4 <= found.eta_min < found.eta_max < found.learning_rates[-1]
-    with pytest.raises(ValueError, match="eta_low must be a rate at which training goes on"):
-        lr_range_test(make(), data.train, 1e4, 1e5, n_steps=100, batch_size=20)
+
+
+@pytest.mark.parametrize(("eta_low", "eta_high", "l2"), [(1e4, 1e5, 0.0), (1e-6, 1e300, 0.0), (1e-6, 1.0, 1e300)])
+def test_where_training_never_goes_on_the_settings_and_the_rate_are_told(data, eta_low, eta_high, l2):
+    with pytest.raises(ValueError, match="eta_low, eta_high and l2 must let training go on for 10 steps") as caught:
+        lr_range_test(make(), data.train, eta_low, eta_high, n_steps=100, batch_size=20, l2=l2)
+    sentence = str(caught.value)
+    assert f"but got {eta_low}, {eta_high} and {l2}:" in sentence
+    step = int(sentence.partition("diverged after ")[2].partition(",")[0])
+    assert step < 10 and sentence.endswith(f"rate of {np.geomspace(eta_low, eta_high, 100)[step]:.3g}")
 
 
 def suggestion(losses):
