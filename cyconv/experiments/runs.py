@@ -185,7 +185,7 @@ class Run:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, str):
+            if not isinstance(value, str) and field.name not in ("name", "label"):
                 object.__setattr__(self, field.name, plain(value))
         name, label = self.name, self.label
         if not isinstance(label, str):
@@ -287,7 +287,10 @@ class Run:
         )
 
     def update_options(self) -> dict[str, Any]:
-        """What decides the updates apart from the schedule: arguments of `CyclicTrainer` and `lr_range_test`."""
+        """What decides the updates apart from the schedule and ``whitening``: arguments of `Network.train_steps`.
+
+        `CyclicTrainer` and `lr_range_test` take them as well.
+        """
         return {
             "batch_size": self.batch_size,
             "l2": self.l2,

@@ -91,7 +91,7 @@ def test_a_run_survives_json_and_pickle():
     assert Run("plain").augmentation is None
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 101, 3, None])
+@pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 101, 3, None, np.float32])
 def test_a_name_that_cannot_be_a_file_name_is_refused(name):
     with pytest.raises(ValueError, match="name must be"):
         Run(name)
