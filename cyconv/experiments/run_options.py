@@ -37,7 +37,7 @@ HELP = {
     "shift": "shift images at random by up to this many pixels",
     "cutout": "width of the square that is cut out of each image, in pixels",
     "snapshots": "evaluate the ensemble of the networks at the ends of the cycles, too",
-    "whitening": "whiten the images, with this ε; 0.3 is a good value",
+    "whitening": "whiten the images, with this ε, such as 0.3, or 'none'",
     "views": "evaluate the mean over all views that flip and shift allow, too",
     "seed": "the first seed, from which --seeds counts",
     "log_every": "number of update steps between points of the curves",
@@ -76,7 +76,8 @@ def add_run_options(
         elif kind == int | Sizes:
             parser.add_argument(OPTIONS[name], metavar="N", nargs="+", type=int, help=described)
         elif kind in (float, float | None):
-            parser.add_argument(OPTIONS[name], metavar="X", type=float, help=described)
+            convert = float if kind is float else real_or_none
+            parser.add_argument(OPTIONS[name], metavar="X", type=convert, help=described)
         else:
             parser.add_argument(OPTIONS[name], metavar="N", type=int if kind is int else count_or_all, help=described)
 
@@ -84,6 +85,16 @@ def add_run_options(
 def count_or_all(text: str) -> int | str:
     """For argparse: an integer of at least 1, or ``"all"``."""
     return text if text == "all" else cli.positive_integer(text)
+
+
+def real_or_none(text: str) -> float | str:
+    """For argparse: a real number, or ``"none"``."""
+    if text == "none":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number or 'none', but got {text!r}") from None
 
 
 def given_settings(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
@@ -94,5 +105,5 @@ def given_settings(arguments: argparse.Namespace, names: Iterable[str]) -> dict[
         if isinstance(value, list):
             value = value[0] if len(value) == 1 else tuple(value)
         if value is not None:
-            settings[name] = None if value == "all" else value
+            settings[name] = None if value in ("all", "none") else value
     return settings

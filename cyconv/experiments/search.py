@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, get_type_hints
 
 import numpy as np
 
@@ -39,7 +39,7 @@ Value: TypeAlias = float | int | str | bool | tuple[int, ...] | None
 _KIND, _VERSION = "search", 1
 #: The settings that can be searched.
 FIELDS = tuple(field.name for field in dataclasses.fields(Run) if field.name not in ("name", "label", "seed"))
-_REAL = tuple(field.name for field in dataclasses.fields(Run) if type(field.default) is float)
+_REAL = tuple(name for name, kind in get_type_hints(Run).items() if kind in (float, float | None))
 _INTEGER = tuple(field.name for field in dataclasses.fields(Run) if type(field.default) is int and field.name in FIELDS)
 SCALES = ("log", "linear")
 _OPTIONAL = {"field": "l2", "scale": "log", "choices": None}  # which earlier versions did not have

@@ -144,6 +144,8 @@ def test_own_images_of_another_size(main, tmp_path, rng, workers):
         (["--eta-max", "nan"], "error: --eta-max must be a finite number"),
         (["--eta-min", "1"], "error: --eta-max must be at least"),
         (["--batch-size", "5000"], "error: --batch-size must be an integer in [1, 4000], but got 5000"),
+        (["--whitening", "some"], "error: argument --whitening: expected a number or 'none', but got 'some'"),
+        (["--whitening", "-1"], "error: --whitening must be a number in"),
         (["--momentum", "2"], "error: --momentum must be a number in [0, 1)"),
         (["--optimizer", "adamw", "--momentum", "0.9"], "error: --momentum must be 0 with the optimizer 'adamw'"),
         (["--weight-decay", "1"], "error: --weight-decay must be 0 unless the optimizer is 'adamw'"),

@@ -166,6 +166,7 @@ def test_a_recipe_or_a_network_of_ones_own_is_tested(load_script):
         return script.chosen_networks(script.parse(arguments))
 
     assert chosen("--minutes", "5") == [RECIPES[5]]
+    assert chosen("--minutes", "5", "--whitening", "none") == [dataclasses.replace(RECIPES[5], whitening=None)]
     assert chosen("--minutes", "5", "--cutout", "8") == [dataclasses.replace(RECIPES[5], cutout=8)]
     assert chosen("--n-filters", "24", "32", "--filter-size", "4", "8") == [Run(filter_size=(4, 8), n_filters=(24, 32))]
     settings = {"optimizer": "adamw", "weight_decay": 0.01, "l2": 0.0, "dropout": 0.2, "label_smoothing": 0.1}

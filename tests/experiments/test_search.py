@@ -386,7 +386,9 @@ def test_the_plot_distinguishes_rounds_and_runs():
         plots.plot_search({"round 1": {0.0: [0.5]}}, "A search")
 
 
-@pytest.mark.parametrize("field, low, high", [("eta_max", 0.01, 0.1), ("dropout", 0.1, 0.5), ("momentum", 0.5, 0.9)])
+@pytest.mark.parametrize(
+    "field, low, high", [("eta_max", 0.01, 0.1), ("dropout", 0.1, 0.5), ("momentum", 0.5, 0.9), ("whitening", 0.1, 1)]
+)
 def test_any_float_of_a_run_can_be_searched(tmp_path, field, low, high):
     plan = Search(TINY, low, high, n_rounds=1, n_samples=2, n_seeds=1, field=field)
     journal = make_journal(tmp_path / "search.json", plan)
@@ -438,7 +440,8 @@ def test_a_linear_scale_draws_evenly():
 
 
 @pytest.mark.parametrize(
-    "field, choices", [("optimizer", ("sgd", "adamw")), ("n_hidden", (4, (5, 3))), ("flip", [False, True])]
+    "field, choices",
+    [("optimizer", ("sgd", "adamw")), ("n_hidden", (4, (5, 3))), ("flip", [False, True]), ("whitening", (None, 0.3))],
 )
 def test_choices_are_tried_one_by_one(tmp_path, field, choices):
     plan = Search(TINY, field=field, choices=choices, n_seeds=2).check()

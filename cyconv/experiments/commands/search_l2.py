@@ -104,11 +104,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def setting(text: str) -> Value:
-    """For argparse: a value of any field, as a number, true or false, integers with commas between, or a string."""
+    """For argparse: a value of any field: a number, true, false or none, integers with commas between, or a string."""
     for convert in (int, float, lambda text: tuple(int(number) for number in text.split(","))):
         with contextlib.suppress(ValueError):
             return convert(text)
-    return {"true": True, "false": False}.get(text, text)
+    return {"true": True, "false": False, "none": None}.get(text, text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
