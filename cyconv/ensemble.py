@@ -52,12 +52,20 @@ class AveragedModel:
     ) -> list[PreparedData]:
         """Prepared data for each network."""
         first, *others = self._networks
-        prepared = first._prepared(X, labels, needs_labels)
-        if isinstance(X, PreparedData) or prepared.pixels is None:
-            return [prepared] * len(self._networks)
+        prepared = [first._prepared(X, labels, needs_labels)]
+        if isinstance(X, PreparedData) or prepared[0].pixels is None:
+            return prepared * len(self._networks)
         # Not the prepared pixels, which the first network may have whitened.
         images = X.images if isinstance(X, Split) else as_images("images", X, first.image_shape)
-        return [prepared, *(network._prepared(images) for network in others)]
+        for network in others:
+            normalizer = network.normalizer
+            same = (
+                data
+                for earlier, data in zip(self._networks, prepared)
+                if normalizer is not None and normalizer.equals(earlier.normalizer)
+            )
+            prepared.append(next(same, None) or network._prepared(images))
+        return prepared
 
     def predict(self, X: ArrayLike | Split | PreparedData) -> NDArray[np.int64]:
         """Class with the highest mean probability for each image.

@@ -12,6 +12,7 @@ from ._typing import IntArray
 from .augmentation import Augmentation
 from .backend import ops
 from .datasets import Normalizer, Split
+from .datasets.normalizer import check_whitening
 from .network import Network
 from .optimizers import Optimizer
 from .prepared import PreparedData
@@ -103,6 +104,7 @@ def lr_range_test(
     augmentation: Augmentation | None = None,
     optimizer: Optimizer | None = None,
     class_weight: ArrayLike | None = None,
+    whitening: float | None = None,
 ) -> LrRangeResult:
     r"""Train a copy of a network with a rising learning rate and record the cost.
 
@@ -157,6 +159,9 @@ def lr_range_test(
         Seed of the order of the images, dropout and augmentation.
     label_smoothing, momentum, dropout, augmentation, optimizer, class_weight
         As for `Network.train_steps`: use the values that training will use.
+    whitening : float, optional
+        As for `CyclicTrainer`: the ε of the whitening with which a normaliser
+        is fitted to a split.
 
     Returns
     -------
@@ -189,7 +194,7 @@ def lr_range_test(
     n_steps = check_integer("n_steps", n_steps, 20, 10**7)
     l2 = check_real("l2", l2, 0)
     network = network.copy()
-    prepared = _prepare(network, source)
+    prepared = _prepare(network, source, whitening)
     if len(prepared) < 10:
         raise ValueError(f"source must hold at least 10 images, but got {len(prepared)}")
     shuffled = ops.shuffled_order(len(prepared), check_seed(seed), 0)
@@ -248,14 +253,17 @@ def geometric_mean_range(results: Sequence[LrRangeResult]) -> tuple[float, float
     return low, high
 
 
-def _prepare(network: Network, source: Split | PreparedData) -> PreparedData:
+def _prepare(network: Network, source: Split | PreparedData, whitening: float | None) -> PreparedData:
     if isinstance(source, PreparedData):
+        if whitening is not None:
+            raise ValueError(f"whitening must be None for prepared data, but got {whitening}")
         return source
     if not isinstance(source, Split):
         raise TypeError(f"source must be a Split or come from Network.prepare, but got {describe(source)}")
+    whitening = check_whitening(whitening, network.normalizer, source.holds_pixels)
     normalizer = None
     if source.holds_pixels:
-        normalizer = network.normalizer or Normalizer.fit(source.images)
+        normalizer = network.normalizer or Normalizer.fit(source.images, whitening)
     return network.prepare(source.images, source.labels, normalizer=normalizer)
 
 

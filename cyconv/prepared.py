@@ -111,6 +111,8 @@ class PreparedData:
     def _set_pixels(self, name: str, array: AnyArray, normalizer: Normalizer | None) -> None:
         if normalizer is None:
             raise ValueError(f"normalizer must be given if {name} are uint8 pixels, but the network has none")
+        if not isinstance(normalizer, Normalizer):
+            raise TypeError(f"normalizer must be a Normalizer or None, but got {describe(normalizer)}")
         self.scale, self.offset, centre = (self._statistic(normalizer, part) for part in ("scale", "offset", "centre"))
         self.centre = centre if centre.any() else None  # the kernels have faster code for no centre
         self.pixels = np.ascontiguousarray(array if normalizer.whitening is None else normalizer.whitening(array))
@@ -122,13 +124,15 @@ class PreparedData:
     def __len__(self) -> int:
         return self.n_images
 
-    def take(self, indices: IntArray) -> "PreparedData":
-        """The images with these numbers, and their labels, copied."""
+    def take(self, indices: IntArray | slice) -> "PreparedData":
+        """The images with these numbers, and their labels, copied unless they are a slice."""
         taken = copy.copy(self)
         for name in ("pixels", "values", "labels"):
             array = getattr(self, name)
             object.__setattr__(taken, name, None if array is None else array[indices])
-        object.__setattr__(taken, "n_images", len(indices))
+        images = taken.values if taken.pixels is None else taken.pixels
+        assert images is not None
+        object.__setattr__(taken, "n_images", len(images))
         if taken.labels is not None:
             taken.labels.flags.writeable = False
         return taken

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_class_weight, check_flag, check_integer, check_real, describe
+from ._checks import check_class_weight, check_flag, check_integer, check_memory, check_real, describe
 from ._files import check_writable
 from ._progress import ProgressBar, is_interactive
 from ._signals import Interrupted, SignalRecorder, StopRequested
@@ -22,6 +22,7 @@ from .backend import ops
 from .callbacks import Callback, KeepBest, TrainingEvent, check_callbacks
 from .checkpoint import Checkpoint, read_checkpoint, running_versions, translate_errors, write_checkpoint
 from .datasets import Normalizer, Split
+from .datasets.normalizer import check_whitening
 from .datasets.split import summarise
 from .datasets.whitening import EPSILON_RANGE
 from .history import History
@@ -116,8 +117,8 @@ class CyclicTrainer:
     whitening : float, optional
         Whiten the images before they are normalised: the ε of
         `cyconv.datasets.Whitening`, such as 0.3. The network is given a
-        normaliser that whitens, and must not have another one. Whitened images
-        are kept in memory.
+        normaliser that whitens, and must not have one already. A whitened copy
+        of the images is kept in memory.
 
     Raises
     ------
@@ -366,6 +367,7 @@ class CyclicTrainer:
             continues without it. Before the first update, all images are read
             once, to fit the normaliser and to recognise the data when a run is
             resumed; that has a bar of its own where it takes more than a second.
+            With ``whitening``, they are read twice more.
         n_train_evaluated : int, optional
             Evaluate only the first ``n_train_evaluated`` training images;
             by default, all of them.
@@ -593,6 +595,8 @@ class CyclicTrainer:
         return self._schedule_start + self.schedule.boundaries
 
     def _check_consistency(self) -> None:
+        if self.whitening is not None and getattr(self.network.normalizer, "whitening", None) is None:
+            raise ValueError("its settings whiten the images, but its normaliser does not")
         last = self.history.last_step
         total = self._total_steps
         if self.step > total or (last is not None and last > self.step):
@@ -654,13 +658,11 @@ class _Run:
         network = trainer.network
         self.normalizer = network.normalizer
         whitening = trainer.whitening
-        if whitening is not None:
-            if not train.holds_pixels:
-                raise ValueError(f"whitening must be None for images that are already floats, but got {whitening}")
-            if self.normalizer is not None and self.normalizer.whitening is None:
-                raise ValueError(
-                    f"whitening must be None for a network whose normaliser does not whiten, but got {whitening}"
-                )
+        if trainer._fingerprints is None:  # not begun
+            check_whitening(whitening, self.normalizer, train.holds_pixels)
+        if whitening is not None and train.holds_pixels:
+            n_bytes = train.images.nbytes + (0 if validation is None else validation.images.nbytes)
+            check_memory("the copy of the images that whitening makes", n_bytes)
         fits_normalizer = self.normalizer is None and train.holds_pixels and not trainer.history.complete
         fingerprints, fitted = self.read(train, validation, fits_normalizer and whitening is None)
         for name, fingerprint in fingerprints.items():
@@ -674,7 +676,7 @@ class _Run:
         self.train_data = self.prepared(train)
         self.evaluated_train_data = self.train_data
         if n_train_evaluated is not None and n_train_evaluated < len(train):
-            self.evaluated_train_data = self.prepared(train, n_train_evaluated)
+            self.evaluated_train_data = self.train_data.take(slice(n_train_evaluated))
         self.validation_data = None
         if validation is not None:
             self.validation_data = self.prepared(validation)
@@ -700,10 +702,10 @@ class _Run:
             other = "" if validation is None else summarise(validation, advance=bar.update).fingerprint
         return {"train": summary.fingerprint, "validation": other}, summary.normalizer
 
-    def prepared(self, split: Split, n_images: int | None = None) -> PreparedData:
-        """The first images of a split, prepared for the network."""
+    def prepared(self, split: Split) -> PreparedData:
+        """A split, prepared for the network."""
         normalizer = self.normalizer if split.holds_pixels else None
-        return self.trainer.network.prepare(split.images[:n_images], split.labels[:n_images], normalizer=normalizer)
+        return self.trainer.network.prepare(split.images, split.labels, normalizer=normalizer)
 
     def train(self) -> None:
         """Update, log and save until the last step or a signal.

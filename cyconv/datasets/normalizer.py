@@ -61,7 +61,7 @@ class Normalizer:
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
     centre: NDArray[np.float64]
-    whitening: Whitening | None
+    whitening: Whitening | None = None  # what was pickled before there was whitening has none
 
     def __init__(self, mean: ArrayLike, std: ArrayLike, whitening: Whitening | None = None) -> None:
         mean = _check_statistic("mean", mean)
@@ -94,12 +94,15 @@ class Normalizer:
         def __setattr__(self, name: str, value: object) -> None:
             raise AttributeError(f"{name} of a normalizer cannot be changed, but got {describe(value)}")
 
+    def __reduce__(self) -> tuple[type[Self], tuple[AnyArray, AnyArray, Whitening | None]]:
+        return type(self), (self.mean, self.std, self.whitening)
+
     @classmethod
     def fit(cls, images: ArrayLike, whitening: float | None = None) -> Self:
         """Create a normaliser from the mean and standard deviation of each pixel over the images.
 
-        The sums are exact, so the result depends neither on the order of the
-        images nor on the machine. The standard deviation is that of the
+        The sums are exact, so mean and deviation depend neither on the order of
+        the images nor on the machine, given the `Whitening`. The deviation is that of the
         population (divided by n); for constant pixels, it is set to 1.
 
         Parameters
@@ -142,6 +145,21 @@ class Normalizer:
         """
         whitening = Whitening(arrays["filters"], arrays["bias"]) if {"filters", "bias"} & set(arrays) else None
         return cls(arrays["mean"], arrays["std"], whitening)
+
+    def equals(self, other: "Normalizer | None") -> bool:
+        """Whether another normaliser does the same to images.
+
+        Parameters
+        ----------
+        other : Normalizer or None
+
+        Returns
+        -------
+        bool
+        """
+        if other is None or self.arrays.keys() != other.arrays.keys():
+            return False
+        return all(np.array_equal(values, other.arrays[name]) for name, values in self.arrays.items())
 
     @property
     def arrays(self) -> dict[str, AnyArray]:
@@ -219,6 +237,20 @@ def blocks(images: AnyArray) -> Iterator[AnyArray]:
     step = max(1, min(_BLOCK, _BLOCK_BYTES // images[0].nbytes))
     for start in range(0, len(images), step):
         yield images[start : start + step]
+
+
+def check_whitening(epsilon: float | None, normalizer: Normalizer | None, holds_pixels: bool) -> float | None:
+    """Return the ε with which a network's normaliser is to be fitted, or raise if none will be."""
+    if epsilon is None:
+        return None
+    epsilon = check_real("whitening", epsilon, *EPSILON_RANGE)
+    if not holds_pixels:
+        raise ValueError(f"whitening must be None for images that are already floats, but got {epsilon}")
+    if normalizer is not None:
+        raise ValueError(
+            f"whitening must be None for a network that has a normaliser already, which it keeps, but got {epsilon}"
+        )
+    return epsilon
 
 
 def _check_statistic(name: str, value: ArrayLike) -> NDArray[np.float64]:

@@ -10,9 +10,9 @@ from .._typing import AnyArray, FloatArray
 from ..backend import ops
 
 EPSILON_RANGE = 1e-6, 1e6
-SIDE = 5  # width of the filters, at most
-_IMAGES = 5_000  # of which the covariance is taken, at most
-_BLOCK = 1000  # images at a time
+SIDE = 5  # width of the filters
+_WINDOWS = 50_000  # of which the covariance is taken, at most
+_BLOCK = 5_000  # windows at a time
 _STD = 36.0  # of a whitened pixel: 0 and 255 are 3.5 standard deviations from 128
 _EXACT = 2**24  # float32 holds all integers up to this one
 
@@ -61,20 +61,29 @@ class Whitening:
 
     def __init__(self, filters: ArrayLike, bias: ArrayLike) -> None:
         weights = check_array("filters", filters, ("channels", "channels", "k", "k"))
-        if weights.shape[0] != weights.shape[1] or weights.shape[2] != weights.shape[3] or weights.shape[2] % 2 == 0:
+        n_out, n_in, height, width = weights.shape
+        if n_out != n_in or n_out == 0 or height != width or width % 2 == 0:
             raise ValueError(
-                f"filters must have shape (channels, channels, k, k) with an odd k, but got {describe(weights)}"
+                "filters must have shape (channels, channels, k, k) with at least one channel and an odd k, "
+                f"but got {describe(weights)}"
             )
         added = check_array("bias", bias, weights.shape[:1])
         for name, array in (("filters", weights), ("bias", added)):
             if array.dtype.kind != "f":
                 raise TypeError(f"{name} must be floats, but got {describe(array)}")
-            value = check_finite(name, np.array(array, dtype=np.float32, order="C"))
+            with np.errstate(over="ignore"):  # check_finite reports what overflows float32
+                value = check_finite(name, np.array(array, dtype=np.float32, order="C"))
             value.flags.writeable = False
             object.__setattr__(self, name, value)
         unit = 2.0 ** np.floor(np.log2(_EXACT / _largest_sum(self.filters, self.bias)))
         if not all((array.astype(np.float64) * unit % 1 == 0).all() for array in (self.filters, self.bias)):
-            raise ValueError("filters and bias must be multiples of a power of two for which sums are exact in float32")
+            raise ValueError(
+                f"filters and bias must be multiples of {1 / unit:g}, so that sums are exact in float32, "
+                "but got others: round them"
+            )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[AnyArray, AnyArray]]:
+        return type(self), (self.filters, self.bias)
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would then allow any attribute to be set
 
@@ -83,12 +92,13 @@ class Whitening:
 
     @classmethod
     def fit(cls, images: ArrayLike, epsilon: float = 0.3) -> Self:
-        """Derive the filters from the covariance of windows of 5 × 5 pixels, or less in small images.
+        """Derive the filters from the covariance of windows of 5 × 5 pixels.
 
-        Nine windows are taken from each of up to 5,000 images that are evenly
-        spaced. Their covariance is exact; its eigenvectors come from LAPACK, whose
-        last bits differ between machines, and hardly survive the rounding of the
-        filters.
+        Up to 50,000 windows are taken, evenly spread over all images and all
+        places in them. Their covariance is exact; its eigenvectors come from
+        LAPACK, whose last bits differ between machines, and hardly survive the
+        rounding of the filters. Another order of the images gives slightly
+        different filters.
 
         Parameters
         ----------
@@ -113,19 +123,22 @@ class Whitening:
         epsilon = check_real("epsilon", epsilon, *EPSILON_RANGE)
         if images.size == 0:
             raise ValueError(f"images must hold at least one image, but got {describe(images)}")
-        channels, side = images.shape[1], _side(images)
-        mean, covariance = _moments(images[:: max(1, len(images) // _IMAGES)][:_IMAGES], side)
+        channels = images.shape[1]
+        mean, covariance = _moments(images)
         variances, directions = np.linalg.eigh(covariance)
         floor = epsilon * variances.mean() or 1.0
         whole = (directions / np.sqrt(np.maximum(variances, 0) + floor)) @ directions.T
-        centre = side // 2
-        rows = whole.reshape(channels, side, side, -1)[:, centre, centre]
-        rows *= _STD / (np.sqrt(np.einsum("oi,ij,oj->o", rows, covariance, rows).mean()) or _STD)
-        bias = 128 - rows @ mean
+        rows = whole.reshape(channels, SIDE, SIDE, -1)[:, SIDE // 2, SIDE // 2]
+        variance = np.einsum("oi,ij,oj->o", rows, covariance, rows).mean()
+        if variance < 1e-6 / (1 + epsilon):  # no pixel in the middle of a window varied
+            variance = 1 / epsilon  # that of one that varies as much as others
+        rows *= _STD / np.sqrt(variance)
         # Rounded to a unit that keeps sums exact, with room for the rounding itself.
-        unit = 2.0 ** np.floor(np.log2((_EXACT - 256 * rows.shape[1]) / _largest_sum(rows, bias)))
-        filters = np.rint(rows * unit) / unit
-        return cls(filters.reshape(channels, channels, side, side), np.rint(bias * unit) / unit)
+        largest = _largest_sum(rows, 128 + np.abs(rows) @ mean)
+        unit = 2.0 ** np.floor(np.log2((_EXACT - 256 * rows.shape[1]) / largest))
+        rows = np.rint(rows * unit) / unit
+        bias = np.rint((128 - rows @ mean) * unit) / unit
+        return cls(rows.reshape(channels, channels, SIDE, SIDE), bias)
 
     def __call__(self, images: ArrayLike) -> NDArray[np.uint8]:
         """Whiten images.
@@ -144,34 +157,39 @@ class Whitening:
         TypeError, ValueError
             If the images are not such an array or have another number of channels.
         """
-        return ops.whiten(as_pixels("images", images), self.filters, self.bias)
+        images = as_pixels("images", images)
+        if images.shape[1] != len(self.filters):
+            raise ValueError(
+                f"images must have {len(self.filters)} channels, as the whitening has, but got {describe(images)}"
+            )
+        return ops.whiten(images, self.filters, self.bias)
 
     def __repr__(self) -> str:
         return f"Whitening({self.filters.shape[0]} channels, filters {self.filters.shape[2]} pixels wide)"
 
 
-def _side(images: AnyArray) -> int:
-    """The width of the windows: odd, and at most that of the images."""
-    side: int = min(SIDE, *images.shape[2:])
-    return side - 1 + side % 2
-
-
-def _moments(images: AnyArray, side: int) -> tuple[FloatArray, FloatArray]:
-    """Mean and covariance of windows at the corners, the middles of the sides and the centre of the images."""
-    ys, xs = (np.unique([0, (length - side) // 2, length - side]) for length in images.shape[2:])
-    size = images.shape[1] * side * side
+def _moments(images: AnyArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and covariance of windows around pixels all over the images, as the filters see them."""
+    n_images, channels, height, width = images.shape
+    size = channels * SIDE**2
     check_memory("the covariance of the images' windows", 24 * size * size)
-    total, products, n = np.zeros(size), np.zeros((size, size)), 0
-    for start in range(0, len(images), _BLOCK):
-        for y in ys:
-            for x in xs:
-                part = images[start : start + _BLOCK, :, y : y + side, x : x + side]
-                windows = part.reshape(len(part), size).astype(np.float64)
-                # Sums of integers below 2**53, which are exact in any order.
-                total += windows.sum(axis=0)
-                products += windows.T @ windows
-                n += len(windows)
-    return total / n, (products - np.outer(total, total) / n) / n
+    count = min(_WINDOWS, n_images * height * width)
+    # Multiples of the golden ratio, modulo 1, fill the places in the images evenly.
+    k = np.arange(count)
+    which, places = k * n_images // count, (k * 2654435769 % 2**32) * (height * width) >> 32
+    around = np.arange(SIDE) - SIDE // 2
+    ys = (places // width)[:, None] + around
+    xs = (places % width)[:, None] + around
+    total, products = np.zeros(size), np.zeros((size, size))
+    for start in range(0, count, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        y, x = ys[part].clip(0, height - 1), xs[part].clip(0, width - 1)
+        pixels = images[which[part, None, None], :, y[:, :, None], x[:, None, :]]
+        windows = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), size).astype(np.float64)
+        # Sums of integers below 2**53, which are exact in any order.
+        total += windows.sum(axis=0)
+        products += windows.T @ windows
+    return total / count, (products - np.outer(total, total) / count) / count
 
 
 def _largest_sum(filters: FloatArray, bias: FloatArray) -> float:

@@ -1,8 +1,10 @@
 """Whitening: the kernel against its reference, the filters, and what a network makes of them."""
 
+import copy
 import importlib
 import itertools
 import json
+import pickle
 import zipfile
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import cyconv
 from cyconv import CyclicSchedule, CyclicTrainer, Network, Normalizer, Split, ops, reference
 from cyconv.datasets import Whitening
+from cyconv.datasets.whitening import _moments
 
 SCHEDULE = CyclicSchedule(1e-4, 0.05, step_size=6, n_cycles=1)
 
@@ -166,23 +169,78 @@ def test_many_images_are_whitened_in_several_calls(data, whitening, monkeypatch)
     np.testing.assert_array_equal(whitening(data.test.images), expected)
 
 
-def test_the_covariance_is_that_of_the_windows(rng):
-    from cyconv.datasets.whitening import _moments
+def windows_of(images):
+    """The 5 × 5 pixels around each pixel, beyond the border the outermost ones."""
+    padded = np.pad(images.astype(float), ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(2, 3))
+    return around.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 25 * images.shape[1])
 
-    images = rng.integers(0, 256, (40, 2, 6, 6), dtype=np.uint8)
-    windows = [images[:, :, y : y + 3, x : x + 3].reshape(40, -1) for y in (0, 1, 3) for x in (0, 1, 3)]
-    mean, covariance = _moments(images, 3)
-    np.testing.assert_allclose(mean, np.concatenate(windows).mean(axis=0))
-    np.testing.assert_allclose(covariance, np.cov(np.concatenate(windows).T, ddof=0), rtol=1e-10, atol=1e-9)
+
+@pytest.mark.parametrize("shape", [(400, 2, 6, 7), (3, 1, 40, 30), (60_000, 1, 1, 1)])
+def test_the_covariance_is_that_of_the_windows(rng, shape):
+    images = (rng.integers(0, 256, shape) * np.linspace(0.2, 1, shape[0])[:, None, None, None]).astype(np.uint8)
+    windows = windows_of(images)
+    mean, covariance = _moments(images)
+    scale = covariance.diagonal().mean()
+    np.testing.assert_allclose(mean, windows.mean(axis=0), atol=0.1 * np.sqrt(scale))
+    np.testing.assert_allclose(covariance, np.cov(windows.T, ddof=0), atol=0.1 * scale)
+
+
+def test_windows_come_from_all_images_and_all_places():
+    """Each pixel is of about as many windows as any other: nothing depends on how images are sorted."""
+    images = np.zeros((20_000, 1, 5, 5), np.uint8)
+    for part in (slice(0, 5_000), slice(15_000, 20_000)):
+        images[:] = 0
+        images[part] = 1
+        np.testing.assert_allclose(_moments(images)[0], 0.25, rtol=0.01)
+    for y, x in itertools.product(range(5), range(5)):
+        images[:] = 0
+        images[:, 0, y, x] = 1
+        np.testing.assert_allclose(_moments(images)[0], windows_of(images[:1]).mean(axis=0), atol=0.002)
+
+
+@pytest.mark.parametrize("n_images", [7, 9_999, 14_999])
+def test_sorted_images_are_whitened_as_shuffled_ones(rng, n_images):
+    """With windows of the first 5,000 images alone, 80 % of the last ones' pixels would be cut off."""
+    images = rng.integers(0, 60, (n_images, 1, 6, 6))
+    images[n_images // 2 :] += 190
+    images = images.astype(np.uint8)
+    whitened = Whitening.fit(images)(images)
+    assert ((whitened > 0) & (whitened < 255)).mean() > 0.98
+    assert whitened.std() == pytest.approx(36, abs=4) and whitened.mean() == pytest.approx(128, abs=3)
+
+
+def test_pixels_that_never_vary_do_no_harm(rng):
+    """Windows around such pixels alone would make everything else black or white."""
+    images = rng.integers(100, 150, (800, 1, 16, 16)).astype(np.uint8)
+    for y, x in itertools.product((2, 7, 13), (2, 7, 13)):
+        images[:, :, y, x] = 0
+    whitening = Whitening.fit(images)
+    assert ((whitening(images) > 0) & (whitening(images) < 255)).mean() > 0.9
+    assert np.abs(whitening.filters).max() < 10
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.3])
+@pytest.mark.parametrize("share", [0.01, 1e-3, 1e-4, 1e-6])
+def test_images_with_hardly_any_contrast_keep_the_promised_mean(rng, share, epsilon):
+    images = (200 + (rng.random((500, 3, 32, 32)) < share)).astype(np.uint8)
+    whitened = Whitening.fit(images, epsilon)(images)
+    np.testing.assert_allclose(whitened.mean(axis=(0, 2, 3)), 128, atol=3)
+
+
+def test_a_centre_that_did_not_vary_is_scaled_as_others_are(monkeypatch, rng):
+    images = rng.integers(0, 256, (300, 1, 5, 5)).astype(np.uint8)
+    mean, covariance = _moments(images)
+    covariance[12] = covariance[:, 12] = 0
+    monkeypatch.setattr("cyconv.datasets.whitening._moments", lambda _: (mean, covariance))
+    assert Whitening.fit(images)(images).std() == pytest.approx(36, abs=6)
 
 
 @pytest.mark.parametrize("shape", [(30, 1, 1, 1), (30, 3, 2, 2), (30, 2, 4, 12), (1, 3, 8, 8)])
-def test_small_images_have_smaller_filters(rng, shape):
+def test_images_may_be_smaller_than_the_filters(rng, shape):
     images = rng.integers(0, 256, shape, dtype=np.uint8)
-    whitening = Whitening.fit(images)
-    side = min(5, *shape[2:])
-    assert whitening.filters.shape[2] == side - (side % 2 == 0)
-    assert whitening(images).shape == shape
+    whitened = Whitening.fit(images)(images)
+    assert whitened.shape == shape and whitened.mean() == pytest.approx(128, abs=6)
 
 
 def test_constant_images_stay_constant():
@@ -205,11 +263,13 @@ def test_a_wrong_epsilon(data, epsilon):
     [
         (np.zeros((3, 3, 3, 3), int), np.zeros(3), "filters must be floats"),
         (np.zeros((3, 2, 3, 3)), np.zeros(3), "filters must have shape"),
-        (np.zeros((3, 3, 4, 4)), np.zeros(3), "with an odd k"),
+        (np.zeros((3, 3, 4, 4)), np.zeros(3), "an odd k"),
+        (np.zeros((0, 0, 3, 3)), np.zeros(0), "at least one channel"),
+        (np.full((3, 3, 3, 3), 1e300), np.zeros(3), "filters must"),
         (np.zeros((3, 3, 3, 3)), np.zeros(2), "bias must"),
         (np.full((3, 3, 3, 3), np.nan), np.zeros(3), "filters must"),
-        (np.full((3, 3, 3, 3), 0.1), np.zeros(3), "multiples of a power of two"),
-        (np.full((3, 3, 3, 3), 1e30), np.zeros(3), "multiples of a power of two"),
+        (np.full((3, 3, 3, 3), 0.1), np.zeros(3), "filters and bias must be multiples of"),
+        (np.full((3, 3, 3, 3), 1e30), np.zeros(3), "filters and bias must be multiples of"),
     ],
 )
 def test_wrong_filters(filters, bias, message):
@@ -315,14 +375,105 @@ def test_a_resumed_run_continues_with_its_whitening(data, tmp_path):
     assert_same_parameters(resumed.network, trained(data, whitening=0.3))
 
 
+def test_a_checkpoint_that_has_lost_its_whitening_is_refused(data, tmp_path):
+    trainer = CyclicTrainer(network(), SCHEDULE, batch_size=20, whitening=0.3)
+    trainer.fit(data.train, log_every=6, progress=False, checkpoint=tmp_path / "run.npz")
+    with zipfile.ZipFile(tmp_path / "run.npz") as whole, zipfile.ZipFile(tmp_path / "part.npz", "w") as part:
+        for name in set(whole.namelist()) - {"normalizer.filters.npy", "normalizer.bias.npy"}:
+            part.writestr(name, whole.read(name))
+    with pytest.raises(
+        ValueError, match="part.npz is damaged: its settings whiten the images, but its normaliser does not"
+    ):
+        CyclicTrainer.resume(tmp_path / "part.npz")
+
+
 def test_settings_name_the_whitening_only_if_there_is_one():
     assert "whitening" not in CyclicTrainer(network(), SCHEDULE).settings
     assert CyclicTrainer(network(), SCHEDULE, whitening=0.3).settings["whitening"] == 0.3
 
 
-def test_whitening_needs_pixels_and_a_network_that_has_not_been_normalised(data):
+def test_images_of_other_channels_are_refused(whitening):
+    with pytest.raises(
+        ValueError, match="images must have 3 channels, as the whitening has, but got an array of shape"
+    ):
+        whitening(np.zeros((2, 1, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_copies_are_read_only_as_well(data, copied):
+    normalizer = Normalizer.fit(data.train.images, 0.3)
+    again = copied(normalizer)
+    assert again.equals(normalizer) and not again.equals(None) and not again.equals(Normalizer(again.mean, again.std))
+    for array in (again.mean, again.scale, again.whitening.filters, again.whitening.bias):
+        assert not array.flags.writeable
+
+
+def test_a_normaliser_that_was_pickled_before_there_was_whitening(data):
+    normalizer = Normalizer.fit(data.train.images)
+    state = {name: value for name, value in vars(normalizer).items() if name != "whitening"}
+    earlier = Normalizer.__new__(Normalizer)
+    earlier.__dict__.update(state)
+    assert earlier.whitening is None and earlier.equals(normalizer)
+    np.testing.assert_array_equal(earlier(data.test.images), normalizer(data.test.images))
+
+
+@pytest.mark.parametrize("own", [None, 0.3])
+def test_whitening_needs_pixels_and_a_network_without_a_normaliser(data, own):
     floats = Split(Normalizer.fit(data.train.images)(data.train.images), data.train.labels)
     with pytest.raises(ValueError, match="whitening must be None for images that are already floats, but got 0.3"):
         trained(data, whitening=0.3, train=floats)
-    with pytest.raises(ValueError, match="whitening must be None for a network whose normaliser does not whiten"):
-        trained(data, whitening=0.3, normalizer=Normalizer.fit(data.train.images))
+    normalizer = Normalizer.fit(data.train.images, own)
+    with pytest.raises(ValueError, match="whitening must be None for a network that has a normaliser already, .* 0.1"):
+        trained(data, whitening=0.1, normalizer=normalizer)
+    net = network()
+    net.normalizer = normalizer
+    with pytest.raises(ValueError, match="whitening must be None for a network that has a normaliser already, .* 0.1"):
+        cyconv.lr_range_test(net, data.train, n_steps=20, batch_size=20, whitening=0.1)
+    with pytest.raises(ValueError, match="whitening must be None for prepared data, but got 0.1"):
+        cyconv.lr_range_test(
+            net, net.prepare(data.train.images, data.train.labels), n_steps=20, batch_size=20, whitening=0.1
+        )
+
+
+def test_the_range_test_whitens_as_training_does(data):
+    settings = {"n_steps": 40, "batch_size": 20}
+    found = cyconv.lr_range_test(network(), data.train, whitening=0.3, **settings)
+    net = network()
+    net.normalizer = Normalizer.fit(data.train.images, 0.3)
+    np.testing.assert_array_equal(found.costs, cyconv.lr_range_test(net, data.train, **settings).costs)
+    assert found.costs[0] != cyconv.lr_range_test(network(), data.train, **settings).costs[0]
+
+
+def count_calls(monkeypatch):
+    """The numbers of images of each call of `ops.whiten`."""
+    counts, whiten = [], ops.whiten
+    monkeypatch.setattr(ops, "whiten", lambda images, *filters: counts.append(len(images)) or whiten(images, *filters))
+    return counts
+
+
+def test_networks_with_the_same_normaliser_share_the_whitened_images(data, monkeypatch, tmp_path):
+    net = trained(data, whitening=0.3)
+    ensemble = cyconv.Ensemble.from_snapshots(net, [net.parameters] * 3)
+    ensemble.save(tmp_path / "ensemble.npz")
+    expected = net.predict_proba(data.test.images)
+    counts = count_calls(monkeypatch)
+    for each in (ensemble, cyconv.Ensemble.load(tmp_path / "ensemble.npz")):
+        np.testing.assert_allclose(each.predict_proba(data.test.images), expected, rtol=1e-6)
+    assert counts == [60, 60]
+
+
+def test_the_images_that_are_evaluated_are_not_whitened_again(data, monkeypatch):
+    counts = count_calls(monkeypatch)
+    trainer = CyclicTrainer(network(), SCHEDULE, batch_size=20, whitening=0.3)
+    trainer.fit(data.train, data.validation, log_every=6, progress=False, n_train_evaluated=50)
+    assert sum(counts) == 300 + 300 + 60  # for the mean and the deviation, to train on, to validate on
+
+
+def test_memory_that_whitening_lacks_is_missed_before_anything_is_read(data, monkeypatch):
+    monkeypatch.setattr("cyconv._checks.available_memory", lambda: 100_000)
+    counts = count_calls(monkeypatch)
+    with pytest.raises(MemoryError, match="the copy of the images that whitening makes needs 1,105,920 bytes"):
+        CyclicTrainer(network(), SCHEDULE, batch_size=20, whitening=0.3).fit(
+            data.train, data.validation, progress=False
+        )
+    assert counts == []
