@@ -142,7 +142,7 @@ def table(found: Sequence[Trial]) -> report.Table:
     for trial in found:
         accuracy = report.format_mean(trial.accuracies, scale=100)
         accuracy += f" ({trial.n_diverged} diverged)" if trial.n_diverged else ""
-        rows.append([f"{trial.eta_max:.2g}", trial.origin, accuracy, f"{100 * (trial.accuracy - highest):+.1f}"])
+        rows.append([f"{trial.eta_max:.2g}", trial.origin, accuracy, f"{100 * (trial.accuracy - highest):+z.1f}"])
     return report.Table(["up to η", "which is", "held-out accuracy (%)", "from the best"], rows, n_keys=2)
 
 
@@ -155,7 +155,9 @@ def overview(by_label: Mapping[str, Sequence[Trial]]) -> report.Table:
         cells = []
         for found in by_label.values():
             of_rule = [trial for trial in found if trial.origin == rule]
-            points = [f"{trial.eta_max:.2g}: {100 * (trial.accuracy - best(found).accuracy):+.1f}" for trial in of_rule]
+            points = [
+                f"{trial.eta_max:.2g}: {100 * (trial.accuracy - best(found).accuracy):+z.1f}" for trial in of_rule
+            ]
             cells.append(points[0] if points else "–")
         rows.append([rule, *cells])
     return report.Table(["rule", *by_label], rows)
@@ -166,7 +168,7 @@ def conclusion(label: str, found: Sequence[Trial]) -> str:
     (suggested,) = (trial for trial in found if trial.origin == SUGGESTED)
     highest = best(found)
     text = f"{label}: one cycle up to the suggested {suggested.eta_max:.2g} reaches {100 * suggested.accuracy:.1f} %"
-    if highest is suggested:
+    if highest.accuracy == suggested.accuracy:
         return f"{text}, the best of these rates."
     points = 100 * (highest.accuracy - suggested.accuracy)
     return f"{text}, {points:.1f} points less than the best of these rates, {highest.eta_max:.2g} ({highest.origin})."

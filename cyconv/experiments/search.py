@@ -29,7 +29,7 @@ from ..randomness import SEARCH, uniform
 from ..trainer import DivergenceError
 from .data_source import DataSource, load
 from .executors import ExecutorFactory, map_unordered
-from .report import Table, format_interval, format_mean, format_p
+from .report import ACCURACIES, Table, format_interval, format_mean, format_p
 from .runs import ABBREVIATIONS, Run, plain, symbol
 from .statistics import Difference, Sample, differences
 from .workers import Origin
@@ -573,9 +573,9 @@ def differences_from_best(ranking: Sequence[Candidate], field: str = "l2") -> li
     """How much worse the other candidates are than the best, and how significantly.
 
     Since the best of many is partly the best by chance, p values are corrected
-    for all pairs of candidates: at 5 %, any of those that are not
-    significantly worse may be as good. Candidates with a diverged run are left
-    out.
+    for all pairs of candidates: those that are not significantly worse cannot
+    be told from the best, which with few seeds says little about them.
+    Candidates with a diverged run are left out.
 
     Parameters
     ----------
@@ -645,7 +645,7 @@ def ranking_table(ranking: Sequence[Candidate], n_seeds: int, field: str = "l2")
                 f"{candidate.round + 1}",
                 count,
                 format_mean(candidate.accuracies, scale=100),
-                "–" if candidate.n_diverged else format_interval(candidate.accuracies, scale=100),
+                "–" if candidate.n_diverged else format_interval(candidate.accuracies, scale=100, limits=ACCURACIES),
                 format_mean([m.training_accuracy for m in done if m.training_accuracy is not None], scale=100),
                 format_mean([m.validation_loss for m in done if m.validation_loss is not None], decimals=3),
                 "best" if candidate is ranking[0] else format_p(difference.p_value) if difference else "–",

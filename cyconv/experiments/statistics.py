@@ -27,6 +27,7 @@ Interval: TypeAlias = tuple[float, float]
 
 CONFIDENCE = 0.95
 LEVEL = 0.05  # of significance
+ROUNDING = 1e-9  # relative; what varies less does not vary
 _SCIPY_SIZE = 256 << 20  # bytes of address space for its libraries
 
 
@@ -70,6 +71,11 @@ def mean_and_deviation(values: Numbers) -> tuple[float, float | None]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
 
 
+def _is_constant(values: Numbers) -> bool:
+    """Whether numbers do not vary, but for rounding."""
+    return not len(values) or bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
+
+
 def margin_of_error(values: Numbers) -> NDArray[np.float64] | None:
     """Half the width of the 95 % interval of the mean over the first axis, by Student's t distribution.
 
@@ -93,14 +99,17 @@ def margin_of_error(values: Numbers) -> NDArray[np.float64] | None:
 
 
 def confidence_interval(values: Numbers) -> Interval | None:
-    """The 95 % interval of the mean: None with fewer than two values, one that is not finite, or without SciPy.
+    """The 95 % interval of the mean.
+
+    None with fewer than two values, if one is not finite or none varies, and
+    without SciPy.
 
     Examples
     --------
     >>> [round(end, 3) for end in confidence_interval([1.0, 2.0, 3.0])]
     [-0.484, 4.484]
     """
-    margin = margin_of_error(values) if np.isfinite(values).all() else None
+    margin = margin_of_error(values) if np.isfinite(values).all() and not _is_constant(values) else None
     if margin is None:
         return None
     mean = float(np.mean(values))
@@ -208,6 +217,11 @@ class Difference:
         """bool or None: whether the difference is significant at 5 %; None if that cannot be told."""
         return None if self.p_value is None else self.p_value < LEVEL
 
+    @property
+    def is_worse(self) -> bool:
+        """bool: whether the second is significantly below the first."""
+        return bool(self.is_significant) and self.value > 0
+
     def document(self) -> JsonDict:
         """dict: everything, as JSON values."""
         return {
@@ -236,7 +250,7 @@ def differences(
     them alike, Welch's test is too cautious, but not wrong. Since the
     deviation of every row is its own, a row that varies much does not hide
     the differences between others. P values are corrected by the method of
-    Holm, so that in at most 5 % of tables where nothing differs any
+    Holm, so that in about 5 % of tables where nothing differs, or fewer, any
     difference is called significant.
 
     Parameters
@@ -288,8 +302,10 @@ def _compare(first: str, second: str, one: Sample, other: Sample) -> Difference:
     stats = scipy_stats() if n_runs > 1 else None
     if stats is None:
         return found
-    if spread <= 1e-9 * np.abs([a, b] if paired else [*a, *b]).max():  # but for rounding, runs do not vary
-        return replace(found, interval=(0.0, 0.0), p_value=1.0) if not found.value else found
+    largest = np.abs([*a, *b]).max()
+    if spread <= ROUNDING * largest:
+        same = abs(found.value) <= ROUNDING * largest
+        return replace(found, value=0.0, interval=(0.0, 0.0), p_value=1.0) if same else found
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # one row alone may not vary
         test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)

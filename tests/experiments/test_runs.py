@@ -753,14 +753,26 @@ def test_a_comparison_ranks_by_validation_accuracy():
     lines = report.comparison(results).splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["2", "1", "3"]
     assert lines[2].endswith("best") and lines[3].endswith(" 0.00806") and "0 of 1" in lines[4]
-    assert lines[-1].startswith(
-        "All have x. Best on validation data: 2. Of the 1 other, 1 is significantly worse at 5 %."
-    )
+    assert lines[-1].startswith("All have x. Best on validation data: 2. The other is significantly worse at 5 %.")
     assert max(map(len, lines[:5])) <= 80
     assert report.comparison([]) == "No run has finished: there is nothing to compare."
     with_one_seed = report.comparison(results[:2])
-    assert "With one run each" in with_one_seed
+    assert "Where a row has one run" in with_one_seed
     assert report.comparison(results, markdown=True).startswith("| ")
+
+
+def test_a_setting_whose_runs_diverged_is_not_the_best():
+    runs = [dataclasses.replace(TINY, name=name, label=name) for name in ("wild", "gentle", "tame", "mild")]
+    results = list(run_all(over_seeds(runs, 2), DataSource(small=True), progress=False))
+    for result in results:
+        accuracy = {"wild": 0.9, "gentle": 0.5, "tame": 0.4, "mild": 0.5}[result.run.name] + 0.01 * result.run.seed
+        result.history = _ending_with(result.history, accuracy)
+    (last,) = (result for result in results if (result.run.name, result.run.seed) == ("wild", 1))
+    last.state = "diverged"
+    text = report.comparison(results)
+    assert [line.split()[0] for line in text.splitlines()[2:6]] == ["gentle", "mild", "tame", "wild"]
+    assert "1 of 2" in text and "Best on validation data: gentle. Of the 3 others, " in text
+    assert " could not be tested. Intervals" in text
 
 
 def _ending_with(history, accuracy):

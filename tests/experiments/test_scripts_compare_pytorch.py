@@ -122,7 +122,7 @@ def test_differing_accuracies_are_reported(script):
     said = script.conclude_accuracies([fake_run(), apart])
     assert "corrected for 6 comparisons" in said and "4, PyTorch, manual backward and 4, cyconv (40.03 points)" in said
     assert "conv2d + autograd and 4, cyconv" not in said
-    assert "With one run each" in script.conclude_accuracies([fake_run(((0.5,), (0.6,), (0.7,)))])
+    assert "Where a row has one run" in script.conclude_accuracies([fake_run(((0.5,), (0.6,), (0.7,)))])
 
 
 @pytest.mark.optional

@@ -118,7 +118,9 @@ def test_the_conclusion_agrees_with_the_numbers(script):
         row("smoothed-ensemble", [0.55, 0.57, 0.57]),
     ]
     said = script.conclude(rows)
-    not_significant = "not significant at 5 % (95 % interval -2.30 to 6.30, p = 0.184, paired t test)"
+    not_significant = (
+        "not significant at 5 % (95 % interval -2.30 to 6.30, p = 0.184, paired t test, corrected for 3 comparisons)"
+    )
     assert f"Smoothing the labels changes the test accuracy by +2.00 points, {not_significant}" in said
     gain = "the ensemble of the cycle ends changes the test accuracy by"
     assert (

@@ -165,11 +165,21 @@ def test_candidates_with_one_run_or_a_diverged_one_are_not_compared():
 
 def test_the_conclusion_says_how_many_are_worse_and_which_are_not():
     ranking = candidates((0.010, 0.011, 0.012), (0.30, 0.10, 0.35))
-    low, high = (format_value(end(candidate.value for candidate in ranking[::2])) for end in (min, max))
     said = conclusion(ranking, SEARCH)
     assert "Of 2 other values, 1 is significantly worse at 5 %, corrected for all pairs; " in said
-    assert f"; the best and the rest lie between {low} and {high}." in said
+    runs = f"{SEARCH.n_seeds} runs"
+    assert f"; by {runs} each, 1 cannot be told from it: {format_value(ranking[2].value)}." in said
+    three = candidates((0.30, 0.10, 0.35), (0.30, 0.12, 0.35))
+    ends = sorted(candidate.value for candidate in three[1:])
+    assert f"; by {runs} each, 2 cannot be told from it: {' to '.join(map(format_value, ends))}." in conclusion(
+        three, SEARCH
+    )
     assert "Of 1 other value, none is significantly worse" in conclusion(candidates((0.30, 0.10, 0.35)), SEARCH)
+
+
+def test_values_that_could_not_be_tested_are_not_called_as_good():
+    said = conclusion(candidates((0.10, 0.10, 0.10), (0.010, 0.011, 0.012)), SEARCH)
+    assert said.count("cannot be told from it") == 0 and " 1 could not be tested." in said
 
 
 def test_a_measurement_does_not_look_at_the_test_split(monkeypatch):

@@ -198,7 +198,9 @@ def test_runs_that_do_not_vary_are_not_tested():
 def test_one_run_each_cannot_tell():
     (pair,) = statistics.differences({"a": [0.5], "b": [0.6], "empty": []})
     assert pair.is_significant is None and (pair.first, pair.second) == ("b", "a")
-    assert "With one run each" in report.describe_differences({"a": [0.5], "b": [0.6]})
+    for second in ([0.6], [0.6, 0.7, 0.8]):
+        said = report.describe_differences({"a": [0.5], "b": second})
+        assert said.startswith("Where a row has one run, it cannot be told")
     assert report.verdict(pair) == "not tested (too few runs)"
 
 
@@ -209,6 +211,38 @@ def test_values_that_are_not_finite_are_told_and_reach_no_sentence(bad):
     assert said.endswith("Not compared, for want of finite numbers: diverged; no run.")
     assert "nan" not in said and "inf" not in said and "20.00 points for c minus a, is significant" in said
     assert report.format_mean(groups["diverged"]) == report.format_interval(groups["diverged"]) == "–"
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.5], [0.1, 0.1, 0.3 - 0.2], [0.0, 0.0]])
+def test_values_that_do_not_vary_have_no_interval(values):
+    """One of width 0 would contain nothing else, whatever another run gave."""
+    assert statistics.confidence_interval(values) is statistics.prediction_interval(values) is None
+    assert report.format_interval(values) == "–" and statistics.describe_values(values)["interval"] is None
+
+
+def test_the_same_constant_in_rows_of_different_lengths():
+    (same,) = statistics.differences({"a": [0.1] * 3, "b": [0.1] * 5})
+    assert same.value == 0 and same.p_value == 1
+
+
+def test_only_the_second_of_a_pair_can_be_worse():
+    rows = {"a": sample([0.50, 0.51, 0.80]), "b": sample([0.52, 0.53001])}  # a is better on average, but not run by run
+    (pair,) = statistics.differences(rows, [("a", "b")])
+    assert pair.is_significant and pair.value < 0 and not pair.is_worse
+    (pair,) = statistics.differences(rows, [("b", "a")])
+    assert pair.is_worse
+
+
+def test_printed_intervals_of_accuracies_end_at_0_and_100():
+    values = [0.97, 0.99]
+    assert report.format_interval(values, scale=100, limits=report.ACCURACIES) == "85.29 to 100.00"
+    assert report.format_ends((-0.2, 0.1), limits=report.ACCURACIES) == "0.00 to 0.10"
+
+
+def test_a_correction_is_told_beside_its_p_value():
+    rows = {"a": [0, 1, 2.1], "b": [5, 6, 7.1], "c": [9, 10.5, 11]}
+    pair = statistics.differences(rows)[0]
+    assert report.verdict(pair, n_comparisons=3).endswith(", Welch's t test, corrected for 3 comparisons)")
 
 
 def test_the_sentence_names_the_differences():
@@ -223,9 +257,11 @@ def test_the_sentence_names_the_differences():
         "p = 0.493, Welch's t test)."
     )
     one_of_two = {"a": [0.5, 0.52], "b": [0.7, 0.73], "c": [0.6]}
-    assert "(Welch's t test) is the difference in test accuracy between b and a (20.50 points); no other is." in (
+    assert "(Welch's t test) is the difference in test accuracy between b and a (20.50 points). 2 could" in (
         report.describe_differences(one_of_two)
     )
+    some = report.describe_differences({"a": [0.5, 0.52], "b": [0.7, 0.73], "c": [0.69, 0.74], "d": [0.6]})
+    assert "no other that was tested is. 3 could not be tested" in some
     alike = report.describe_differences({name: [0.5, 0.6] for name in "abc"})
     assert (
         alike == "No difference in test accuracy is significant at 5 % (Welch's t test, corrected for 3 comparisons)."

@@ -127,12 +127,12 @@ class ComparedSection(report.Section):
             [
                 row.label,
                 f"{row.n_parameters:,}",
-                f"{len(row.seeds)}" + (f" of {len(row.seeds) + row.unfinished}" if row.unfinished else ""),
+                row.n_runs,
                 report.format_mean(row.test_accuracy, scale=100),
                 report.format_each(row.test_accuracy, scale=100),
-                report.format_ends(prediction_interval(row.test_accuracy), scale=100),
+                report.format_ends(prediction_interval(row.test_accuracy), scale=100, limits=report.ACCURACIES),
                 *([figure.text, figure.source] if figure else ["", ""]),
-                f"{figure.difference(mean_accuracy(row)):+.2f}" if figure and row.test_accuracy else "",
+                report.format_change(figure.difference(mean_accuracy(row))) if figure and row.test_accuracy else "",
             ]
             for row in self.summaries
             for figure in self.published.get(row.name) or (None,)
@@ -230,10 +230,10 @@ def conclude(
     if not pairs:
         return ""
     differences = [figure.difference(mean) for mean, figure in pairs]
-    sentence = (
-        f"Ours minus published, 0 within a range: {np.mean(differences):+.2f} points on average, "
-        f"from {min(differences):+.2f} to {max(differences):+.2f}."
+    average, lowest, highest = map(
+        report.format_change, (float(np.mean(differences)), min(differences), max(differences))
     )
+    sentence = f"Ours minus published, 0 within a range: {average} points on average, from {lowest} to {highest}."
     architectures = [(equal.name, doubling.name) for equal, doubling in zip(EQUAL, DOUBLING, strict=False)]
     if rows[0].name == DOUBLING[0].name and all(name in means for pair in architectures for name in pair):
         equal, doubling = (

@@ -115,16 +115,19 @@ def section(heading: str, rows: Sequence[report.Summary], pictures: Sequence[rep
 def conclude(rows: Sequence[report.Summary]) -> str:
     """The effect of smoothing on test accuracy and gap, and that of the ensembles."""
     sentences = []
-    for pair in statistics.differences({row.name: row.sample() for row in rows}, PLANNED):
-        change = f"{100 * pair.value:+.2f} points, {report.verdict(pair)}"
+    found = statistics.differences({row.name: row.sample() for row in rows}, PLANNED)
+    n_tested = sum(pair.p_value is not None for pair in found)
+    for pair in found:
+        change = f"{report.format_change(pair.value, scale=100)} points, {report.verdict(pair, n_comparisons=n_tested)}"
         sentences.append(f"{PLANNED[pair.first, pair.second]} changes the test accuracy by {change}.")
     gaps = {row.name: row.sample("loss_gap") for row in rows}
     for pair in statistics.differences(gaps, [("smoothed", "plain")]):
         smoothed, without = (
             report.format_mean(list(gaps[name].by_seed.values()), 3) for name in (pair.first, pair.second)
         )
+        change = f"{report.format_change(pair.value, 3)}, {report.verdict(pair, 1, 3)}"
         sentences.append(
             f"After the last update the validation loss exceeds the training loss by {without} without and "
-            f"{smoothed} with smoothing, which changes this gap by {pair.value:+.3f}, {report.verdict(pair, 1, 3)}."
+            f"{smoothed} with smoothing, which changes this gap by {change}."
         )
     return " ".join(sentences) or "Since runs are missing, there is nothing to compare."

@@ -250,7 +250,7 @@ class AblationSection(report.Section):
             [
                 row.label,
                 f"{row.n_parameters:,}",
-                f"{len(row.seeds)}",
+                row.n_runs,
                 report.format_mean(row.validation_accuracy, scale=100),
                 *changed(changes.get(row.label)),
                 *([report.format_mean(row.training_time, decimals=0)] if timed else []),
@@ -275,7 +275,11 @@ def changed(pair: statistics.Difference | None) -> list[str]:
     """The cells of a row's difference from the first: its value, its interval and its p value."""
     if pair is None:
         return ["–", "–", "–"]
-    return [f"{100 * pair.value:+.2f}", report.format_ends(pair.interval, scale=100), report.format_p(pair.p_value)]
+    return [
+        report.format_change(pair.value, scale=100),
+        report.format_ends(pair.interval, scale=100),
+        report.format_p(pair.p_value),
+    ]
 
 
 def ablation_section(

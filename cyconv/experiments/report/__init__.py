@@ -42,9 +42,20 @@ from .significance import (
     verdict,
 )
 from .summaries import Summary, by_label, comparison, ensemble_row, summarise, summary_table, view_row
-from .tables import count, format_csv, format_each, format_ends, format_interval, format_mean, format_p
+from .tables import (
+    ACCURACIES,
+    count,
+    format_change,
+    format_csv,
+    format_each,
+    format_ends,
+    format_interval,
+    format_mean,
+    format_p,
+)
 
 __all__ = [
+    "ACCURACIES",
     "COMPARISON_RULE",
     "INCOMPLETE_REMARK",
     "QUICK_REMARK",
@@ -67,6 +78,7 @@ __all__ = [
     "differences_table",
     "differing_versions",
     "ensemble_row",
+    "format_change",
     "format_csv",
     "format_each",
     "format_ends",

@@ -221,8 +221,9 @@ def summary_document(
     -------
     Document
     """
-    compared = [sample.by_seed.values() for section in sections for sample in section.samples.values()]
-    measured = [value for values in compared for value in values if math.isfinite(value)]
+    rows = [(section, sample.by_seed.values()) for section in sections for sample in section.samples.values()]
+    measured = [value for _, values in rows for value in values if math.isfinite(value)]
+    compared = any(len(values) > 1 for section, values in rows if section.pairs != ())
     tested = any(summary.test_accuracy for section in sections for summary in section.summaries)
     images = len(data.test if tested else data.validation)
     introduction = (
@@ -230,7 +231,7 @@ def summary_document(
         "Numbers are mean ± standard deviation over runs that differ only in their seed"
         + ("; the test images were used once, at the end of each run" * tested)
         + ". Updates per second exclude the time spent on evaluation."
-        + (f" {comparison_rule()}" if any(len(values) > 1 for values in compared) else "")
+        + (f" {comparison_rule()}" if compared else "")
         + (f" {sampling_remark(measured, images, 'test' if tested else 'held-out')}" if measured else "")
     )
     return report_document(title, origin, remarks, introduction, *(section.part() for section in sections))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..._tables import Table
 from ..statistics import Difference, Numbers, Sample, binomial_error, differences, scipy_stats
-from .tables import format_ends, format_p
+from .tables import format_change, format_ends, format_p
 
 COMPARISON_RULE = (
     "Intervals are 95 % intervals of a mean, or of a difference of means, by Student's t distribution. Rows that share "
@@ -91,7 +91,7 @@ def describe_differences(
     Examples
     --------
     >>> describe_differences({"a": [0.5], "b": [0.6]})
-    'With one run each, it cannot be told which differences in test accuracy are significant.'
+    'Where a row has one run, it cannot be told which differences in test accuracy are significant.'
     >>> describe_differences({"a": [0.500, 0.502], "b": [0.600, 0.603]})
     "The difference in test accuracy, 10.05 points for b minus a, is significant at 5 % (95 % interval 9.15 to 10.95, \
 p < 0.001, Welch's t test)."
@@ -115,7 +115,7 @@ def untested(found: Collection[Difference], quantity: str) -> str:
     if not found:
         return f"There are no two rows whose {quantity} could be compared."
     if all(pair.n_runs < 2 for pair in found):
-        return f"With one run each, it cannot be told which differences in {quantity} are significant."
+        return f"Where a row has one run, it cannot be told which differences in {quantity} are significant."
     if not scipy_stats():
         return SCIPY_REMARK
     if any(pair.paired for pair in found):
@@ -127,7 +127,7 @@ def _describe(found: Sequence[Difference], quantity: str, scale: float, unit: st
     tested = [pair for pair in found if pair.p_value is not None]
     if not tested:
         return untested(found, quantity)
-    by = _describe_tests(tested)
+    by = _describe_tests(tested, len(tested))
     significant = [pair for pair in tested if pair.is_significant]
     if len(found) == 1:
         (pair,) = tested
@@ -145,11 +145,14 @@ def _describe(found: Sequence[Difference], quantity: str, scale: float, unit: st
         f"{pair.first} and {pair.second} ({scale * abs(pair.value):.{decimals}f}{unit})" for pair in significant
     )
     which = "is the difference" if len(significant) == 1 else "are the differences"
-    return f"Significant at 5 % ({by}) {which} in {quantity} between {listed}; no other is.{rest}"
+    others = "" if len(significant) == len(tested) else "; no other that was tested is" if left else "; no other is"
+    return f"Significant at 5 % ({by}) {which} in {quantity} between {listed}{others}.{rest}"
 
 
-def verdict(pair: Difference, scale: float = 100, decimals: int = 2) -> str:
+def verdict(pair: Difference, scale: float = 100, decimals: int = 2, n_comparisons: int = 1) -> str:
     """Whether a difference is significant, as the last clause of a sentence.
+
+    Its p value is corrected for ``n_comparisons``, its interval is not.
 
     Examples
     --------
@@ -165,15 +168,15 @@ def verdict(pair: Difference, scale: float = 100, decimals: int = 2) -> str:
     return (
         f"{'' if pair.is_significant else 'not '}significant at 5 % (95 % interval "
         f"{format_ends(pair.interval, decimals, scale)}, p {'' if '<' in p_value else '= '}{p_value}, "
-        f"{_describe_tests([pair])})"
+        f"{_describe_tests([pair], n_comparisons)})"
     )
 
 
-def _describe_tests(tested: Sequence[Difference]) -> str:
+def _describe_tests(tested: Sequence[Difference], n_comparisons: int) -> str:
     """By which tests, and corrected for how many comparisons."""
     kinds = {pair.paired for pair in tested}
     tests = "paired and Welch's t tests" if len(kinds) > 1 else "paired t test" if True in kinds else "Welch's t test"
-    return tests + (f", corrected for {len(tested)} comparisons" if len(tested) > 1 else "")
+    return tests + (f", corrected for {n_comparisons} comparisons" if n_comparisons > 1 else "")
 
 
 def differences_table(
@@ -197,7 +200,7 @@ def differences_table(
         [
             pair.first,
             pair.second,
-            f"{scale * pair.value:+,.{decimals}f}",
+            format_change(pair.value, decimals, scale),
             format_ends(pair.interval, decimals, scale),
             "–" if pair.p_value is None else f"{'paired' if pair.paired else 'Welch'}, {pair.n_runs} runs",
             format_p(pair.p_value),

@@ -12,7 +12,7 @@ from ..._tables import Table
 from ..._typing import JsonDict
 from ..statistics import Difference, Sample, confidence_interval, describe_values, differences, mean_and_deviation
 from .significance import comparison_rule, untested
-from .tables import count, format_each, format_interval, format_mean, format_p
+from .tables import ACCURACIES, format_each, format_interval, format_mean, format_p
 
 if TYPE_CHECKING:
     from ..results import Result
@@ -56,6 +56,11 @@ class Summary:
     updates_per_second: list[float]
     unfinished: int
     architecture: str | None = None
+
+    @property
+    def n_runs(self) -> str:
+        """str: how many runs are finished, and of how many if some are not."""
+        return f"{len(self.seeds)}" + f" of {len(self.seeds) + self.unfinished}" * bool(self.unfinished)
 
     def sample(self, measure: str = "test_accuracy") -> Sample:
         """The values of a measure for comparisons with other rows of a table."""
@@ -205,11 +210,11 @@ def summary_table(summaries: Sequence[Summary], first: str = "architecture", gap
     columns: dict[str, Callable[[Summary], str]] = {
         first: lambda s: s.label,
         "parameters": lambda s: f"{s.n_parameters:,}",
-        "runs": lambda s: f"{len(s.seeds)}" + (f" of {len(s.seeds) + s.unfinished}" if s.unfinished else ""),
+        "runs": lambda s: s.n_runs,
         "test accuracy (%)": lambda s: format_mean(s.test_accuracy, scale=100),
     }
     if any(confidence_interval(summary.test_accuracy) for summary in summaries):
-        columns["95 % interval (%)"] = lambda s: format_interval(s.test_accuracy, scale=100)
+        columns["95 % interval (%)"] = lambda s: format_interval(s.test_accuracy, scale=100, limits=ACCURACIES)
     if each:
         columns["each run (%)"] = lambda s: format_each(s.test_accuracy, scale=100)
     if ensemble:
@@ -228,7 +233,8 @@ def comparison(results: Iterable[Result], markdown: bool = False) -> str:
     """Compare any number of configurations: a table, the best first, and a sentence about it.
 
     Configurations are ranked by their validation accuracy, by which one may be
-    chosen; the test accuracy is shown beside it.
+    chosen; the test accuracy is shown beside it. Those with runs that diverged
+    or did not finish come after all others.
 
     Parameters
     ----------
@@ -245,7 +251,7 @@ def comparison(results: Iterable[Result], markdown: bool = False) -> str:
     finished = [summary for summary in summaries if summary.validation_accuracy]
     if not finished:
         return "No run has finished: there is nothing to compare."
-    finished.sort(key=lambda summary: -mean_and_deviation(summary.validation_accuracy)[0])
+    finished.sort(key=lambda summary: (summary.unfinished > 0, -mean_and_deviation(summary.validation_accuracy)[0]))
     best, *others = finished
     from_best = _differences_from_best(finished)
     shared, labels = _shared_settings([summary.label for summary in summaries])
@@ -256,8 +262,7 @@ def comparison(results: Iterable[Result], markdown: bool = False) -> str:
             [
                 labels[summary.label] or summary.name,
                 f"{summary.n_parameters:,}",
-                f"{len(summary.seeds)}"
-                + (f" of {len(summary.seeds) + summary.unfinished}" if summary.unfinished else ""),
+                summary.n_runs,
                 format_mean(summary.validation_accuracy, scale=100),
                 format_mean(summary.test_accuracy, scale=100),
                 "best" if summary is best else format_p(difference.p_value) if difference else "–",
@@ -268,15 +273,26 @@ def comparison(results: Iterable[Result], markdown: bool = False) -> str:
     sentence += f"Best on validation data: {labels[best.label] or best.name}."
     if others:
         tested = [difference for difference in from_best.values() if difference.p_value is not None]
-        n_worse = sum(bool(difference.is_significant) for difference in tested)
         sentence += (
-            f" Of the {count(len(others), 'other')}, {n_worse or 'none'} {'are' if n_worse > 1 else 'is'} "
-            f"significantly worse at 5 %. {comparison_rule()} Since any might have been the best, these are all pairs."
+            f" {_count_of_worse(tested, len(others))} {comparison_rule()} Since any might have been the best, these "
+            "are all pairs."
             if tested
             else f" {untested(from_best.values(), 'validation accuracy')}"
         )
     table = Table(header, rows)
     return f"{table.markdown() if markdown else table.text()}\n\n{sentence}"
+
+
+def _count_of_worse(tested: Sequence[Difference], n_others: int) -> str:
+    """How many of the others are significantly worse than the best."""
+    n_worse = sum(difference.is_worse for difference in tested)
+    if n_others == 1:
+        return f"The other is {'' if n_worse else 'not '}significantly worse at 5 %."
+    sentence = (
+        f"Of the {n_others} others, {n_worse or 'none'} {'are' if n_worse > 1 else 'is'} significantly worse at 5 %."
+    )
+    left = n_others - len(tested)
+    return f"{sentence} {left} could not be tested." if left else sentence
 
 
 def _differences_from_best(ranked: Sequence[Summary]) -> dict[str, Difference]:

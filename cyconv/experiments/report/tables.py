@@ -8,6 +8,8 @@ import numpy as np
 
 from ..statistics import Interval, Numbers, confidence_interval, mean_and_deviation
 
+ACCURACIES: Interval = (0.0, 1.0)  # limits
+
 
 def count(number: int, noun: str) -> str:
     """The number with its noun in the singular or plural.
@@ -39,8 +41,10 @@ def format_mean(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
     return text if deviation is None else f"{text} ± {deviation:,.{decimals}f}"
 
 
-def format_interval(values: Numbers, decimals: int = 2, scale: float = 1.0) -> str:
-    """The 95 % interval of the mean, times ``scale``; a dash where there is none.
+def format_interval(
+    values: Numbers, decimals: int = 2, scale: float = 1.0, limits: Interval = (-np.inf, np.inf)
+) -> str:
+    """The 95 % interval of the mean, within the limits, times ``scale``; a dash where there is none.
 
     Examples
     --------
@@ -49,18 +53,36 @@ def format_interval(values: Numbers, decimals: int = 2, scale: float = 1.0) -> s
     >>> format_interval([0.51], scale=100)
     '–'
     """
-    return format_ends(confidence_interval(values), decimals, scale)
+    return format_ends(confidence_interval(values), decimals, scale, limits)
 
 
-def format_ends(interval: Interval | None, decimals: int = 2, scale: float = 1.0) -> str:
-    """The ends of an interval, times ``scale``; a dash for None.
+def format_ends(
+    interval: Interval | None, decimals: int = 2, scale: float = 1.0, limits: Interval = (-np.inf, np.inf)
+) -> str:
+    """The ends of an interval, within the limits, times ``scale``; a dash for None.
 
     Examples
     --------
     >>> format_ends((-0.001, 0.02), scale=100)
     '-0.10 to 2.00'
+    >>> format_ends((0.97, 1.02), scale=100, limits=ACCURACIES)
+    '97.00 to 100.00'
     """
-    return " to ".join(f"{scale * end:,.{decimals}f}" for end in interval) if interval else "–"
+    if not interval:
+        return "–"
+    low, high = limits
+    return " to ".join(f"{scale * min(max(end, low), high):z,.{decimals}f}" for end in interval)
+
+
+def format_change(value: float, decimals: int = 2, scale: float = 1.0) -> str:
+    """A difference with its sign, times ``scale``.
+
+    Examples
+    --------
+    >>> format_change(0.0123, scale=100), format_change(-1e-9)
+    ('+1.23', '+0.00')
+    """
+    return f"{scale * value:+z,.{decimals}f}"
 
 
 def format_p(p_value: float | None) -> str:
