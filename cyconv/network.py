@@ -36,6 +36,7 @@ from .backend.layout import Layout, as_sizes
 from .backend.memory import aligned_zeros, new_array
 from .backend.threads import Team, threads_for_call
 from .datasets import Normalizer, Split
+from .datasets.normalizer import check_normalizer
 from .optimizers import SGD, Optimizer, check_optimizer, optimizer_class
 from .prepared import PreparedData
 from .randomness import INITIALISATION, standard_normal
@@ -158,15 +159,6 @@ def _detached(value: Any) -> Any:
         return value
 
 
-def _check_normalizer(value: object, image_shape: ImageShape) -> None:
-    if value is None:
-        return
-    if not isinstance(value, Normalizer):
-        raise TypeError(f"normalizer must be a Normalizer or None, but got {describe(value)}")
-    if value.mean.shape != image_shape:
-        raise ValueError(f"normalizer must be for images of shape {image_shape}, but got one for {value.mean.shape}")
-
-
 class Network:
     """A patchify ConvNet: a convolution with stride = filter width, dense layers and a softmax.
 
@@ -265,7 +257,8 @@ class Network:
             # Subclasses may add attributes.
             unknown = type(self) is Network and name not in _FIXED and not name.startswith("_")
             if name == "normalizer":
-                _check_normalizer(value, self.image_shape)
+                if value is not None:
+                    check_normalizer(value, self.image_shape)
             elif fixed or unknown:
                 raise AttributeError(f"{name} of a network cannot be changed, but got {describe(value)}")
             object.__setattr__(self, name, value)

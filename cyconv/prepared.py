@@ -12,7 +12,6 @@ from ._checks import (
     are_probabilities,
     as_images,
     as_numbers,
-    check_array,
     check_finite,
     check_labels,
     check_memory,
@@ -23,6 +22,7 @@ from ._checks import (
 )
 from ._typing import AnyArray, FloatArray, ImageShape, IntArray
 from .datasets import Normalizer
+from .datasets.normalizer import check_normalizer
 
 if TYPE_CHECKING:
     from .network import Network
@@ -111,15 +111,13 @@ class PreparedData:
     def _set_pixels(self, name: str, array: AnyArray, normalizer: Normalizer | None) -> None:
         if normalizer is None:
             raise ValueError(f"normalizer must be given if {name} are uint8 pixels, but the network has none")
-        if not isinstance(normalizer, Normalizer):
-            raise TypeError(f"normalizer must be a Normalizer or None, but got {describe(normalizer)}")
+        check_normalizer(normalizer, self.image_shape)
         self.scale, self.offset, centre = (self._statistic(normalizer, part) for part in ("scale", "offset", "centre"))
         self.centre = centre if centre.any() else None  # the kernels have faster code for no centre
         self.pixels = np.ascontiguousarray(array if normalizer.whitening is None else normalizer.whitening(array))
 
     def _statistic(self, normalizer: Normalizer, part: str) -> FloatArray:
-        values = check_array(f"normalizer.{part}", getattr(normalizer, part, None), self.image_shape)
-        return check_finite(f"normalizer.{part}", np.ascontiguousarray(values, dtype=self.dtype))
+        return check_finite(f"normalizer.{part}", np.ascontiguousarray(getattr(normalizer, part), dtype=self.dtype))
 
     def __len__(self) -> int:
         return self.n_images

@@ -49,9 +49,9 @@ that their accuracies may rise and fall together: Welch's test, which takes them
 but not wrong.
 
 The test images are a sample as well: by that alone an accuracy has a binomial standard error, √(p(1 − p)/n), of
-{report.standard_errors([0.5, 0.75], 10_000)} points at 75 to 50 % on 10,000 images. All rows
-of a table are measured on the same images, which makes differences surer than that, but not sure: intervals and tests
-contain nothing of it.
+{report.standard_errors([0.5, 0.75], 10_000)} points at 75 to 50 % on 10,000 images. Intervals and
+tests leave it out. All rows of a table are measured on the same images, so that differences between rows have less of
+this error than two separate samples would give them, but still some.
 """
 PICTURE = "part2-cycles.png"  # in README.md
 CONFIGURATION = ("script", "protocol", "data", "search", "range_test")
@@ -192,7 +192,7 @@ def trained(document):
             [
                 row.label,
                 f"{row.n_parameters:,}",
-                f"{len(row.seeds)}",
+                row.n_runs,
                 report.format_mean(row.test_accuracy, scale=100),
                 report.format_interval(row.test_accuracy, scale=100, limits=report.ACCURACIES),
                 report.format_each(row.test_accuracy, scale=100),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._checks import as_pixels, check_array, check_finite, check_memory, check_real, describe
-from .._typing import AnyArray
+from .._typing import AnyArray, ImageShape
 from .whitening import EPSILON_RANGE, Whitening
 
 _BLOCK = 128  # images per block; the sum of up to 257 bytes fits in 16 bits
@@ -101,9 +101,10 @@ class Normalizer:
     def fit(cls, images: ArrayLike, whitening: float | None = None) -> Self:
         """Create a normaliser from the mean and standard deviation of each pixel over the images.
 
-        The sums are exact, so mean and deviation depend neither on the order of
-        the images nor on the machine, given the `Whitening`. The deviation is that of the
-        population (divided by n); for constant pixels, it is set to 1.
+        The sums are exact, so mean and standard deviation depend neither on the
+        order of the images nor on the machine, given the `Whitening`. The standard
+        deviation is that of the population (divided by n); for constant pixels,
+        it is set to 1.
 
         Parameters
         ----------
@@ -237,6 +238,15 @@ def blocks(images: AnyArray) -> Iterator[AnyArray]:
     step = max(1, min(_BLOCK, _BLOCK_BYTES // images[0].nbytes))
     for start in range(0, len(images), step):
         yield images[start : start + step]
+
+
+def check_normalizer(value: object, image_shape: ImageShape) -> Normalizer:
+    """Return a normaliser, or raise if it is none for images of this shape."""
+    if not isinstance(value, Normalizer):
+        raise TypeError(f"normalizer must be a Normalizer or None, but got {describe(value)}")
+    if value.mean.shape != image_shape:
+        raise ValueError(f"normalizer must be for images of shape {image_shape}, but got one for {value.mean.shape}")
+    return value
 
 
 def check_whitening(epsilon: float | None, normalizer: Normalizer | None, holds_pixels: bool) -> float | None:

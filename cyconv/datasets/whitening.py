@@ -175,7 +175,7 @@ def _moments(images: AnyArray) -> tuple[FloatArray, FloatArray]:
     check_memory("the covariance of the images' windows", 24 * size * size)
     count = min(_WINDOWS, n_images * height * width)
     # Multiples of the golden ratio, modulo 1, fill the places in the images evenly.
-    k = np.arange(count)
+    k = np.arange(count, dtype=np.int64)  # whose products NumPy 1 would not hold on Windows by default
     which, places = k * n_images // count, (k * 2654435769 % 2**32) * (height * width) >> 32
     around = np.arange(SIDE) - SIDE // 2
     ys = (places // width)[:, None] + around

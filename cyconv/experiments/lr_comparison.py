@@ -142,7 +142,9 @@ def table(found: Sequence[Trial]) -> report.Table:
     for trial in found:
         accuracy = report.format_mean(trial.accuracies, scale=100)
         accuracy += f" ({trial.n_diverged} diverged)" if trial.n_diverged else ""
-        rows.append([f"{trial.eta_max:.2g}", trial.origin, accuracy, f"{100 * (trial.accuracy - highest):+z.1f}"])
+        rows.append(
+            [f"{trial.eta_max:.2g}", trial.origin, accuracy, report.format_change(trial.accuracy - highest, 1, 100)]
+        )
     return report.Table(["up to η", "which is", "held-out accuracy (%)", "from the best"], rows, n_keys=2)
 
 
@@ -156,7 +158,8 @@ def overview(by_label: Mapping[str, Sequence[Trial]]) -> report.Table:
         for found in by_label.values():
             of_rule = [trial for trial in found if trial.origin == rule]
             points = [
-                f"{trial.eta_max:.2g}: {100 * (trial.accuracy - best(found).accuracy):+z.1f}" for trial in of_rule
+                f"{trial.eta_max:.2g}: {report.format_change(trial.accuracy - best(found).accuracy, 1, 100)}"
+                for trial in of_rule
             ]
             cells.append(points[0] if points else "–")
         rows.append([rule, *cells])

@@ -168,10 +168,10 @@ def test_the_conclusion_says_how_many_are_worse_and_which_are_not():
     said = conclusion(ranking, SEARCH)
     assert "Of 2 other values, 1 is significantly worse at 5 %, corrected for all pairs; " in said
     runs = f"{SEARCH.n_seeds} runs"
-    assert f"; by {runs} each, 1 cannot be told from it: {format_value(ranking[2].value)}." in said
+    assert f"; with {runs} each, 1 cannot be told from it: {format_value(ranking[2].value)}." in said
     three = candidates((0.30, 0.10, 0.35), (0.30, 0.12, 0.35))
     ends = sorted(candidate.value for candidate in three[1:])
-    assert f"; by {runs} each, 2 cannot be told from it: {' to '.join(map(format_value, ends))}." in conclusion(
+    assert f"; with {runs} each, 2 cannot be told from it: {' to '.join(map(format_value, ends))}." in conclusion(
         three, SEARCH
     )
     assert "Of 1 other value, none is significantly worse" in conclusion(candidates((0.30, 0.10, 0.35)), SEARCH)

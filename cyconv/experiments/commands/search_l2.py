@@ -220,25 +220,22 @@ def conclusion(ranking: Sequence[Candidate], search: Search) -> str:
     accuracy = report.format_mean(best.accuracies, scale=100)
     text = f"Best mean validation accuracy: {accuracy} % at {symbol(search.field)} = {format_value(best.value)}."
     from_best = differences_from_best(ranking, search.field)
-    tested = [pair for pair in from_best if pair is not None and pair.p_value is not None]
+    compared = [(candidate.value, pair) for candidate, pair in zip(ranking, from_best) if pair is not None]
+    tested = [(value, pair) for value, pair in compared if pair.p_value is not None]
     if not tested:
-        text += " " + report.untested([pair for pair in from_best if pair is not None], "validation accuracy")
+        text += " " + report.untested([pair for _, pair in compared], "validation accuracy")
     else:
-        n_worse = sum(pair.is_worse for pair in tested)
-        alike = [
-            candidate.value
-            for candidate, pair in zip(ranking, from_best)
-            if pair is not None and pair.p_value is not None and not pair.is_worse
-        ]
+        alike = [value for value, pair in tested if not pair.is_worse]
+        n_worse = len(tested) - len(alike)
         others = report.count(len(ranking) - 1, "other value")
         are = "are" if n_worse > 1 else "is"
         text += f" Of {others}, {n_worse or 'none'} {are} significantly worse at 5 %, corrected for all pairs"
         if alike:
             ends = dict.fromkeys((min(alike), max(alike))) if search.choices is None else alike
             listed = (" to " if search.choices is None else ", ").join(map(format_value, ends))
-            text += f"; by {report.count(search.n_seeds, 'run')} each, {len(alike)} cannot be told from it: {listed}"
+            text += f"; with {report.count(search.n_seeds, 'run')} each, {len(alike)} cannot be told from it: {listed}"
         text += "."
-        left = len([pair for pair in from_best if pair is not None]) - len(tested)
+        left = len(compared) - len(tested)
         text += f" {left} could not be tested." * bool(left)
     n_diverged = sum(candidate.n_diverged > 0 for candidate in ranking)
     if n_diverged:
